@@ -1,0 +1,2 @@
+//! Runs Core ML models on any machine.
+#![forbid(unsafe_code)]

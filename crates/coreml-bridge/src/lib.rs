@@ -1,0 +1,1 @@
+//! The Core ML backend: a C ABI to the Swift bridge.

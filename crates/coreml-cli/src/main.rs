@@ -1,0 +1,4 @@
+//! The `coreml` command.
+#![forbid(unsafe_code)]
+
+fn main() {}

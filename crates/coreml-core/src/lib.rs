@@ -1,0 +1,2 @@
+//! Sessions over interchangeable backends.
+#![forbid(unsafe_code)]

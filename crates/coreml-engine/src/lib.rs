@@ -1,0 +1,2 @@
+//! Plans and executes ML Programs on the CPU.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! CPU arithmetic on slices: matrix products, convolutions, element-wise functions.

@@ -1,0 +1,2 @@
+//! Histograms, counters and the run report.
+#![forbid(unsafe_code)]

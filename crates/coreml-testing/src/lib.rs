@@ -1,0 +1,2 @@
+//! Test support: cases, tolerances, npz files.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! Integration suites live beside this file.
