@@ -1,2 +1,18 @@
-//! Reads Core ML model packages into a validated program and interface.
+//! Reads Core ML model packages: bytes → [`Package`] → [`Program`] and [`Interface`].
+//!
+//! Untrusted input ends here. What this crate hands out has been checked against the rules of the format: every
+//! index, length and offset lies within its file, every name is defined before it is used, every constant has the
+//! bytes its type needs. The crate never executes anything.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod interface;
+mod program;
+
+pub use interface::{
+    ArrayFeature, ColorLayout, DictionaryKey, Feature, FeatureKind, ImageFeature, Interface, ShapeConstraint, SizeRange,
+};
+pub use program::{
+    Argument, Block, Constant, Dim, Function, Operation, Opset, PackedTensor, PackedType, Program, TensorType, Value,
+    ValueId, ValueType,
+};

@@ -1,2 +1,15 @@
-//! Data types, shapes and tensors shared by every crate of coreml-anywhere.
+//! The vocabulary every crate shares: [`DType`], [`Shape`], [`Tensor`] and [`TensorView`].
+//!
+//! Tensors are dense and row-major, own a typed `Vec`, and never alias. There is no arithmetic here; that is
+//! `coreml-kernels`' business.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod dtype;
+mod shape;
+mod tensor;
+
+pub use dtype::{DType, Element};
+pub use half::f16;
+pub use shape::{MAX_RANK, Shape, ShapeError};
+pub use tensor::{Data, DataView, Tensor, TensorError, TensorView};

@@ -1,0 +1,136 @@
+//! What a caller brings and gets: the features of a model.
+
+use coreml_tensor::DType;
+
+/// Inputs, outputs and states of one function of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Interface {
+    /// What a prediction takes.
+    pub inputs: Vec<Feature>,
+    /// What a prediction gives.
+    pub outputs: Vec<Feature>,
+    /// What survives between predictions.
+    pub states: Vec<Feature>,
+    /// A classifier's output feature with the label.
+    pub predicted_feature: Option<String>,
+    /// A classifier's output feature with the probabilities by label.
+    pub predicted_probabilities: Option<String>,
+}
+
+impl Interface {
+    /// The input feature `name`.
+    pub fn input(&self, name: &str) -> Option<&Feature> {
+        self.inputs.iter().find(|feature| feature.name == name)
+    }
+
+    /// The output feature `name`.
+    pub fn output(&self, name: &str) -> Option<&Feature> {
+        self.outputs.iter().find(|feature| feature.name == name)
+    }
+}
+
+/// One feature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Feature {
+    /// Its name.
+    pub name: String,
+    /// The author's description; often empty.
+    pub description: String,
+    /// Its type.
+    pub kind: FeatureKind,
+    /// Whether a caller may leave it out. A missing array is filled with [`ArrayFeature::default`], or zeros.
+    pub optional: bool,
+}
+
+/// The type of a feature.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum FeatureKind {
+    /// A 64-bit integer.
+    Int64,
+    /// A double.
+    Double,
+    /// A string.
+    String,
+    /// An image.
+    Image(ImageFeature),
+    /// A multi-array.
+    MultiArray(ArrayFeature),
+    /// A dictionary from labels to doubles.
+    Dictionary(DictionaryKey),
+    /// A sequence of strings or 64-bit integers.
+    Sequence(DictionaryKey),
+    /// A state: an array that survives between predictions.
+    State(ArrayFeature),
+}
+
+/// The type of a dictionary's keys or of a sequence's elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DictionaryKey {
+    /// Strings.
+    String,
+    /// 64-bit integers.
+    Int64,
+}
+
+/// A multi-array feature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArrayFeature {
+    /// The declared element type.
+    pub dtype: DType,
+    /// The default shape; empty for the outputs of flexible models.
+    pub shape: Vec<usize>,
+    /// Which shapes are admitted.
+    pub constraint: ShapeConstraint<Vec<usize>, Vec<SizeRange>>,
+    /// The value a missing optional input is filled with.
+    pub default: Option<f64>,
+}
+
+/// An image feature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageFeature {
+    /// Default width in pixels.
+    pub width: usize,
+    /// Default height in pixels.
+    pub height: usize,
+    /// Colour layout.
+    pub color: ColorLayout,
+    /// Which sizes are admitted: `[width, height]` each.
+    pub constraint: ShapeConstraint<[usize; 2], [SizeRange; 2]>,
+}
+
+/// Which shapes or sizes a feature admits.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum ShapeConstraint<S, R> {
+    /// Only the default.
+    Fixed,
+    /// One of these.
+    Enumerated(Vec<S>),
+    /// A range for each dimension.
+    Range(R),
+}
+
+/// The sizes a dimension may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeRange {
+    /// The smallest size.
+    pub min: usize,
+    /// The largest size; `None` if unbounded.
+    pub max: Option<usize>,
+}
+
+/// The order of an image's colour planes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ColorLayout {
+    /// One plane, 8 bits.
+    Grayscale,
+    /// One plane of half-precision floats.
+    GrayscaleFloat16,
+    /// Red, green, blue.
+    Rgb,
+    /// Blue, green, red.
+    Bgr,
+}
