@@ -6,12 +6,22 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod budget;
+mod decode;
+mod element;
+mod error;
 mod interface;
+mod limits;
+mod package;
 mod program;
+mod proto;
 
+pub use error::{ReadError, ReadErrorKind};
 pub use interface::{
     ArrayFeature, ColorLayout, DictionaryKey, Feature, FeatureKind, ImageFeature, Interface, ShapeConstraint, SizeRange,
 };
+pub use limits::Limits;
+pub use package::{Metadata, Package};
 pub use program::{
     Argument, Block, Constant, Dim, Function, Operation, Opset, PackedTensor, PackedType, Program, TensorType, Value,
     ValueId, ValueType,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 pub use self::types::{Dim, Opset, PackedType, TensorType, ValueType};
 pub use self::value::{Constant, PackedTensor};
 
+mod text;
 mod types;
 mod value;
 

@@ -1,0 +1,199 @@
+//! Functions: names become ids, in lexical scopes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::{constant, types};
+use crate::error::{ReadError, ReadErrorKind, Within, quote};
+use crate::limits::Limits;
+use crate::package::blob::BlobStore;
+use crate::program::{Argument, Block, Constant, Dim, Function, Operation, Opset, Value, ValueId, ValueType};
+use crate::proto::{self, binding};
+
+fn refuse(message: impl Into<String>) -> ReadError {
+    ReadError::new(ReadErrorKind::Program, message)
+}
+
+/// Decodes and validates one function.
+pub(crate) fn function(
+    mut function: proto::Function,
+    blobs: &mut BlobStore,
+    limits: &Limits,
+) -> Result<Function, ReadError> {
+    let opset = Opset::from_name(&function.opset).ok_or_else(|| {
+        let known = Opset::ALL.map(|(_, name)| name).join(", ");
+        let message = format!("operation set {} is not one this library knows ({known})", quote(&function.opset));
+        ReadError::new(ReadErrorKind::Unsupported, message)
+    })?;
+    let body = function
+        .specializations
+        .remove(&function.opset)
+        .ok_or_else(|| refuse(format!("there is no body for its operation set {opset}")))?;
+    let mut decoder = Decoder { blobs, limits, values: Vec::new(), visible: HashMap::new(), definitions: Vec::new() };
+    let inputs = decoder.define_all(function.inputs)?;
+    let body = decoder.block(body)?;
+    if !body.inputs.is_empty() {
+        return Err(refuse("the body has parameters of its own"));
+    }
+    Ok(Function { opset, values: decoder.values, inputs, body })
+}
+
+struct Decoder<'a> {
+    blobs: &'a mut BlobStore,
+    limits: &'a Limits,
+    values: Vec<Value>,
+    /// The names in scope.
+    visible: HashMap<String, ValueId>,
+    /// What is in scope in the order of definition, so that the end of a block can take its names back.
+    definitions: Vec<ValueId>,
+}
+
+impl Decoder<'_> {
+    fn block(&mut self, block: proto::Block) -> Result<Block, ReadError> {
+        let outer = self.definitions.len();
+        let inputs = self.define_all(block.inputs)?;
+        let operations = block
+            .operations
+            .into_iter()
+            .enumerate()
+            .map(|(position, operation)| {
+                let place = place(&operation, position);
+                self.operation(operation).within(|| place)
+            })
+            .collect::<Result<_, _>>()?;
+        let outputs = block.outputs.iter().map(|name| self.find(name).within(|| "results of the block".to_owned()));
+        let outputs = outputs.collect::<Result<_, _>>()?;
+        for id in self.definitions.split_off(outer) {
+            if let Some(value) = self.values.get(id.index()) {
+                self.visible.remove(&value.name);
+            }
+        }
+        Ok(Block { inputs, operations, outputs })
+    }
+
+    fn operation(&mut self, operation: proto::Operation) -> Result<Operation, ReadError> {
+        if operation.kind.is_empty() {
+            return Err(refuse("an operation has no type"));
+        }
+        let inputs = operation
+            .inputs
+            .into_iter()
+            .map(|(parameter, argument)| {
+                let arguments = argument.bindings.into_iter().map(|binding| self.argument(binding));
+                let arguments =
+                    arguments.collect::<Result<_, _>>().within(|| format!("parameter {}", quote(&parameter)))?;
+                Ok((parameter, arguments))
+            })
+            .collect::<Result<_, ReadError>>()?;
+        let (name, attributes, val) = self.attributes(operation.attributes)?;
+        if operation.kind == "const" {
+            check_const(val.as_ref(), &operation.outputs, self.limits)?;
+        }
+        let blocks = operation
+            .blocks
+            .into_iter()
+            .enumerate()
+            .map(|(position, block)| self.block(block).within(|| format!("block {position}")))
+            .collect::<Result<_, _>>()?;
+        // After the blocks: the results of an operation are not visible inside it.
+        let outputs = self.define_all(operation.outputs)?;
+        Ok(Operation { kind: operation.kind, name, inputs, outputs, blocks, attributes })
+    }
+
+    fn argument(&mut self, binding: proto::Binding) -> Result<Argument, ReadError> {
+        match binding.to {
+            Some(binding::To::Name(name)) => self.find(&name).map(Argument::Value),
+            Some(binding::To::Value(value)) => constant::constant(value, self.blobs, self.limits)
+                .map(|(constant, _)| Argument::Constant(Arc::new(constant))),
+            None => Err(refuse("an argument is neither a name nor a value")),
+        }
+    }
+
+    /// The `name`, the other attributes, and the type of `val`.
+    #[allow(clippy::type_complexity, reason = "used once, and a name would say no more than the line above")]
+    fn attributes(
+        &mut self,
+        attributes: BTreeMap<String, proto::Value>,
+    ) -> Result<(String, Vec<(String, Constant)>, Option<ValueType>), ReadError> {
+        let (mut name, mut others, mut val) = (String::new(), Vec::new(), None);
+        for (key, value) in attributes {
+            let (constant, ty) =
+                constant::constant(value, self.blobs, self.limits).within(|| format!("attribute {}", quote(&key)))?;
+            if key == "name" {
+                name = constant.as_str().ok_or_else(|| refuse("the attribute `name` is not a string"))?.to_owned();
+                continue;
+            }
+            if key == "val" {
+                val = Some(ty);
+            }
+            others.push((key, constant));
+        }
+        Ok((name, others, val))
+    }
+
+    fn find(&self, name: &str) -> Result<ValueId, ReadError> {
+        self.visible
+            .get(name)
+            .copied()
+            .ok_or_else(|| refuse(format!("value {} is used, but not defined before and in scope", quote(name))))
+    }
+
+    fn define_all(&mut self, values: Vec<proto::NamedType>) -> Result<Vec<ValueId>, ReadError> {
+        values.into_iter().map(|value| self.define(value)).collect()
+    }
+
+    fn define(&mut self, value: proto::NamedType) -> Result<ValueId, ReadError> {
+        let place = || format!("value {}", quote(&value.name));
+        if value.name.is_empty() {
+            return Err(refuse("a value has no name"));
+        }
+        let ty = types::value_type(value.r#type.as_ref(), self.limits).within(place)?;
+        let id = u32::try_from(self.values.len())
+            .map(ValueId)
+            .map_err(|_| ReadError::new(ReadErrorKind::Limit, "a function has more values than ids"))?;
+        if self.visible.insert(value.name.clone(), id).is_some() {
+            return Err(refuse(format!("value {} is defined twice", quote(&value.name))));
+        }
+        self.definitions.push(id);
+        self.values.push(Value { name: value.name, ty });
+        Ok(id)
+    }
+}
+
+/// A `const` has one result and the value for it.
+fn check_const(val: Option<&ValueType>, outputs: &[proto::NamedType], limits: &Limits) -> Result<(), ReadError> {
+    let val = val.ok_or_else(|| refuse("a constant has no attribute `val`"))?;
+    let [output] = outputs else {
+        return Err(refuse(format!("a constant has {} results instead of one", outputs.len())));
+    };
+    let declared = types::value_type(output.r#type.as_ref(), limits)?;
+    if fits(val, &declared) {
+        Ok(())
+    } else {
+        Err(refuse(format!("the constant is {}, its result is declared {}", val, declared)))
+    }
+}
+
+/// Whether a value of type `found` can be where `declared` is asked for.
+fn fits(found: &ValueType, declared: &ValueType) -> bool {
+    match (found, declared) {
+        (ValueType::Tensor(found), ValueType::Tensor(declared)) => {
+            found.dtype == declared.dtype && dims_fit(&found.dims, &declared.dims)
+        }
+        (ValueType::Packed(a, found), ValueType::Packed(b, declared)) => a == b && dims_fit(found, declared),
+        (ValueType::Strings(found), ValueType::Strings(declared)) => dims_fit(found, declared),
+        (found, declared) => found == declared,
+    }
+}
+
+fn dims_fit(found: &[Dim], declared: &[Dim]) -> bool {
+    found.len() == declared.len() && found.iter().zip(declared).all(|(a, b)| a == b || *b == Dim::Unknown)
+}
+
+/// How errors name an operation: by its first result if it has one, which is what other tools show too.
+fn place(operation: &proto::Operation, position: usize) -> String {
+    match operation.outputs.first() {
+        Some(output) => format!("operation {} ({})", quote(&output.name), quote(&operation.kind)),
+        None => format!("operation {position} ({})", quote(&operation.kind)),
+    }
+}

@@ -1,0 +1,109 @@
+//! Element types as files number them: once in the program, once in weight files.
+
+use coreml_tensor::DType;
+
+use crate::program::PackedType;
+
+/// What a tensor of the file consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum ElementType {
+    Number(DType),
+    /// Becomes [`DType::Float32`] on reading.
+    BFloat16,
+    Packed(PackedType),
+    String,
+}
+
+impl ElementType {
+    /// By the number the program uses.
+    pub(crate) fn from_program(code: i32) -> Option<Self> {
+        Some(match code {
+            1 => Self::Number(DType::Bool),
+            2 => Self::String,
+            10 => Self::Number(DType::Float16),
+            11 => Self::Number(DType::Float32),
+            12 => Self::Number(DType::Float64),
+            13 => Self::BFloat16,
+            21 => Self::Number(DType::Int8),
+            22 => Self::Number(DType::Int16),
+            23 => Self::Number(DType::Int32),
+            24 => Self::Number(DType::Int64),
+            25 => Self::Packed(PackedType::Int4),
+            31 => Self::Number(DType::UInt8),
+            32 => Self::Number(DType::UInt16),
+            33 => Self::Number(DType::UInt32),
+            34 => Self::Number(DType::UInt64),
+            35 => Self::Packed(PackedType::UInt4),
+            36 => Self::Packed(PackedType::UInt2),
+            37 => Self::Packed(PackedType::UInt1),
+            38 => Self::Packed(PackedType::UInt6),
+            39 => Self::Packed(PackedType::UInt3),
+            40 => Self::Packed(PackedType::Float8E4M3Fn),
+            41 => Self::Packed(PackedType::Float8E5M2),
+            _ => return None,
+        })
+    }
+
+    /// By the number weight files use.
+    pub(crate) fn from_blob(code: u32) -> Option<Self> {
+        Some(match code {
+            1 => Self::Number(DType::Float16),
+            2 => Self::Number(DType::Float32),
+            3 => Self::Number(DType::UInt8),
+            4 => Self::Number(DType::Int8),
+            5 => Self::BFloat16,
+            6 => Self::Number(DType::Int16),
+            7 => Self::Number(DType::UInt16),
+            8 => Self::Packed(PackedType::Int4),
+            9 => Self::Packed(PackedType::UInt1),
+            10 => Self::Packed(PackedType::UInt2),
+            11 => Self::Packed(PackedType::UInt4),
+            12 => Self::Packed(PackedType::UInt3),
+            13 => Self::Packed(PackedType::UInt6),
+            14 => Self::Number(DType::Int32),
+            15 => Self::Number(DType::UInt32),
+            16 => Self::Packed(PackedType::Float8E4M3Fn),
+            17 => Self::Packed(PackedType::Float8E5M2),
+            _ => return None,
+        })
+    }
+
+    /// Bytes that `count` elements occupy in the file; `None` on overflow and for strings.
+    pub(crate) fn stored_bytes(self, count: usize) -> Option<usize> {
+        match self {
+            Self::Number(dtype) => count.checked_mul(dtype.size()),
+            Self::BFloat16 => count.checked_mul(2),
+            Self::Packed(ty) => count.checked_mul(ty.bits()).map(|bits| bits.div_ceil(8)),
+            Self::String => None,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Number(dtype) => dtype.name(),
+            Self::BFloat16 => "bf16",
+            Self::Packed(ty) => ty.name(),
+            Self::String => "string",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_round_up_to_bytes() {
+        assert_eq!(ElementType::Packed(PackedType::UInt3).stored_bytes(3), Some(2));
+        assert_eq!(ElementType::Packed(PackedType::UInt1).stored_bytes(usize::MAX), Some(usize::MAX / 8 + 1));
+        assert_eq!(ElementType::Number(DType::Float32).stored_bytes(usize::MAX), None);
+    }
+
+    #[test]
+    fn both_numberings_name_the_same_types() {
+        let program: Vec<_> = (0..64).filter_map(ElementType::from_program).collect();
+        let blobs: Vec<_> = (0..64).filter_map(ElementType::from_blob).collect();
+        assert_eq!((program.len(), blobs.len()), (22, 17));
+        assert!(blobs.iter().all(|ty| program.contains(ty)));
+    }
+}

@@ -1,0 +1,291 @@
+//! Weight files: blob storage, version 2.
+//!
+//! The file begins with a header; a constant of the program names the offset of a record, which says where its bytes
+//! are. Nothing the file says is believed before it has been compared with the file's length and with the type the
+//! program declares. Only what constants ask for is read, straight into the tensor.
+#![deny(clippy::as_conversions, clippy::indexing_slicing)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytemuck::Pod;
+use coreml_tensor::{DType, Element, Shape, Tensor, f16};
+
+use super::paths;
+use crate::element::ElementType;
+use crate::error::{ReadError, ReadErrorKind, Within, quote};
+use crate::limits::Limits;
+use crate::program::{Constant, PackedTensor};
+
+#[cfg(target_endian = "big")]
+compile_error!("weights are read without conversion, which needs a little-endian machine");
+
+const ALIGNMENT: u64 = 64;
+const HEADER_BYTES: usize = 64;
+const VERSION: u32 = 2;
+const SENTINEL: u32 = 0xDEAD_BEEF;
+/// What file names in a program begin with: the folder of the model file.
+const MODEL_FOLDER: &str = "@model_path/";
+/// How often the bytes of a file may be read. Honest files need one pass: constants either share a record whole or
+/// not at all. Without a bound, records that overlap would turn a small file into a large program.
+const PASSES: u64 = 4;
+
+/// Where weight files are found.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// In the package at `root` (canonical), with the model file in `folder`.
+    Package { root: PathBuf, folder: PathBuf },
+    /// In memory, by the name the program uses.
+    Memory(BTreeMap<String, Vec<u8>>),
+}
+
+trait Stream: Read + Seek + Send {}
+impl<T: Read + Seek + Send> Stream for T {}
+
+struct BlobFile {
+    stream: Box<dyn Stream>,
+    path: Option<PathBuf>,
+    length: u64,
+    /// Bytes that may still be read.
+    allowance: u64,
+}
+
+/// Reads constants out of weight files. Constants that name the same record share it.
+pub(crate) struct BlobStore {
+    source: Source,
+    limit: usize,
+    files: HashMap<String, BlobFile>,
+    constants: HashMap<(String, u64, ElementType, Shape), Constant>,
+}
+
+impl BlobStore {
+    pub(crate) fn new(source: Source, limits: &Limits) -> Self {
+        Self { source, limit: limits.blobs, files: HashMap::new(), constants: HashMap::new() }
+    }
+
+    /// Bytes of all files that were opened.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.files.values().map(|file| file.length).sum()
+    }
+
+    /// The constant of type `element` and `shape` whose record begins at `offset` of `name`.
+    pub(crate) fn read(
+        &mut self,
+        name: &str,
+        offset: u64,
+        element: ElementType,
+        shape: Shape,
+    ) -> Result<Constant, ReadError> {
+        let key = (name.to_owned(), offset, element, shape);
+        if let Some(constant) = self.constants.get(&key) {
+            return Ok(constant.clone());
+        }
+        if self.constants.len() >= self.limit {
+            let message = format!("more than {} constants are in weight files", self.limit);
+            return Err(ReadError::new(ReadErrorKind::Limit, message));
+        }
+        let constant = self.file(name)?.constant(offset, element, shape)?;
+        self.constants.insert(key, constant.clone());
+        Ok(constant)
+    }
+
+    fn file(&mut self, name: &str) -> Result<&mut BlobFile, ReadError> {
+        if !self.files.contains_key(name) {
+            let file = self.open(name)?;
+            self.files.insert(name.to_owned(), file);
+        }
+        // Present by now; the error keeps the path free of panics.
+        self.files.get_mut(name).ok_or_else(|| refuse(format!("cannot find {}", quote(name))))
+    }
+
+    fn open(&mut self, name: &str) -> Result<BlobFile, ReadError> {
+        let relative = name.strip_prefix(MODEL_FOLDER).ok_or_else(|| {
+            let message = format!("weight file {} does not begin with {MODEL_FOLDER}", quote(name));
+            ReadError::new(ReadErrorKind::Path, message)
+        })?;
+        match &mut self.source {
+            Source::Package { root, folder } => {
+                let path = paths::resolve(root, folder, relative)?;
+                let (file, length) = paths::open_regular(&path)?;
+                BlobFile::new(Box::new(file), Some(path), length)
+            }
+            Source::Memory(files) => {
+                paths::check(relative)?;
+                let bytes = files.remove(name).ok_or_else(|| {
+                    ReadError::new(ReadErrorKind::NotFound, format!("weight file {} was not given", quote(name)))
+                })?;
+                let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                BlobFile::new(Box::new(Cursor::new(bytes)), None, length)
+            }
+        }
+    }
+}
+
+impl BlobFile {
+    fn new(stream: Box<dyn Stream>, path: Option<PathBuf>, length: u64) -> Result<Self, ReadError> {
+        let mut file = Self { stream, path, length, allowance: length.saturating_mul(PASSES) };
+        file.check_header().map_err(|error| file.name(error))?;
+        Ok(file)
+    }
+
+    fn name(&self, error: ReadError) -> ReadError {
+        match &self.path {
+            Some(path) => error.in_file(path),
+            None => error,
+        }
+    }
+
+    fn check_header(&mut self) -> Result<(), ReadError> {
+        if self.length < ALIGNMENT {
+            return Err(refuse(format!("a weight file of {} bytes is too short for its header", self.length)));
+        }
+        let header = self.block(0)?;
+        match u32_at(&header, 4) {
+            VERSION => Ok(()),
+            1 => {
+                let message = "the weight file is of version 1, which is not supported yet; convert the model anew";
+                Err(ReadError::new(ReadErrorKind::Unsupported, message))
+            }
+            version => Err(refuse(format!("the weight file is of version {version} instead of {VERSION}"))),
+        }
+    }
+
+    fn constant(&mut self, offset: u64, element: ElementType, shape: Shape) -> Result<Constant, ReadError> {
+        self.constant_at(offset, element, shape).map_err(|error| self.name(error)).within(|| format!("offset {offset}"))
+    }
+
+    fn constant_at(&mut self, offset: u64, element: ElementType, shape: Shape) -> Result<Constant, ReadError> {
+        let (start, bytes) = self.record(offset, element, shape)?;
+        self.allowance = self.allowance.checked_sub(bytes).ok_or_else(|| {
+            ReadError::new(ReadErrorKind::Limit, "constants overlap: together they read the weight file several times")
+        })?;
+        self.seek(start)?;
+        let count = shape.count();
+        match element {
+            ElementType::Number(dtype) => self.numbers(dtype, shape).map(|tensor| Constant::Tensor(Arc::new(tensor))),
+            ElementType::BFloat16 => {
+                let values = self.elements::<u16>(count)?;
+                tensor(shape, widen(&values)?).map(|tensor| Constant::Tensor(Arc::new(tensor)))
+            }
+            ElementType::Packed(ty) => {
+                let count = usize::try_from(bytes).map_err(|_| too_large())?;
+                Ok(Constant::Packed(Arc::new(PackedTensor { ty, shape, bytes: self.elements(count)? })))
+            }
+            ElementType::String => Err(refuse("strings cannot be in a weight file")),
+        }
+    }
+
+    /// Where the data of the record at `offset` begins, and its length.
+    fn record(&mut self, offset: u64, element: ElementType, shape: Shape) -> Result<(u64, u64), ReadError> {
+        if !offset.is_multiple_of(ALIGNMENT) {
+            return Err(refuse(format!("the offset is not a multiple of {ALIGNMENT}")));
+        }
+        if offset.checked_add(ALIGNMENT).is_none_or(|end| end > self.length) {
+            return Err(refuse(format!("the record lies beyond the end of the file, {} bytes", self.length)));
+        }
+        let record = self.block(offset)?;
+        let sentinel = u32_at(&record, 0);
+        if sentinel != SENTINEL {
+            return Err(refuse(format!("no record begins here: found {sentinel:#010x} instead of {SENTINEL:#010x}")));
+        }
+        let code = u32_at(&record, 4);
+        let found = ElementType::from_blob(code)
+            .ok_or_else(|| refuse(format!("the record's data type {code} is not one this library knows")))?;
+        if found != element {
+            return Err(refuse(format!("the record holds {}, the program declares {}", found.name(), element.name())));
+        }
+        let (bytes, start) = (u64_at(&record, 8), u64_at(&record, 16));
+        let expected = element.stored_bytes(shape.count()).and_then(|bytes| u64::try_from(bytes).ok());
+        if expected != Some(bytes) {
+            let expected = expected.map_or_else(|| "an impossible number of".to_owned(), |bytes| bytes.to_string());
+            return Err(refuse(format!(
+                "the record has {bytes} bytes, {}{shape} needs {expected} bytes",
+                element.name()
+            )));
+        }
+        if !start.is_multiple_of(ALIGNMENT) {
+            return Err(refuse(format!("the data offset {start} is not a multiple of {ALIGNMENT}")));
+        }
+        if start.checked_add(bytes).is_none_or(|end| end > self.length) {
+            return Err(refuse(format!(
+                "{bytes} bytes from {start} on end beyond the file, which has {}; is it truncated?",
+                self.length
+            )));
+        }
+        Ok((start, bytes))
+    }
+
+    fn numbers(&mut self, dtype: DType, shape: Shape) -> Result<Tensor, ReadError> {
+        let count = shape.count();
+        match dtype {
+            DType::Int8 => tensor(shape, self.elements::<i8>(count)?),
+            DType::UInt8 => tensor(shape, self.elements::<u8>(count)?),
+            DType::Int16 => tensor(shape, self.elements::<i16>(count)?),
+            DType::UInt16 => tensor(shape, self.elements::<u16>(count)?),
+            DType::Int32 => tensor(shape, self.elements::<i32>(count)?),
+            DType::UInt32 => tensor(shape, self.elements::<u32>(count)?),
+            DType::Float16 => tensor(shape, self.elements::<f16>(count)?),
+            DType::Float32 => tensor(shape, self.elements::<f32>(count)?),
+            _ => Err(refuse(format!("{dtype} cannot be in a weight file"))),
+        }
+    }
+
+    fn elements<T: Pod>(&mut self, count: usize) -> Result<Vec<T>, ReadError> {
+        let mut values: Vec<T> = Vec::new();
+        values.try_reserve_exact(count).map_err(|_| too_large())?;
+        values.resize(count, T::zeroed());
+        self.fill(bytemuck::cast_slice_mut(&mut values))?;
+        Ok(values)
+    }
+
+    /// The 64 bytes at `offset`.
+    fn block(&mut self, offset: u64) -> Result<[u8; HEADER_BYTES], ReadError> {
+        let mut block = [0; HEADER_BYTES];
+        self.seek(offset)?;
+        self.fill(&mut block)?;
+        Ok(block)
+    }
+
+    fn seek(&mut self, offset: u64) -> Result<(), ReadError> {
+        self.stream.seek(SeekFrom::Start(offset)).map(drop).map_err(|error| self.io(error))
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), ReadError> {
+        self.stream.read_exact(bytes).map_err(|error| self.io(error))
+    }
+
+    fn io(&self, error: std::io::Error) -> ReadError {
+        ReadError::io(self.path.as_deref().unwrap_or(Path::new("weights")), "cannot read", error)
+    }
+}
+
+/// The tensor of `values`, which the caller has counted.
+pub(crate) fn tensor<T: Element>(shape: Shape, values: Vec<T>) -> Result<Tensor, ReadError> {
+    Tensor::new(shape, values).map_err(|error| ReadError::new(ReadErrorKind::Program, error.to_string()))
+}
+
+/// The upper halves of 32-bit floats, widened.
+pub(crate) fn widen(values: &[u16]) -> Result<Vec<f32>, ReadError> {
+    let mut wide = Vec::new();
+    wide.try_reserve_exact(values.len()).map_err(|_| too_large())?;
+    wide.extend(values.iter().map(|&bits| f32::from_bits(u32::from(bits) << 16)));
+    Ok(wide)
+}
+
+fn refuse(message: impl Into<String>) -> ReadError {
+    ReadError::new(ReadErrorKind::Blob, message)
+}
+
+fn too_large() -> ReadError {
+    ReadError::new(ReadErrorKind::Limit, "a constant is too large for this machine's memory")
+}
+
+fn u32_at(block: &[u8; HEADER_BYTES], offset: usize) -> u32 {
+    block.get(offset..).and_then(|rest| rest.first_chunk()).map_or(0, |&bytes| u32::from_le_bytes(bytes))
+}
+
+fn u64_at(block: &[u8; HEADER_BYTES], offset: usize) -> u64 {
+    block.get(offset..).and_then(|rest| rest.first_chunk()).map_or(0, |&bytes| u64::from_le_bytes(bytes))
+}

@@ -1,0 +1,158 @@
+//! Model packages and bare model files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use self::blob::{BlobStore, Source};
+use crate::decode::{self, Decoded};
+use crate::error::{ReadError, ReadErrorKind, quote};
+use crate::interface::Interface;
+use crate::limits::Limits;
+use crate::program::Program;
+
+pub(crate) mod blob;
+mod manifest;
+mod paths;
+
+/// A model, read and validated: its program with all constants, and the interface of each function.
+#[derive(Debug)]
+pub struct Package {
+    path: PathBuf,
+    size_bytes: u64,
+    decoded: Decoded,
+}
+
+/// What the author says about the model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metadata {
+    /// The author.
+    pub author: String,
+    /// What the model does.
+    pub short_description: String,
+    /// The licence.
+    pub license: String,
+    /// The author's version.
+    pub version: String,
+    /// Anything else, converters' notes included.
+    pub user_defined: BTreeMap<String, String>,
+}
+
+impl Package {
+    /// Opens an `.mlpackage` folder or an `.mlmodel` file that holds an ML Program; which of them `path` is, its
+    /// contents tell.
+    ///
+    /// # Errors
+    /// [`ReadError`] says what is wrong and where; its kind distinguishes missing files, broken ones, models that ask
+    /// for more than [`Limits::default`], and kinds of models that are not supported yet.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, ReadError> {
+        Self::open_with(path, &Limits::default())
+    }
+
+    /// As [`Package::open`], within `limits`.
+    ///
+    /// # Errors
+    /// As [`Package::open`].
+    pub fn open_with(path: impl AsRef<Path>, limits: &Limits) -> Result<Self, ReadError> {
+        let path = path.as_ref();
+        let metadata = fs::metadata(path).map_err(|error| ReadError::io(path, "cannot open", error))?;
+        let canonical = fs::canonicalize(path).map_err(|error| ReadError::io(path, "cannot open", error))?;
+        let (root, spec) = if metadata.is_dir() {
+            check_folder(path)?;
+            let spec = manifest::root_model(&canonical, limits)?;
+            (canonical, spec)
+        } else {
+            let folder = canonical.parent().map_or_else(|| canonical.clone(), Path::to_path_buf);
+            (folder, canonical)
+        };
+        let folder = spec.parent().map_or_else(|| root.clone(), Path::to_path_buf);
+        let bytes = paths::read_limited(&spec, limits.spec_bytes)?;
+        let source = Source::Package { root, folder };
+        Self::read(path, &bytes, source, limits).map_err(|error| error.in_file(&spec))
+    }
+
+    /// Reads a model from memory: `spec` is the contents of the model file, `blobs` the weight files by the name the
+    /// program has for them, `@model_path/…`. [`Package::path`] is empty.
+    ///
+    /// # Errors
+    /// As [`Package::open`].
+    pub fn from_parts(
+        spec: &[u8],
+        blobs: Option<BTreeMap<String, Vec<u8>>>,
+        limits: &Limits,
+    ) -> Result<Self, ReadError> {
+        Self::read(Path::new(""), spec, Source::Memory(blobs.unwrap_or_default()), limits)
+    }
+
+    fn read(path: &Path, spec: &[u8], source: Source, limits: &Limits) -> Result<Self, ReadError> {
+        let mut blobs = BlobStore::new(source, limits);
+        let decoded = decode::model(spec, &mut blobs, limits)?;
+        let spec_bytes = u64::try_from(spec.len()).unwrap_or(u64::MAX);
+        let size_bytes = spec_bytes.saturating_add(blobs.size_bytes());
+        Ok(Self { path: path.to_path_buf(), size_bytes, decoded })
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Program {
+        &self.decoded.program
+    }
+
+    /// What `function` takes and gives; the default function if `None`.
+    ///
+    /// # Errors
+    /// [`ReadErrorKind::Function`] when the model does not describe a function of this name.
+    pub fn interface(&self, function: Option<&str>) -> Result<&Interface, ReadError> {
+        let name = function.unwrap_or(self.default_function());
+        self.decoded.interfaces.get(name).ok_or_else(|| {
+            let known = self.functions().map(quote).collect::<Vec<_>>().join(", ");
+            let message = format!("the model has no function {}; it has {known}", quote(name));
+            ReadError::new(ReadErrorKind::Function, message).in_file(&self.path)
+        })
+    }
+
+    /// The names of the functions that have an interface, sorted.
+    pub fn functions(&self) -> impl Iterator<Item = &str> {
+        self.decoded.interfaces.keys().map(String::as_str)
+    }
+
+    /// The function that runs when none is named.
+    pub fn default_function(&self) -> &str {
+        &self.decoded.default_function
+    }
+
+    /// What the author says about the model.
+    pub fn metadata(&self) -> &Metadata {
+        &self.decoded.metadata
+    }
+
+    /// The version of the format: 6 for iOS 15, up to 10 for iOS 26.
+    pub fn specification_version(&self) -> i32 {
+        self.decoded.specification_version
+    }
+
+    /// The path the package was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the model file and of the weight files that the program refers to.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+}
+
+/// Tells folders that are not packages apart from those that are.
+fn check_folder(path: &Path) -> Result<(), ReadError> {
+    let has = |name: &str| path.join(name).symlink_metadata().is_ok();
+    if has(manifest::FILE_NAME) {
+        return Ok(());
+    }
+    let (kind, message) = if has("coremldata.bin") || path.extension().is_some_and(|extension| extension == "mlmodelc")
+    {
+        (ReadErrorKind::Unsupported, "is a compiled model; that is not supported yet, use the .mlpackage it came from")
+    } else {
+        (ReadErrorKind::Format, "is not a model package: it has no Manifest.json")
+    };
+    Err(ReadError::new(kind, message).in_file(path))
+}

@@ -1,0 +1,95 @@
+//! Keeps paths a file names inside the package.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::{ReadError, ReadErrorKind, quote};
+
+/// The file or folder `relative` below `base`, with symbolic links resolved.
+///
+/// `root` bounds what may be reached and must be canonical. Links are followed only within it: a package whose files
+/// are links into a download cache is refused.
+pub(crate) fn resolve(root: &Path, base: &Path, relative: &str) -> Result<PathBuf, ReadError> {
+    check(relative)?;
+    let joined = base.join(relative);
+    let resolved = fs::canonicalize(&joined)
+        .map_err(|error| ReadError::io(&joined, "cannot find a file of the package", error))?;
+    if !resolved.starts_with(root) {
+        let message = format!(
+            "is a link to {}, outside {}; copy the package so that it holds its files itself",
+            resolved.display(),
+            root.display()
+        );
+        return Err(ReadError::new(ReadErrorKind::Path, message).in_file(&joined));
+    }
+    Ok(resolved)
+}
+
+/// Refuses everything but a chain of plain names.
+pub(crate) fn check(relative: &str) -> Result<(), ReadError> {
+    let refuse = |why: &str| Err(ReadError::new(ReadErrorKind::Path, format!("path {} {why}", quote(relative))));
+    if relative.is_empty() {
+        return refuse("is empty");
+    }
+    if relative.contains('\0') {
+        return refuse("contains a NUL");
+    }
+    if !Path::new(relative).components().all(|component| matches!(component, Component::Normal(_))) {
+        return refuse("must be relative, without `.` and `..`");
+    }
+    Ok(())
+}
+
+/// Opens `path` if it is a regular file, and tells its length. Pipes and devices are refused before they are opened,
+/// since opening alone may block or have effects.
+pub(crate) fn open_regular(path: &Path) -> Result<(fs::File, u64), ReadError> {
+    let regular = |metadata: &fs::Metadata| {
+        if metadata.is_file() {
+            Ok(())
+        } else {
+            Err(ReadError::new(ReadErrorKind::Path, "is not a regular file").in_file(path))
+        }
+    };
+    regular(&fs::metadata(path).map_err(|error| ReadError::io(path, "cannot open", error))?)?;
+    let file = fs::File::open(path).map_err(|error| ReadError::io(path, "cannot open", error))?;
+    let metadata = file.metadata().map_err(|error| ReadError::io(path, "cannot open", error))?;
+    regular(&metadata)?;
+    Ok((file, metadata.len()))
+}
+
+/// The whole of a regular file that has at most `limit` bytes.
+pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+    use std::io::Read;
+
+    let too_long = |length: u64| {
+        let message = format!("has {length} bytes, above the limit of {limit}");
+        ReadError::new(ReadErrorKind::Limit, message).in_file(path)
+    };
+    let (file, length) = open_regular(path)?;
+    if length > limit {
+        return Err(too_long(length));
+    }
+    let mut bytes = Vec::new();
+    usize::try_from(length)
+        .ok()
+        .and_then(|length| bytes.try_reserve_exact(length).ok())
+        .ok_or_else(|| ReadError::new(ReadErrorKind::Limit, "is too large for this machine's memory").in_file(path))?;
+    // The file may have grown since: read no more than was admitted.
+    file.take(length).read_to_end(&mut bytes).map_err(|error| ReadError::io(path, "cannot read", error))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_relative_paths_pass() {
+        for good in ["a", "a/b.bin", "com.apple.CoreML/weights/0-weight.bin", "..a", "a//b"] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/etc/passwd", "..", "a/../../b", "a/..", "./a", "a\0b"] {
+            assert_eq!(check(bad).unwrap_err().kind(), ReadErrorKind::Path, "{bad}");
+        }
+    }
+}
