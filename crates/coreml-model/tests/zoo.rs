@@ -1,4 +1,5 @@
 //! Opens every converted model of the shared collection, where there is one.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test, helpers included")]
 
 use std::path::{Path, PathBuf};
 

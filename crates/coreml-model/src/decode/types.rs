@@ -1,13 +1,12 @@
 //! Types and shapes.
 
-use coreml_tensor::{MAX_RANK, Shape, ShapeError};
+use coreml_tensor::{DType, MAX_RANK, Shape, ShapeError};
 
 use crate::element::ElementType;
 use crate::error::{ReadError, ReadErrorKind};
 use crate::limits::Limits;
 use crate::program::{Dim, TensorType, ValueType};
 use crate::proto;
-use coreml_tensor::DType;
 
 fn refuse(message: impl Into<String>) -> ReadError {
     ReadError::new(ReadErrorKind::Program, message)
@@ -19,6 +18,10 @@ pub(crate) fn value_type(ty: Option<&proto::ValueType>, limits: &Limits) -> Resu
 
     let kind = ty.and_then(|ty| ty.kind.as_ref()).ok_or_else(|| refuse("has no type"))?;
     Ok(match kind {
+        Kind::Tensor(ty) if is_unranked(ty) => match element_type(ty)? {
+            ElementType::Number(dtype) => ValueType::Unranked(dtype),
+            _ => return Err(refuse("only tensors of numbers may be of variable rank")),
+        },
         Kind::Tensor(ty) => {
             let (element, dims) = tensor_type(ty, limits)?;
             match element {
@@ -50,12 +53,23 @@ pub(crate) fn value_type(ty: Option<&proto::ValueType>, limits: &Limits) -> Resu
     })
 }
 
+/// Whether a tensor's rank is not known: writers say so by the rank -1, or by a dimension that stands for several.
+fn is_unranked(ty: &proto::TensorType) -> bool {
+    use proto::dimension::Kind;
+
+    let variadic = |dim: &proto::Dimension| matches!(&dim.kind, Some(Kind::Unknown(unknown)) if unknown.variadic);
+    ty.rank == -1 || ty.dims.iter().any(variadic)
+}
+
+fn element_type(ty: &proto::TensorType) -> Result<ElementType, ReadError> {
+    ElementType::from_program(ty.data_type)
+        .ok_or_else(|| refuse(format!("data type {} is not one this library knows", ty.data_type)))
+}
+
 /// Element type and dimensions as the file has them, before `bfloat16` becomes `float32`.
 pub(crate) fn tensor_type(ty: &proto::TensorType, limits: &Limits) -> Result<(ElementType, Vec<Dim>), ReadError> {
-    let element = ElementType::from_program(ty.data_type)
-        .ok_or_else(|| refuse(format!("data type {} is not one this library knows", ty.data_type)))?;
-    let rank = usize::try_from(ty.rank)
-        .map_err(|_| ReadError::new(ReadErrorKind::Unsupported, "tensors of variable rank are not supported yet"))?;
+    let element = element_type(ty)?;
+    let rank = usize::try_from(ty.rank).map_err(|_| refuse(format!("rank {} is negative", ty.rank)))?;
     let limit = limits.rank.min(MAX_RANK);
     if rank.max(ty.dims.len()) > limit {
         let message = format!("rank {} is above the limit of {limit}", rank.max(ty.dims.len()));
@@ -93,9 +107,6 @@ fn dimension(dim: &proto::Dimension) -> Result<Dim, ReadError> {
         Some(Kind::Constant(constant)) => usize::try_from(constant.size)
             .map(Dim::Fixed)
             .map_err(|_| ReadError::new(ReadErrorKind::Limit, format!("dimension {} is too large", constant.size))),
-        Some(Kind::Unknown(unknown)) if unknown.variadic => {
-            Err(ReadError::new(ReadErrorKind::Unsupported, "tensors of variable rank are not supported yet"))
-        }
         Some(Kind::Unknown(_)) => Ok(Dim::Unknown),
         None => Err(refuse("a dimension is neither known nor unknown")),
     }

@@ -114,6 +114,7 @@ impl Display for ValueType {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tensor(ty) => ty.fmt(f),
+            Self::Unranked(dtype) => write!(f, "(...,{dtype})"),
             Self::Packed(ty, shape) => dims(f, shape, ty.name()),
             Self::Strings(shape) => dims(f, shape, "string"),
             Self::List(element, Some(length)) => write!(f, "list<{element}, {length}>"),

@@ -59,16 +59,18 @@ impl fmt::Display for Opset {
 pub enum ValueType {
     /// A tensor of numbers or booleans.
     Tensor(TensorType),
+    /// A tensor of numbers or booleans whose rank, too, only the inputs decide.
+    Unranked(DType),
     /// A tensor of weights in a type narrower than a byte, or an 8-bit float.
     Packed(PackedType, Vec<Dim>),
     /// A tensor of strings; rank 0 for a single one.
     Strings(Vec<Dim>),
     /// A list of values of one type; `None` for a length that is not fixed.
-    List(Box<ValueType>, Option<u64>),
+    List(Box<Self>, Option<u64>),
     /// Several values.
-    Tuple(Vec<ValueType>),
+    Tuple(Vec<Self>),
     /// A dictionary: the class probabilities of a classifier.
-    Dictionary(Box<ValueType>, Box<ValueType>),
+    Dictionary(Box<Self>, Box<Self>),
     /// A state that survives between predictions.
     State(TensorType),
 }

@@ -17,9 +17,9 @@ pub enum Constant {
     /// Strings in row-major order; a scalar has rank 0 and one entry.
     Strings(Shape, Vec<String>),
     /// A list or tuple.
-    List(Vec<Constant>),
+    List(Vec<Self>),
     /// A dictionary, in the file's order.
-    Dictionary(Vec<(Constant, Constant)>),
+    Dictionary(Vec<(Self, Self)>),
 }
 
 /// Elements narrower than a byte, packed as the blob file packs them: element *i* occupies the bits
