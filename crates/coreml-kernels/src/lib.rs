@@ -1,1 +1,29 @@
 //! CPU arithmetic on slices: matrix products, convolutions, element-wise functions.
+//!
+//! This crate knows slices, sizes and strides; tensors and operations are its callers' business. Images are
+//! channels-last, values are `f32`. Every kernel is written once over [`simd::Simd`] and runs on the [`Isa`] it is
+//! given; work is divided over a [`ThreadPool`] in a way that never changes a result; nothing here allocates while a
+//! model runs, except the twins in [`reference`], which exist to be obviously right.
+//!
+//! Lengths are the caller's duty: a slice that does not fit the sizes given with it is a panic, not an error.
+
+#![warn(missing_docs)]
+
+pub mod activation;
+pub mod binary;
+pub mod conv;
+pub mod elementwise;
+pub mod gemm;
+pub mod image;
+pub mod norm;
+pub mod parallel;
+pub mod pool;
+pub mod reduce;
+pub mod reference;
+pub mod simd;
+pub mod softmax;
+pub mod transpose;
+
+pub use activation::Activation;
+pub use parallel::ThreadPool;
+pub use simd::Isa;

@@ -1,0 +1,167 @@
+//! Two-dimensional convolution of channels-last images, weights packed once.
+//!
+//! * Dense and grouped kernels are matrix products whose left matrix is the image itself: the micro-kernel of
+//!   [`crate::gemm`] is told where the runs of values under the kernel lie (`dense.rs`). Nothing is unrolled in memory;
+//!   where there is padding, the image is first copied into a zero frame.
+//! * One input channel per group goes to a kernel vectorised over channels (`depthwise.rs`).
+
+mod dense;
+mod depthwise;
+
+use crate::activation::Activation;
+use crate::parallel::ThreadPool;
+use crate::simd::Isa;
+use dense::Dense;
+use depthwise::Depthwise;
+
+/// The parameters of a convolution. Pairs are `[vertical, horizontal]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvShape {
+    /// Input channels, a multiple of `groups`.
+    pub cin: usize,
+    /// Output channels, a multiple of `groups`.
+    pub cout: usize,
+    /// Kernel height and width, at least 1.
+    pub kernel: [usize; 2],
+    /// Steps between outputs, at least 1.
+    pub stride: [usize; 2],
+    /// Steps between kernel taps, at least 1.
+    pub dilation: [usize; 2],
+    /// Zeros around the image: top, bottom, left, right.
+    pub pad: [usize; 4],
+    /// Parts into which the channels are divided.
+    pub groups: usize,
+}
+
+impl ConvShape {
+    /// Height and width of the output for an `h x w` image; 0 where the kernel does not fit.
+    pub fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
+        let size = |x: usize, axis: usize| {
+            let reach = (self.kernel[axis] - 1) * self.dilation[axis] + 1;
+            (x + self.pad[2 * axis] + self.pad[2 * axis + 1])
+                .checked_sub(reach)
+                .map_or(0, |d| d / self.stride[axis] + 1)
+        };
+        (size(h, 0), size(w, 1))
+    }
+}
+
+/// What is done to a convolution's sums, to which the bias is always added: `+ residual`, then the activation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConvEpilogue<'a> {
+    /// A contiguous image of the output's size.
+    pub residual: Option<&'a [f32]>,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+/// A convolution ready to run.
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    isa: Isa,
+    shape: ConvShape,
+    method: Method,
+}
+
+#[derive(Clone, Debug)]
+enum Method {
+    Dense(Dense),
+    Depthwise(Depthwise),
+}
+
+/// An image batch being convolved: checked sizes and addresses.
+#[derive(Clone, Copy)]
+struct Images {
+    n: usize,
+    h: usize,
+    w: usize,
+    oh: usize,
+    ow: usize,
+    input: *const f32,
+    residual: Option<*const f32>,
+    activation: Activation,
+    out: *mut f32,
+}
+
+// SAFETY: input and residual are only read, and every task writes its own part of the output.
+unsafe impl Sync for Images {}
+
+impl Conv2d {
+    /// Packs `weights` (`[cout, cin / groups, kernel height, kernel width]`) and `bias` (`[cout]`).
+    ///
+    /// # Panics
+    /// If the slices or parameters do not fit together.
+    pub fn new(isa: Isa, shape: ConvShape, weights: &[f32], bias: Option<&[f32]>) -> Self {
+        let ConvShape { cin, cout, kernel, stride, dilation, groups, .. } = shape;
+        assert!(groups > 0 && cin.is_multiple_of(groups) && cout.is_multiple_of(groups), "groups must divide channels");
+        assert!(kernel.iter().chain(&stride).chain(&dilation).all(|&x| x > 0), "kernel, stride, dilation must be > 0");
+        assert_eq!(weights.len(), cout * (cin / groups) * kernel[0] * kernel[1], "weights do not fit the shape");
+        assert!(bias.is_none_or(|b| b.len() == cout), "bias does not fit the shape");
+        let method = if groups == cin && cin > 1 {
+            Method::Depthwise(Depthwise::new(isa, &shape, weights, bias))
+        } else {
+            Method::Dense(Dense::new(isa, &shape, weights, bias))
+        };
+        Self { isa, shape, method }
+    }
+
+    /// The parameters.
+    pub fn shape(&self) -> &ConvShape {
+        &self.shape
+    }
+
+    /// Height and width of the output for an `h x w` image.
+    pub fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
+        self.shape.out_size(h, w)
+    }
+
+    /// Scratch values that [`Conv2d::run`] needs for `h x w` images on a pool of `threads`.
+    pub fn scratch_len(&self, h: usize, w: usize, threads: usize) -> usize {
+        match &self.method {
+            Method::Dense(dense) => dense.scratch_len(&self.shape, h, w),
+            Method::Depthwise(depthwise) => threads * depthwise.slot_len(self.isa, &self.shape, w) + 16,
+        }
+    }
+
+    /// Convolves `n` images `[h, w, cin]` into `out`, `n` images `[oh, ow, cout]`.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    #[allow(clippy::too_many_arguments, reason = "an image batch in, an image batch out")]
+    pub fn run(
+        &self,
+        pool: &ThreadPool,
+        n: usize,
+        h: usize,
+        w: usize,
+        input: &[f32],
+        epilogue: &ConvEpilogue<'_>,
+        out: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let (oh, ow) = self.out_size(h, w);
+        let out_len = n * oh * ow * self.shape.cout;
+        assert!(input.len() >= n * h * w * self.shape.cin, "input too short");
+        assert!(out.len() >= out_len, "output too short");
+        assert!(epilogue.residual.is_none_or(|r| r.len() >= out_len), "residual too short");
+        assert!(scratch.len() >= self.scratch_len(h, w, pool.threads()), "scratch too short");
+        if out_len == 0 {
+            return;
+        }
+        let images = Images {
+            n,
+            h,
+            w,
+            oh,
+            ow,
+            input: input.as_ptr(),
+            residual: epilogue.residual.map(<[f32]>::as_ptr),
+            activation: epilogue.activation,
+            out: out.as_mut_ptr(),
+        };
+        match &self.method {
+            Method::Dense(dense) => dense.run(self.isa, pool, &self.shape, &images, scratch),
+            Method::Depthwise(depthwise) => depthwise.run(self.isa, pool, &self.shape, &images, scratch),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Matrix products `out = activation(a * b + bias + residual)` of row-major matrices.
+//!
+//! The right matrix is packed ([`PackedB`]), usually once when a model is loaded. The left is read where it lies.
+//! Work is cut into blocks of rows whose left part stays in the L2 cache while all panels of the right pass by; when
+//! there are too few rows to keep all threads busy, the panels are divided too. Every output is summed in order of k
+//! whatever the cut, so the result does not depend on it.
+
+mod matmul;
+mod pack;
+pub(crate) mod tile;
+
+pub use matmul::{MatMulShape, MatStrides, matmul, matmul_scratch_len};
+pub use pack::{ALIGNMENT_SLACK, PackedB, PackedRef, packed_len};
+
+pub(crate) use pack::{Panels, aligned};
+
+use crate::activation::Activation;
+use crate::parallel::ThreadPool;
+use crate::simd::Isa;
+use tile::{Block, Product, Rows, Runs};
+
+/// What is done to a product before it is stored: `+ bias`, `+ residual`, activation, in this order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a> {
+    /// One value per column.
+    pub bias: Option<&'a [f32]>,
+    /// A matrix of the output's size, and the distance between its rows.
+    pub residual: Option<(&'a [f32], usize)>,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+/// `out[m, n] = activation(a[m, k] * b[k, n] + bias + residual)`.
+///
+/// Rows of `a` start `lda` apart, rows of `out` `ldc`. `isa` must be the one `b` was packed for.
+///
+/// # Panics
+/// If a slice is too short for its matrix.
+#[allow(clippy::too_many_arguments, reason = "the arguments of a matrix product, in their customary order")]
+pub fn gemm<'a>(
+    isa: Isa,
+    pool: &ThreadPool,
+    m: usize,
+    a: &[f32],
+    lda: usize,
+    b: impl Into<PackedRef<'a>>,
+    epilogue: &Epilogue<'_>,
+    out: &mut [f32],
+    ldc: usize,
+) {
+    let b: PackedRef<'_> = b.into();
+    assert_eq!(isa, b.isa, "the matrix was packed for another instruction set");
+    assert!(matrix_fits(a.len(), m, b.k, lda), "left matrix too short");
+    check_output(m, b.n, epilogue, out.len(), ldc);
+    let product = Product {
+        rows: Rows { base: a.as_ptr(), per_line: usize::MAX, line_stride: 0, stride: lda },
+        runs: Runs { outer: 1, outer_stride: 0, inner: 1, inner_stride: 0, len: b.k },
+        b,
+        bias: epilogue.bias,
+        residual: epilogue.residual.map(|(r, stride)| (r.as_ptr(), stride)),
+        activation: epilogue.activation,
+        out: out.as_mut_ptr(),
+        out_stride: ldc,
+    };
+    run_product(isa, pool, m, &product);
+}
+
+/// Whether `m` rows of `n` values, `stride` apart, fit in `len` values.
+pub(crate) fn matrix_fits(len: usize, m: usize, n: usize, stride: usize) -> bool {
+    m == 0 || n == 0 || (len >= (m - 1) * stride + n && (m == 1 || stride >= n))
+}
+
+/// Panics unless output and epilogue suit an `[m, n]` result.
+pub(crate) fn check_output(m: usize, n: usize, epilogue: &Epilogue<'_>, out_len: usize, ldc: usize) {
+    assert!(matrix_fits(out_len, m, n, ldc), "output too short");
+    if let Some(bias) = epilogue.bias {
+        assert!(bias.len() >= n, "bias too short");
+    }
+    if let Some((residual, stride)) = epilogue.residual {
+        assert!(matrix_fits(residual.len(), m, n, stride), "residual too short");
+    }
+}
+
+/// Rows per block are a multiple of this, which every tile height divides.
+const ROW_UNIT: usize = 24;
+/// Values of the left matrix per block: half a typical L2 cache.
+const BLOCK_VALUES: usize = 128 * 1024;
+
+/// Computes a product of `m` rows whose pointers and lengths have been checked.
+pub(crate) fn run_product(isa: Isa, pool: &ThreadPool, m: usize, product: &Product<'_>) {
+    let panels = Panels::new(product.b.n, isa.lanes()).count();
+    if m == 0 || panels == 0 {
+        return;
+    }
+    let threads = pool.threads();
+    let most = (BLOCK_VALUES / product.b.k.max(1)).max(ROW_UNIT) / ROW_UNIT * ROW_UNIT;
+    let per_thread = m.div_ceil(2 * threads).next_multiple_of(ROW_UNIT);
+    let block_rows = if threads == 1 { most } else { most.min(per_thread) };
+    let row_blocks = m.div_ceil(block_rows);
+    // Few row blocks: let threads share the panels of a block.
+    let panel_blocks =
+        if threads > 1 && row_blocks < 2 * threads { panels.min((4 * threads).div_ceil(row_blocks)) } else { 1 };
+    let block_panels = panels.div_ceil(panel_blocks);
+    let panel_blocks = panels.div_ceil(block_panels);
+    pool.run(row_blocks * panel_blocks, &|task| {
+        let (first_row, first_panel) = (task / panel_blocks * block_rows, task % panel_blocks * block_panels);
+        isa.dispatch(Block {
+            product,
+            first_row,
+            end_row: m.min(first_row + block_rows),
+            first_panel,
+            end_panel: panels.min(first_panel + block_panels),
+        });
+    });
+}

@@ -1,0 +1,178 @@
+//! The right-hand matrix, rearranged into the order in which the micro-kernel reads it.
+//!
+//! The columns are cut into panels of three, two or one vectors; a panel is stored row by row, with columns beyond
+//! the matrix as zeros. Three vectors feed the micro-kernel best; two panels of two replace one of three and one of
+//! one, so that no column count wastes more than it must.
+
+use crate::simd::Isa;
+
+const LINE: usize = 16;
+
+/// 64-byte aligned storage, so that no vector crosses a cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([f32; LINE]);
+
+/// How `n` columns are cut into panels for vectors of `lanes` values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Panels {
+    n: usize,
+    lanes: usize,
+    triples: usize,
+    count: usize,
+}
+
+impl Panels {
+    pub(crate) fn new(n: usize, lanes: usize) -> Self {
+        let vectors = n.div_ceil(lanes);
+        let (triples, rest) = match vectors % 3 {
+            0 => (vectors / 3, 0),
+            1 if vectors > 3 => (vectors / 3 - 1, 2),
+            _ => (vectors / 3, 1),
+        };
+        Self { n, lanes, triples, count: triples + rest }
+    }
+
+    pub(crate) fn count(self) -> usize {
+        self.count
+    }
+
+    /// First column and number of vectors of a panel.
+    pub(crate) fn get(self, index: usize) -> (usize, usize) {
+        if index < self.triples {
+            return (index * 3 * self.lanes, 3);
+        }
+        let first = self.triples * 3 * self.lanes;
+        let rest = self.n.div_ceil(self.lanes) - self.triples * 3;
+        let vectors = rest.min(2);
+        (first + (index - self.triples) * 2 * self.lanes, vectors)
+    }
+
+    /// Columns when each panel is filled up.
+    fn padded(self) -> usize {
+        self.n.div_ceil(self.lanes) * self.lanes
+    }
+}
+
+/// A packed matrix in memory of its own: for weights.
+#[derive(Clone, Debug)]
+pub struct PackedB {
+    lines: Vec<Line>,
+    len: usize,
+    k: usize,
+    n: usize,
+    isa: Isa,
+}
+
+/// A packed matrix, wherever its values lie.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedRef<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    pub(crate) isa: Isa,
+}
+
+/// Values that a packed `[k, n]` matrix takes; scratch for [`PackedRef::pack_into`] needs
+/// [`ALIGNMENT_SLACK`] more.
+pub fn packed_len(isa: Isa, k: usize, n: usize) -> usize {
+    k * Panels::new(n, isa.lanes()).padded()
+}
+
+/// Extra scratch values that let an aligned start be found.
+pub const ALIGNMENT_SLACK: usize = LINE;
+
+impl PackedB {
+    /// Packs the matrix whose element in row `k` and column `n` is `get(k, n)`.
+    pub fn pack(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32) -> Self {
+        let len = packed_len(isa, k, n);
+        let mut lines = vec![Line([0.0; LINE]); len.div_ceil(LINE)];
+        // SAFETY: a Line is 16 f32 without padding, so the lines are one run of f32 values, `len` of which are used.
+        let data = unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<f32>(), len) };
+        pack(isa, k, n, get, data);
+        Self { lines, len, k, n, isa }
+    }
+
+    /// Rows of the matrix: the length of the dot products.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Columns of the matrix.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// The packed values.
+    pub fn view(&self) -> PackedRef<'_> {
+        // SAFETY: as in `pack`.
+        let data = unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast::<f32>(), self.len) };
+        PackedRef { data, k: self.k, n: self.n, isa: self.isa }
+    }
+}
+
+impl<'a> PackedRef<'a> {
+    /// As [`PackedB::pack`] into `scratch` of `packed_len + ALIGNMENT_SLACK` values; allocates nothing.
+    pub fn pack_into(
+        isa: Isa,
+        k: usize,
+        n: usize,
+        get: impl Fn(usize, usize) -> f32,
+        scratch: &'a mut [f32],
+    ) -> PackedRef<'a> {
+        let len = packed_len(isa, k, n);
+        let data = &mut aligned(scratch)[..len];
+        pack(isa, k, n, get, data);
+        PackedRef { data, k, n, isa }
+    }
+}
+
+impl<'a> From<&'a PackedB> for PackedRef<'a> {
+    fn from(b: &'a PackedB) -> Self {
+        b.view()
+    }
+}
+
+/// The part of `scratch` that starts at a cache line.
+pub(crate) fn aligned(scratch: &mut [f32]) -> &mut [f32] {
+    let skip = scratch.as_ptr().align_offset(64).min(scratch.len());
+    &mut scratch[skip..]
+}
+
+fn pack(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32, out: &mut [f32]) {
+    let panels = Panels::new(n, isa.lanes());
+    for index in 0..panels.count() {
+        let (column, vectors) = panels.get(index);
+        let width = vectors * isa.lanes();
+        let live = width.min(n - column);
+        let panel = &mut out[column * k..][..width * k];
+        for (row, line) in panel.chunks_exact_mut(width.max(1)).enumerate() {
+            for (j, value) in line[..live].iter_mut().enumerate() {
+                *value = get(row, column + j);
+            }
+            line[live..].fill(0.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_cover_all_columns_once_in_order() {
+        for lanes in [4, 8, 16] {
+            for n in 0..400 {
+                let panels = Panels::new(n, lanes);
+                let mut next = 0;
+                for index in 0..panels.count() {
+                    let (column, vectors) = panels.get(index);
+                    assert_eq!(column, next, "n {n} lanes {lanes}");
+                    assert!((1..=3).contains(&vectors) && column < n);
+                    next = column + vectors * lanes;
+                }
+                assert_eq!(next, panels.padded(), "n {n} lanes {lanes}");
+            }
+        }
+    }
+}

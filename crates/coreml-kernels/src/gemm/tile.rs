@@ -1,0 +1,221 @@
+//! The micro-kernel: a tile of the output held in registers while the dot products are summed.
+//!
+//! One kernel serves matrix products and convolutions. Rows of the left matrix are given by address, and the values
+//! of a row's dot product lie in equal runs: one run for a matrix, one run per kernel row for an image.
+
+use super::pack::{PackedRef, Panels};
+use crate::activation::{ActivateRows, Activation};
+use crate::simd::{Kernel, Simd};
+
+/// The most rows a tile has on any instruction set.
+const MAX_ROWS: usize = 24;
+
+/// Where the values of a dot product lie, from the first: `outer` x `inner` runs of `len` values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Runs {
+    pub(crate) outer: usize,
+    pub(crate) outer_stride: usize,
+    pub(crate) inner: usize,
+    pub(crate) inner_stride: usize,
+    pub(crate) len: usize,
+}
+
+/// Where the rows of the left matrix start: in lines of `per_line` rows, as output pixels are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows {
+    pub(crate) base: *const f32,
+    pub(crate) per_line: usize,
+    pub(crate) line_stride: usize,
+    pub(crate) stride: usize,
+}
+
+/// A product to compute: what all tiles share.
+#[derive(Clone, Copy)]
+pub(crate) struct Product<'a> {
+    pub(crate) rows: Rows,
+    pub(crate) runs: Runs,
+    pub(crate) b: PackedRef<'a>,
+    pub(crate) bias: Option<&'a [f32]>,
+    /// First value and row stride.
+    pub(crate) residual: Option<(*const f32, usize)>,
+    pub(crate) activation: Activation,
+    pub(crate) out: *mut f32,
+    pub(crate) out_stride: usize,
+}
+
+// SAFETY: the pointers are to input that is only read and to output of which every task writes its own part.
+unsafe impl Sync for Product<'_> {}
+
+/// Computes the rows `first_row..end_row` of the panels `first_panel..end_panel`.
+pub(crate) struct Block<'a> {
+    pub(crate) product: &'a Product<'a>,
+    pub(crate) first_row: usize,
+    pub(crate) end_row: usize,
+    pub(crate) first_panel: usize,
+    pub(crate) end_panel: usize,
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let panels = Panels::new(self.product.b.n, S::LANES);
+        for panel in self.first_panel..self.end_panel {
+            let (column, vectors) = panels.get(panel);
+            let height = S::ACCUMULATORS / vectors;
+            let mut row = self.first_row;
+            while row < self.end_row {
+                let live = height.min(self.end_row - row);
+                tile(s, self.product, row, live, column, vectors);
+                row += live;
+            }
+        }
+    }
+}
+
+/// Computes one tile with the smallest kernel that has enough rows.
+#[inline(always)]
+fn tile<S: Simd>(s: S, product: &Product<'_>, row: usize, live: usize, column: usize, vectors: usize) {
+    let mut rows = [product.rows.base; MAX_ROWS];
+    let Rows { base, per_line, line_stride, stride } = product.rows;
+    let (mut line, mut x) = if per_line == usize::MAX { (0, row) } else { (row / per_line, row % per_line) };
+    for (i, p) in rows.iter_mut().enumerate() {
+        *p = base.wrapping_add(line * line_stride + x * stride);
+        if i + 1 < live {
+            x += 1;
+            if x == per_line {
+                (line, x) = (line + 1, 0);
+            }
+        }
+    }
+    let cols = (vectors * S::LANES).min(product.b.n - column);
+    let at = Tile { product, rows: &rows, row, live, column, cols };
+    macro_rules! rows {
+        ($nv:literal: $($mr:literal)*) => {
+            match live {
+                $(..=$mr => s.call(Shaped::<$mr, $nv>(at)),)*
+                _ => unreachable!("a tile has at most ACCUMULATORS / vectors rows"),
+            }
+        };
+    }
+    match vectors {
+        3 => rows!(3: 1 2 3 4 5 6 7 8),
+        2 => rows!(2: 1 2 3 4 6 8 10 12),
+        _ => rows!(1: 1 2 4 8 12 16 24),
+    }
+    if product.activation.as_clip().is_none() {
+        s.call(ActivateRows {
+            activation: product.activation,
+            data: product.out.wrapping_add(row * product.out_stride + column),
+            rows: live,
+            cols,
+            stride: product.out_stride,
+        });
+    }
+}
+
+struct Tile<'a> {
+    product: &'a Product<'a>,
+    rows: &'a [*const f32; MAX_ROWS],
+    row: usize,
+    live: usize,
+    column: usize,
+    cols: usize,
+}
+
+/// The tile kernel for `MR` rows and `NV` vectors. Rows beyond the live ones repeat the last and are not stored.
+struct Shaped<'a, const MR: usize, const NV: usize>(Tile<'a>);
+
+impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Tile { product, rows, row, live, column, cols } = self.0;
+        let Runs { outer, outer_stride, inner, inner_stride, len } = product.runs;
+        let width = NV * S::LANES;
+        let mut acc = [[s.splat(0.0); NV]; MR];
+        // SAFETY: the panel at `column` holds k = outer * inner * len rows of `width` values, and the rows of the left
+        // matrix hold the runs; both were checked where the product was set up. Output and residual hold `live` rows
+        // of `cols` values from here on; vector v is touched only where it has columns below `cols`.
+        unsafe {
+            let mut b = product.b.data.as_ptr().add(column * product.b.k);
+            for o in 0..outer {
+                for i in 0..inner {
+                    let offset = o * outer_stride + i * inner_stride;
+                    let mut a = [rows[0]; MR];
+                    for r in 0..MR {
+                        a[r] = rows[r].add(offset);
+                    }
+                    let mut k = 0;
+                    while k + 4 <= len {
+                        for u in 0..4 {
+                            step(s, &mut acc, &a, k + u, b.add(u * width));
+                        }
+                        b = b.add(4 * width);
+                        k += 4;
+                    }
+                    while k < len {
+                        step(s, &mut acc, &a, k, b);
+                        b = b.add(width);
+                        k += 1;
+                    }
+                }
+            }
+            let clip = product.activation.as_clip();
+            for v in 0..NV {
+                let start = v * S::LANES;
+                if start >= cols {
+                    break;
+                }
+                let n = (cols - start).min(S::LANES);
+                let bias = match product.bias {
+                    Some(bias) => s.load_partial(bias.as_ptr().add(column + start), n),
+                    None => s.splat(0.0),
+                };
+                for r in 0..MR {
+                    if r >= live {
+                        break;
+                    }
+                    let mut y = s.add(acc[r][v], bias);
+                    if let Some((residual, stride)) = product.residual {
+                        let p = residual.add((row + r) * stride + column + start);
+                        y = s.add(y, if n == S::LANES { s.load(p) } else { s.load_partial(p, n) });
+                    }
+                    if let Some((lo, hi)) = clip {
+                        y = s.min(s.splat(hi), s.max(s.splat(lo), y));
+                    }
+                    let p = product.out.add((row + r) * product.out_stride + column + start);
+                    if n == S::LANES { s.store(p, y) } else { s.store_partial(p, n, y) }
+                }
+            }
+        }
+    }
+}
+
+/// Adds the products of column `k` of the left rows with one row of the panel.
+/// # Safety
+/// `a[..]` must be readable at `k`, `b` for `NV` vectors.
+#[inline(always)]
+unsafe fn step<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    acc: &mut [[S::F; NV]; MR],
+    a: &[*const f32; MR],
+    k: usize,
+    b: *const f32,
+) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let mut row = [s.splat(0.0); NV];
+        for v in 0..NV {
+            row[v] = s.load(b.add(v * S::LANES));
+        }
+        for r in 0..MR {
+            let x = s.splat(a[r].add(k).read());
+            for v in 0..NV {
+                acc[r][v] = s.fma(x, row[v], acc[r][v]);
+            }
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Fork-join threads for work of some ten microseconds.
+//!
+//! A run publishes one job; workers that are awake join it, every participant claims task numbers from one counter,
+//! and the caller, who takes part, waits only for those who joined: a worker that is still waking up is not waited
+//! for. Between jobs workers spin briefly, then sleep. Nothing is allocated per run.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a worker looks for the next job before it sleeps: longer than the gap between two ops of a model.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// In [`Shared::state`]: the job accepts participants.
+const OPEN: u64 = 1;
+/// In [`Shared::state`]: one participant besides the caller.
+const JOINED: u64 = 2;
+/// In [`Shared::state`]: the number of the job, above 31 bits of participants.
+const JOB: u64 = 1 << 32;
+
+type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
+
+#[derive(Clone, Copy)]
+struct Job {
+    task: *const Task<'static>,
+    tasks: usize,
+}
+
+struct Shared {
+    /// `JOB * number + JOINED * participants + OPEN`
+    state: AtomicU64,
+    /// Written by the caller while the job is closed and nobody has joined; read by participants.
+    job: UnsafeCell<Job>,
+    /// The next task to claim.
+    next: AtomicUsize,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    sleepers: AtomicUsize,
+    bed: Mutex<()>,
+    wake: Condvar,
+    shutdown: AtomicBool,
+}
+
+// SAFETY: `job` is the only part that is not Sync by itself. It is written only before OPEN is set (release) with no
+// participant joined, and read only after joining (acquire); the task it points to is Sync.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; the raw pointer in `job` is only followed while the run that set it is waiting.
+unsafe impl Send for Shared {}
+
+/// A set of threads that run numbered tasks together with the caller.
+///
+/// Which thread runs a task varies; kernels give every task its own part of the output, so results do not depend on
+/// the number of threads or on timing.
+pub struct ThreadPool {
+    shared: Arc<Shared>,
+    busy: AtomicBool,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl fmt::Debug for ThreadPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadPool").field("threads", &self.threads()).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ThreadPool {
+    /// A pool of `threads` threads, the caller counted; 0 is taken as 1. A thread the system refuses to start is
+    /// done without.
+    pub fn new(threads: usize) -> Self {
+        let shared = Arc::new(Shared {
+            state: AtomicU64::new(0),
+            job: UnsafeCell::new(Job { task: &|_, _| {}, tasks: 0 }),
+            next: AtomicUsize::new(0),
+            panic: Mutex::new(None),
+            sleepers: AtomicUsize::new(0),
+            bed: Mutex::new(()),
+            wake: Condvar::new(),
+            shutdown: AtomicBool::new(false),
+        });
+        let workers = (1..threads)
+            .map_while(|index| {
+                let shared = Arc::clone(&shared);
+                std::thread::Builder::new().name(format!("coreml-{index}")).spawn(move || shared.work(index)).ok()
+            })
+            .collect();
+        Self { shared, busy: AtomicBool::new(false), workers }
+    }
+
+    /// Threads that take part in a run, the caller counted.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `f(0), …, f(tasks - 1)`, each once, and returns when all have returned. If the pool is already in use,
+    /// by another thread or by a task of its own, the caller runs all of them itself. If tasks panic, the first
+    /// panic continues in the caller after all tasks have been run.
+    pub fn run(&self, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
+        self.run_indexed(tasks, &|_, task| f(task));
+    }
+
+    /// As [`ThreadPool::run`] with `f(participant, task)`: participants that run at the same time have different
+    /// numbers below [`ThreadPool::threads`], so that each can have scratch memory of its own.
+    pub fn run_indexed(&self, tasks: usize, f: &(dyn Fn(usize, usize) + Sync)) {
+        if tasks <= 1 || self.workers.is_empty() || self.busy.swap(true, Ordering::Acquire) {
+            return run_alone(tasks, f);
+        }
+        let shared = &*self.shared;
+        let task: *const Task<'_> = f;
+        // SAFETY: only the lifetime is erased. Participants use the pointer between joining and leaving, and this
+        // function does not return before all who joined have left.
+        let task: *const Task<'static> = unsafe { std::mem::transmute(task) };
+        // SAFETY: `busy` makes this the only run, the job is closed, and the previous run waited for its participants.
+        unsafe { *shared.job.get() = Job { task, tasks } };
+        shared.next.store(0, Ordering::Relaxed);
+        // Wrapping the job number around after 2^32 runs is harmless: a worker compares it with the last one it saw.
+        let number = (shared.state.load(Ordering::Relaxed) & !(JOB - 1)).wrapping_add(JOB);
+        shared.state.store(number | OPEN, Ordering::SeqCst);
+        if shared.sleepers.load(Ordering::SeqCst) > 0 {
+            drop(lock(&shared.bed));
+            shared.wake.notify_all();
+        }
+        shared.claim(0, tasks, f);
+        shared.state.fetch_and(!OPEN, Ordering::SeqCst);
+        let mut turns = 0u32;
+        while shared.state.load(Ordering::Acquire) & (JOB - 1) != 0 {
+            turns += 1;
+            if turns.is_multiple_of(4096) {
+                std::thread::yield_now();
+            }
+            std::hint::spin_loop();
+        }
+        let panic = lock(&shared.panic).take();
+        self.busy.store(false, Ordering::Release);
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        self.shared.shutdown.store(true, Ordering::SeqCst);
+        drop(lock(&self.shared.bed));
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker catches the panics of tasks, so joining cannot fail.
+            let _ = worker.join();
+        }
+    }
+}
+
+fn run_alone(tasks: usize, f: &Task<'_>) {
+    let mut panic = None;
+    for task in 0..tasks {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(0, task))) {
+            panic.get_or_insert(payload);
+        }
+    }
+    if let Some(panic) = panic {
+        resume_unwind(panic);
+    }
+}
+
+impl Shared {
+    /// Runs tasks until none is left to claim.
+    fn claim(&self, participant: usize, tasks: usize, f: &Task<'_>) {
+        loop {
+            let task = self.next.fetch_add(1, Ordering::Relaxed);
+            if task >= tasks {
+                return;
+            }
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(participant, task))) {
+                lock(&self.panic).get_or_insert(payload);
+            }
+        }
+    }
+
+    /// The life of a worker.
+    fn work(&self, index: usize) {
+        let mut last = 0;
+        while let Some(state) = self.next_job(last) {
+            if self.state.compare_exchange(state, state + JOINED, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                continue;
+            }
+            last = state / JOB;
+            // SAFETY: having joined while OPEN, the caller that wrote the job waits for this participant to leave.
+            let job = unsafe { *self.job.get() };
+            // SAFETY: as above, the task lives until this participant has left.
+            self.claim(index, job.tasks, unsafe { &*job.task });
+            self.state.fetch_sub(JOINED, Ordering::Release);
+        }
+    }
+
+    /// Waits for an open job other than number `last`; `None` when the pool is being dropped.
+    fn next_job(&self, last: u64) -> Option<u64> {
+        let found = || {
+            let state = self.state.load(Ordering::SeqCst);
+            (state & OPEN != 0 && state / JOB != last).then_some(state)
+        };
+        let start = Instant::now();
+        loop {
+            for _ in 0..64 {
+                if let Some(state) = found() {
+                    return Some(state);
+                }
+                std::hint::spin_loop();
+            }
+            if self.shutdown.load(Ordering::SeqCst) {
+                return None;
+            }
+            if start.elapsed() > SPIN {
+                break;
+            }
+        }
+        let mut bed = lock(&self.bed);
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        let state = loop {
+            if self.shutdown.load(Ordering::SeqCst) {
+                break None;
+            }
+            if let Some(state) = found() {
+                break Some(state);
+            }
+            bed = self.wake.wait(bed).unwrap_or_else(PoisonError::into_inner);
+        };
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_for_any_number_of_threads() {
+        for threads in 0..4 {
+            let pool = ThreadPool::new(threads);
+            assert_eq!(pool.threads(), threads.max(1));
+            for tasks in [0, 1, 2, 7, 100] {
+                let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                for round in 1..200 {
+                    pool.run_indexed(tasks, &|participant, task| {
+                        assert!(participant < pool.threads());
+                        counts[task].fetch_add(1, Ordering::Relaxed);
+                    });
+                    assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == round));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sleeping_workers_wake_up_and_take_part() {
+        let pool = ThreadPool::new(2);
+        std::thread::sleep(Duration::from_millis(5));
+        let seen = AtomicUsize::new(0);
+        // Both tasks wait for each other, so this returns only if two threads take part.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        pool.run(2, &|_| {
+            seen.fetch_add(1, Ordering::SeqCst);
+            while seen.load(Ordering::SeqCst) < 2 && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(seen.load(Ordering::SeqCst), 2);
+        assert!(Instant::now() < deadline, "the second thread never came");
+    }
+
+    #[test]
+    fn a_nested_run_and_a_run_from_another_thread_complete() {
+        let pool = ThreadPool::new(2);
+        let count = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        pool.run(4, &|_| pool.run(3, &|_| drop(count.fetch_add(1, Ordering::Relaxed))));
+                    }
+                });
+            }
+        });
+        assert_eq!(count.load(Ordering::Relaxed), 3 * 50 * 12);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_after_all_tasks_and_the_pool_lives_on() {
+        for threads in [1, 2] {
+            let pool = ThreadPool::new(threads);
+            let count = AtomicUsize::new(0);
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(8, &|task| {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    assert_ne!(task, 3, "as planned");
+                });
+            }));
+            assert!(result.is_err());
+            assert_eq!(count.load(Ordering::Relaxed), 8);
+            pool.run(8, &|_| drop(count.fetch_add(1, Ordering::Relaxed)));
+            assert_eq!(count.load(Ordering::Relaxed), 16);
+        }
+    }
+}

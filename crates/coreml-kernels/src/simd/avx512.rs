@@ -1,0 +1,147 @@
+//! AVX-512F: sixteen lanes, thirty-two registers, masks.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+
+/// Proof that this CPU has AVX-512F.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx512(());
+
+impl Avx512 {
+    /// The proof, if this CPU has it.
+    pub fn new() -> Option<Self> {
+        is_x86_feature_detected!("avx512f").then_some(Self(()))
+    }
+}
+
+/// A lane mask with the first `n <= 16` lanes set.
+#[inline(always)]
+fn first(n: usize) -> __mmask16 {
+    ((1u32 << n) - 1) as __mmask16
+}
+
+/// Wraps an intrinsic in the one reason that holds for all of them.
+macro_rules! avx512 {
+    ($e:expr) => {
+        // SAFETY: `self` exists only where the CPU has AVX-512F.
+        unsafe { $e }
+    };
+}
+
+impl Simd for Avx512 {
+    type F = __m512;
+    type M = __mmask16;
+    const LANES: usize = 16;
+    const ACCUMULATORS: usize = 24;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx512f,avx2,fma")]
+        fn with_feature<K: Kernel>(s: Avx512, kernel: K) -> K::Output {
+            kernel.run(s)
+        }
+        avx512!(with_feature(self, kernel))
+    }
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::F {
+        avx512!(_mm512_set1_ps(x))
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Self::F {
+        // SAFETY: the caller vouches for 16 readable values.
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Self::F) {
+        // SAFETY: the caller vouches for 16 writable values.
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_partial(self, p: *const f32, n: usize) -> Self::F {
+        // SAFETY: the mask touches only the n values the caller vouches for.
+        unsafe { _mm512_maskz_loadu_ps(first(n), p) }
+    }
+    #[inline(always)]
+    unsafe fn store_partial(self, p: *mut f32, n: usize, v: Self::F) {
+        // SAFETY: the mask touches only the n values the caller vouches for.
+        unsafe { _mm512_mask_storeu_ps(p, first(n), v) }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::F, b: Self::F) -> Self::F {
+        avx512!(_mm512_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
+        avx512!(_mm512_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        avx512!(_mm512_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: Self::F, b: Self::F) -> Self::F {
+        avx512!(_mm512_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn div_fast(self, a: Self::F, b: Self::F) -> Self::F {
+        avx512!({
+            let r = _mm512_rcp14_ps(b);
+            let q = _mm512_mul_ps(a, r);
+            // One Newton step on the quotient doubles its 14 good bits.
+            _mm512_fmadd_ps(_mm512_fnmadd_ps(b, q, a), r, q)
+        })
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        avx512!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn min(self, a: Self::F, b: Self::F) -> Self::F {
+        avx512!(_mm512_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn max(self, a: Self::F, b: Self::F) -> Self::F {
+        avx512!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::F) -> Self::F {
+        avx512!(_mm512_sqrt_ps(a))
+    }
+    #[inline(always)]
+    fn abs(self, a: Self::F) -> Self::F {
+        avx512!(_mm512_abs_ps(a))
+    }
+    #[inline(always)]
+    fn neg(self, a: Self::F) -> Self::F {
+        avx512!(_mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(a), _mm512_set1_epi32(i32::MIN))))
+    }
+    #[inline(always)]
+    fn round(self, a: Self::F) -> Self::F {
+        avx512!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT }>(a))
+    }
+    #[inline(always)]
+    fn lt(self, a: Self::F, b: Self::F) -> Self::M {
+        avx512!(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b))
+    }
+    #[inline(always)]
+    fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F {
+        avx512!(_mm512_mask_blend_ps(m, b, a))
+    }
+    #[inline(always)]
+    fn scale_by_pow2(self, x: Self::F, n: Self::F) -> Self::F {
+        avx512!(_mm512_scalef_ps(x, n))
+    }
+    #[inline(always)]
+    fn interleave(self, a: Self::F, b: Self::F) -> (Self::F, Self::F) {
+        avx512!({
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+            (_mm512_permutex2var_ps(a, low, b), _mm512_permutex2var_ps(a, high, b))
+        })
+    }
+    #[inline(always)]
+    fn sum(self, a: Self::F) -> f32 {
+        avx512!(_mm512_reduce_add_ps(a))
+    }
+}

@@ -1,0 +1,191 @@
+//! Vectors of `f32` behind one trait, so that every kernel is written once and compiled for each instruction set.
+//!
+//! A value of a type that implements [`Simd`] is a proof that this CPU can run its instructions: the only way to get
+//! an [`Avx512`] is [`Avx512::new`], which asks the CPU. A kernel is a struct that implements [`Kernel`]; its `run` is
+//! `#[inline(always)]` and generic, and [`Isa::dispatch`] (or [`Simd::call`] from inside another kernel) compiles it
+//! inside a function that has the instruction set enabled.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub(crate) mod math;
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
+pub use scalar::Scalar;
+
+/// Work that can be compiled for any instruction set. Mark `run` `#[inline(always)]`: what is not inlined into the
+/// dispatching function is compiled without the instruction set.
+pub trait Kernel {
+    /// What the kernel returns.
+    type Output;
+    /// Does the work with the vectors of `S`.
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// The vector operations of one instruction set.
+///
+/// Comparisons and `min`/`max` are written so that a NaN in the *second* operand survives.
+pub trait Simd: Copy + Send + Sync + std::fmt::Debug + 'static {
+    /// A vector of [`Self::LANES`] values.
+    type F: Copy;
+    /// The result of a lane-wise comparison.
+    type M: Copy;
+    /// Values per vector.
+    const LANES: usize;
+    /// Registers a matrix tile may use for sums, leaving enough for operands.
+    const ACCUMULATORS: usize;
+
+    /// Runs `kernel` in a function of its own that has this instruction set enabled.
+    fn call<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::F;
+    /// Reads `LANES` values.
+    /// # Safety
+    /// `p` must be readable for `LANES` values. No alignment is needed.
+    unsafe fn load(self, p: *const f32) -> Self::F;
+    /// Writes `LANES` values.
+    /// # Safety
+    /// `p` must be writable for `LANES` values. No alignment is needed.
+    unsafe fn store(self, p: *mut f32, v: Self::F);
+    /// Reads the first `n <= LANES` values; the other lanes are 0.
+    /// # Safety
+    /// `p` must be readable for `n` values.
+    unsafe fn load_partial(self, p: *const f32, n: usize) -> Self::F;
+    /// Writes the first `n <= LANES` lanes.
+    /// # Safety
+    /// `p` must be writable for `n` values.
+    unsafe fn store_partial(self, p: *mut f32, n: usize, v: Self::F);
+
+    /// `a + b`
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a - b`
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b`
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a / b`, correctly rounded.
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a / b` within 2 ulp for normal operands and quotients; faster than [`Simd::div`] where the CPU helps.
+    fn div_fast(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`; one rounding where the instruction set has it.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The smaller; `b` if either is NaN.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The larger; `b` if either is NaN.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// Square root, correctly rounded.
+    fn sqrt(self, a: Self::F) -> Self::F;
+    /// Magnitude.
+    fn abs(self, a: Self::F) -> Self::F;
+    /// `-a`, also for zeros.
+    fn neg(self, a: Self::F) -> Self::F;
+    /// To the nearest whole number, ties to even.
+    fn round(self, a: Self::F) -> Self::F;
+    /// `a < b`, false for NaN.
+    fn lt(self, a: Self::F, b: Self::F) -> Self::M;
+    /// Per lane `a` where `m`, else `b`.
+    fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F;
+    /// `x * 2^n` for whole `n` in `[-252, 252]`.
+    fn scale_by_pow2(self, x: Self::F, n: Self::F) -> Self::F;
+    /// `a0 b0 a1 b1 …` as two vectors.
+    fn interleave(self, a: Self::F, b: Self::F) -> (Self::F, Self::F);
+    /// Sum of all lanes, always in the same order.
+    fn sum(self, a: Self::F) -> f32;
+
+    /// The lanes as the start of an array, for code that is not worth vectorising.
+    #[inline(always)]
+    fn to_array(self, a: Self::F) -> [f32; MAX_LANES] {
+        let mut lanes = [0.0; MAX_LANES];
+        // SAFETY: the array holds MAX_LANES >= LANES values.
+        unsafe { self.store(lanes.as_mut_ptr(), a) };
+        lanes
+    }
+
+    /// The largest lane.
+    #[inline(always)]
+    fn max_lane(self, a: Self::F) -> f32 {
+        self.to_array(a)[..Self::LANES].iter().fold(f32::NEG_INFINITY, |m, &x| if x > m || x.is_nan() { x } else { m })
+    }
+}
+
+/// The widest vector of any instruction set here.
+pub const MAX_LANES: usize = 16;
+
+/// The instruction set a kernel is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// Portable code; always there.
+    Scalar(Scalar),
+    /// 8 lanes with fused multiply-add.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    /// 16 lanes with masks.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+impl Isa {
+    /// The fastest this CPU has.
+    pub fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if let Some(s) = Avx512::new() {
+                return Self::Avx512(s);
+            }
+            if let Some(s) = Avx2::new() {
+                return Self::Avx2(s);
+            }
+        }
+        Self::Scalar(Scalar)
+    }
+
+    /// Everything this CPU has, slowest first.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut, reason = "only x86_64 adds to it")]
+        let mut all = vec![Self::Scalar(Scalar)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            all.extend(Avx2::new().map(Self::Avx2));
+            all.extend(Avx512::new().map(Self::Avx512));
+        }
+        all
+    }
+
+    /// The name people know it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scalar(_) => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "avx512",
+        }
+    }
+
+    /// Values per vector.
+    pub fn lanes(self) -> usize {
+        match self {
+            Self::Scalar(_) => Scalar::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => Avx2::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => Avx512::LANES,
+        }
+    }
+
+    /// Runs `kernel` compiled for this instruction set.
+    pub fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            Self::Scalar(s) => s.call(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(s) => s.call(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(s) => s.call(kernel),
+        }
+    }
+}
