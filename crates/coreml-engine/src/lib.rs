@@ -1,2 +1,20 @@
 //! Plans and executes ML Programs on the CPU.
+//!
+//! [`Plan::new`] turns a function of a program into a plan for given input shapes; [`Plan::run`] executes it. Plans
+//! are immutable and shared between threads; a [`Workspace`] holds what one run changes.
+//! [`PlanOptions::reference`] makes the plan without passes or fast kernels that every other plan is checked against.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod error;
+mod graph;
+mod lowered;
+mod op;
+mod ops;
+mod plan;
+mod state;
+mod value;
+
+pub use error::{PlanError, PlanErrorKind, Problem, RunError};
+pub use plan::{Compute, Plan, PlanOptions, Workspace};
+pub use state::States;

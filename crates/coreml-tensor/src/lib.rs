@@ -6,6 +6,8 @@
 #![warn(missing_docs)]
 
 mod dtype;
+#[cfg(feature = "npz")]
+pub mod npz;
 mod shape;
 mod tensor;
 

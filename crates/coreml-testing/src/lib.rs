@@ -1,2 +1,90 @@
-//! Test support: cases, tolerances, npz files.
+//! Test support: reference cases on disk, and how results are compared with them.
+//!
+//! Development only; nothing that ships depends on this crate.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use coreml_tensor::TensorView;
+pub use coreml_tensor::npz;
+use coreml_tensor::npz::Array;
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A folder of reference models that lies beside the repository where there is one; `None`, said loudly, elsewhere.
+pub fn shared(folder: &str) -> Option<PathBuf> {
+    let path = repository().join("../shared").join(folder);
+    if path.is_dir() {
+        Some(path)
+    } else {
+        eprintln!("SKIPPED: {} is not here, so nothing of it was tested", path.display());
+        None
+    }
+}
+
+/// The arrays of an `.npz` file by name.
+///
+/// # Panics
+/// When the file cannot be read.
+pub fn load(path: impl AsRef<Path>) -> BTreeMap<String, Array> {
+    let path = path.as_ref();
+    match npz::read(path) {
+        Ok(arrays) => arrays.into_iter().collect(),
+        Err(error) => panic!("{}: {error}", path.display()),
+    }
+}
+
+/// How far a result is from its reference.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Distance {
+    /// The largest absolute difference.
+    pub absolute: f64,
+    /// That, divided by the largest absolute reference value.
+    pub relative: f64,
+}
+
+/// The distance between `found` and `expected`. Infinities and NaNs must be in the same places; where they are not,
+/// or the numbers of elements differ, the distance is infinite.
+pub fn distance(found: TensorView<'_>, expected: TensorView<'_>) -> Distance {
+    let (found, expected) = (found.to_f64_vec(), expected.to_f64_vec());
+    let infinite = Distance { absolute: f64::INFINITY, relative: f64::INFINITY };
+    if found.len() != expected.len() {
+        return infinite;
+    }
+    let (mut absolute, mut scale) = (0.0f64, 0.0f64);
+    for (&a, &b) in found.iter().zip(&expected) {
+        if a == b || (a.is_nan() && b.is_nan()) {
+            scale = scale.max(if b.is_finite() { b.abs() } else { 0.0 });
+        } else if a.is_finite() && b.is_finite() {
+            absolute = absolute.max((a - b).abs());
+            scale = scale.max(b.abs());
+        } else {
+            return infinite;
+        }
+    }
+    Distance { absolute, relative: if absolute == 0.0 { 0.0 } else { absolute / scale.max(1e-12) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coreml_tensor::{Shape, Tensor};
+
+    fn vector(values: &[f32]) -> Tensor {
+        Tensor::new(Shape::new(&[values.len()]), values.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn distances() {
+        let d = distance(vector(&[1.0, -2.0]).view(), vector(&[1.5, -4.0]).view());
+        assert_eq!(d, Distance { absolute: 2.0, relative: 0.5 });
+        assert_eq!(distance(vector(&[f32::NAN]).view(), vector(&[f32::NAN]).view()).absolute, 0.0);
+        assert_eq!(distance(vector(&[f32::NAN]).view(), vector(&[1.0]).view()).absolute, f64::INFINITY);
+        assert_eq!(distance(vector(&[1.0]).view(), vector(&[1.0, 2.0]).view()).absolute, f64::INFINITY);
+    }
+}

@@ -1,0 +1,108 @@
+//! Why a program cannot be planned or run.
+
+use std::fmt;
+
+use crate::op::OpError;
+
+/// A program the engine cannot plan. Lists everything it found, not only the first fault.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanError {
+    kind: PlanErrorKind,
+    problems: Vec<Problem>,
+}
+
+/// What kind of obstacle a [`PlanError`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlanErrorKind {
+    /// The engine lacks operations or forms of operations that the program uses.
+    Unsupported,
+    /// The program contradicts the rules of its operations.
+    Invalid,
+    /// The program asks for more memory than [`PlanOptions::max_bytes`](crate::PlanOptions::max_bytes).
+    Limit,
+    /// The inputs asked for do not fit the function.
+    Inputs,
+}
+
+/// One fault, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The operation's type, `conv` for instance; empty where the fault is not one operation's.
+    pub operation: String,
+    /// The operation's first output, which is how tools name the place.
+    pub output: String,
+    /// What is wrong, naming the parameter.
+    pub message: String,
+}
+
+impl PlanError {
+    pub(crate) fn new(kind: PlanErrorKind, problems: Vec<Problem>) -> Self {
+        Self { kind, problems }
+    }
+
+    pub(crate) fn general(kind: PlanErrorKind, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::new(kind, vec![Problem { operation: String::new(), output: String::new(), message }])
+    }
+
+    pub(crate) fn at(kind: PlanErrorKind, operation: &str, output: &str, error: &OpError) -> Self {
+        Self::new(
+            kind,
+            vec![Problem { operation: operation.into(), output: output.into(), message: error.to_string() }],
+        )
+    }
+
+    /// What kind of obstacle this is.
+    pub fn kind(&self) -> PlanErrorKind {
+        self.kind
+    }
+
+    /// Every fault found.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.operation.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{} -> %{}: {}", self.operation, self.output, self.message)
+        }
+    }
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            PlanErrorKind::Unsupported => "the CPU engine cannot run this program yet",
+            PlanErrorKind::Invalid => "the program is not valid",
+            PlanErrorKind::Limit => "the program is over the memory limit",
+            PlanErrorKind::Inputs => "the inputs do not fit the program",
+        };
+        f.write_str(what)?;
+        match self.problems.as_slice() {
+            [only] => write!(f, ": {only}"),
+            problems => {
+                write!(f, " ({} problems):", problems.len())?;
+                problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+/// A prediction that failed inside the engine, and the operation it failed in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{operation} -> %{output}: {message}")]
+pub struct RunError {
+    /// The operation's type.
+    pub operation: String,
+    /// The operation's first output.
+    pub output: String,
+    /// What is wrong.
+    pub message: String,
+}

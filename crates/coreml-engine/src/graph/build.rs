@@ -1,0 +1,503 @@
+//! Program function → graph.
+//!
+//! Operations are visited in order; each is looked up, its arguments sorted into inputs and constants by its row, and
+//! bound. Where every input is known and the operation is pure it is evaluated on the spot, so that shape arithmetic
+//! (`shape`, `gather`, `concat` …) has vanished by the time somebody needs its result as a constant parameter.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use coreml_model::{Argument, Block, Constant, Dim, Function, Operation, ValueId, ValueType};
+use coreml_tensor::DType;
+
+use super::{Graph, GraphOperands, Id, Labels, Node};
+use crate::error::{PlanError, PlanErrorKind, Problem};
+use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Role};
+use crate::ops::{self, classify::Classify, states::ReadState, states::WriteState};
+use crate::plan::{Compute, PlanOptions};
+use crate::state::States;
+use crate::value::{Buffer, Kind, Type, store_tensor};
+
+/// Elements above which a constant result is left to run time rather than kept with the plan.
+const MAX_FOLDED: usize = 1 << 24;
+
+/// The graph of a function, with the states it uses.
+pub(crate) fn build(
+    function: &Function,
+    input_types: &[Type],
+    options: &PlanOptions,
+    compute: &Compute,
+) -> Result<(Graph, Vec<(String, Type)>), PlanError> {
+    check_supported(function)?;
+    let mut states = Vec::new();
+    let mut scope = Scope::default();
+    let mut types = input_types.iter();
+    for &id in &function.inputs {
+        let value = function.value(id);
+        match &value.ty {
+            ValueType::State(ty) => {
+                let fixed: Option<Vec<usize>> =
+                    ty.dims.iter().map(|dim| if let Dim::Fixed(n) = *dim { Some(n) } else { None }).collect();
+                let shape = fixed.and_then(|dims| coreml_tensor::Shape::try_new(&dims).ok()).ok_or_else(|| {
+                    PlanError::general(PlanErrorKind::Invalid, format!("state {} has no fixed shape", value.name))
+                })?;
+                scope.states.insert(id, states.len());
+                states.push((value.name.clone(), Type::new(Kind::of(ty.dtype), shape)));
+            }
+            ValueType::Tensor(declared) => {
+                let ty = types.next().copied().ok_or_else(|| {
+                    PlanError::general(PlanErrorKind::Inputs, format!("input {} has no shape", value.name))
+                })?;
+                let input = scope.graph.add_value(&value.name, declared.dtype, Some(ty));
+                scope.graph.inputs.push(input);
+                scope.ids.insert(id, input);
+            }
+            _ => {
+                let message = format!("input {} is neither a tensor nor a state", value.name);
+                return Err(PlanError::general(PlanErrorKind::Unsupported, message));
+            }
+        }
+    }
+    let state_types = states.clone();
+    let builder = Builder { function, options, compute, state_types: &state_types };
+    builder.block(&mut scope, &function.body, None)?;
+    Ok((scope.graph, states))
+}
+
+/// Every operation must be in the table and every parameter in its row; all that is not is reported at once.
+fn check_supported(function: &Function) -> Result<(), PlanError> {
+    fn walk(function: &Function, block: &Block, problems: &mut Vec<Problem>) {
+        for operation in &block.operations {
+            let mut report = |message: String| {
+                let output = operation.outputs.first().map(|&id| function.value(id).name.clone()).unwrap_or_default();
+                problems.push(Problem { operation: operation.kind.clone(), output, message });
+            };
+            match ops::find(&operation.kind, function.opset) {
+                None => match ops::find(&operation.kind, coreml_model::Opset::Ios26) {
+                    Some(spec) => report(format!("is not in {}, only from {} on", function.opset, spec.since)),
+                    None => report(format!("is not supported yet (operation set {})", function.opset)),
+                },
+                Some(spec) => {
+                    let given = |name: &str| operation.input(name).is_some() || operation.attribute(name).is_some();
+                    for param in spec.params.iter().filter(|param| param.required && !given(param.name)) {
+                        report(format!("required parameter `{}` is missing", param.name));
+                    }
+                    for (name, _) in &operation.inputs {
+                        if !spec.params.iter().any(|param| param.name == name) {
+                            report(format!("has no parameter `{name}`"));
+                        }
+                    }
+                }
+            }
+            operation.blocks.iter().for_each(|block| walk(function, block, problems));
+        }
+    }
+    let mut problems = Vec::new();
+    walk(function, &function.body, &mut problems);
+    if problems.is_empty() { Ok(()) } else { Err(PlanError::new(PlanErrorKind::Unsupported, problems)) }
+}
+
+/// One block under construction.
+#[derive(Default)]
+struct Scope {
+    graph: Graph,
+    ids: HashMap<ValueId, Id>,
+    states: HashMap<ValueId, usize>,
+    /// Values of enclosing blocks that this one uses, in the order of the inputs they became.
+    captures: Vec<ValueId>,
+}
+
+struct Builder<'a> {
+    function: &'a Function,
+    options: &'a PlanOptions,
+    compute: &'a Compute,
+    state_types: &'a [(String, Type)],
+}
+
+/// A nested block as an operation holds it.
+pub(crate) struct NestedGraph {
+    pub(crate) graph: Graph,
+    captures: Vec<ValueId>,
+}
+
+impl Builder<'_> {
+    fn block(&self, scope: &mut Scope, block: &Block, outer: Option<&Scope>) -> Result<(), PlanError> {
+        for operation in &block.operations {
+            self.operation(scope, operation, outer).map_err(|failure| match failure {
+                Failure::Plan(error) => error,
+                Failure::Op(error) => {
+                    let output = operation.outputs.first().map_or("", |&id| self.function.value(id).name.as_str());
+                    PlanError::at(PlanErrorKind::Invalid, &operation.kind, output, &error)
+                }
+            })?;
+        }
+        for &id in &block.outputs {
+            let output = self.resolve(scope, id, outer);
+            scope.graph.outputs.push(output);
+        }
+        Ok(())
+    }
+
+    /// The graph value of a program value, captured from the enclosing block if need be.
+    fn resolve(&self, scope: &mut Scope, id: ValueId, outer: Option<&Scope>) -> Id {
+        if let Some(&known) = scope.ids.get(&id) {
+            return known;
+        }
+        let Some(outer_id) = outer.and_then(|outer| Some((outer, *outer.ids.get(&id)?))) else {
+            unreachable!("the program was validated: {} is defined before use", self.function.value(id).name)
+        };
+        let (outer, outer_id) = outer_id;
+        let info = outer.graph.value(outer_id).clone();
+        let constant = info.constant.is_some();
+        scope.graph.values.push(info);
+        let captured = Id(scope.graph.values.len() - 1);
+        if !constant {
+            scope.graph.inputs.push(captured);
+            scope.captures.push(id);
+        }
+        scope.ids.insert(id, captured);
+        captured
+    }
+
+    fn argument(&self, scope: &mut Scope, argument: &Argument, outer: Option<&Scope>) -> Id {
+        match argument {
+            Argument::Value(id) => self.resolve(scope, *id, outer),
+            Argument::Constant(constant) => scope.graph.add_constant("literal", Arc::clone(constant)),
+        }
+    }
+
+    fn operation(&self, scope: &mut Scope, operation: &Operation, outer: Option<&Scope>) -> Result<(), Failure> {
+        let Some(spec) = ops::find(&operation.kind, self.function.opset) else {
+            unreachable!("check_supported found every operation")
+        };
+        let bind = match spec.bind {
+            Bind::Node(bind) => bind,
+            Bind::Const => return self.constant(scope, operation),
+            Bind::While => return self.while_loop(scope, operation, outer),
+            Bind::Cond => return self.cond(scope, operation, outer),
+            Bind::ReadState | Bind::WriteState => return self.state_access(scope, operation, spec, outer),
+        };
+        let mut inputs = Vec::new();
+        let mut constants = Vec::new();
+        let mut variadic = 0;
+        for param in spec.params {
+            let arguments = operation.input(param.name);
+            match param.role {
+                Role::Input => {
+                    let id = match (arguments.and_then(<[_]>::first), operation.attribute(param.name)) {
+                        (Some(argument), _) => Some(self.argument(scope, argument, outer)),
+                        (None, Some(constant)) => {
+                            Some(scope.graph.add_constant(param.name, Arc::new(constant.clone())))
+                        }
+                        (None, None) => None,
+                    };
+                    inputs.push(id);
+                }
+                Role::Variadic => {
+                    let arguments = arguments.unwrap_or_default();
+                    variadic = arguments.len();
+                    for argument in arguments {
+                        let id = self.argument(scope, argument, outer);
+                        inputs.push(Some(id));
+                    }
+                }
+                Role::Constant => {
+                    let constant = match (arguments.and_then(<[_]>::first), operation.attribute(param.name)) {
+                        (Some(Argument::Constant(constant)), _) => Some(Arc::clone(constant)),
+                        (Some(Argument::Value(id)), _) => {
+                            let id = self.resolve(scope, *id, outer);
+                            let literal = scope.graph.value(id).constant.as_ref();
+                            let literal = literal.ok_or_else(|| {
+                                OpError::parameter(param.name, "must be a constant, but is computed at run time")
+                            })?;
+                            Some(Arc::clone(&literal.constant))
+                        }
+                        (None, Some(constant)) => Some(Arc::new(constant.clone())),
+                        (None, None) => None,
+                    };
+                    constants.extend(constant.map(|constant| (param.name, constant)));
+                }
+            }
+        }
+        let op = bind(&Args { opset: self.function.opset, constants: &constants, variadic })?;
+        self.add_node(scope, op.into(), operation, inputs)
+    }
+
+    /// Infers the types of the outputs, or evaluates the node outright, and adds it.
+    fn add_node(
+        &self,
+        scope: &mut Scope,
+        op: Arc<dyn Op>,
+        operation: &Operation,
+        inputs: Vec<Option<Id>>,
+    ) -> Result<(), Failure> {
+        let graph = &mut scope.graph;
+        let known = inputs.iter().flatten().all(|&id| graph.ty(id).is_some());
+        let types = if known {
+            match op.infer(Ins(&GraphOperands { graph, inputs: &inputs })) {
+                Ok(types) => Some(types),
+                Err(OpError::NeedsValue) => None,
+                Err(error) => return Err(error.into()),
+            }
+        } else {
+            None
+        };
+        if let Some(types) = &types
+            && types.len() < operation.outputs.len()
+        {
+            return Err(OpError::new(format!(
+                "gives {} results, the program expects {}",
+                types.len(),
+                operation.outputs.len()
+            ))
+            .into());
+        }
+        let all_constant = inputs.iter().flatten().all(|&id| graph.value(id).constant.is_some());
+        let small = |types: &Vec<Type>| types.iter().all(|ty| ty.count() <= MAX_FOLDED);
+        let folded = match &types {
+            Some(types) if op.is_pure() && all_constant && self.options.fold_constants() && small(types) => {
+                Some(self.evaluate(graph, &*op, &inputs, types)?)
+            }
+            _ => None,
+        };
+        let mut outputs = Vec::new();
+        for (i, &id) in operation.outputs.iter().enumerate() {
+            let value = self.function.value(id);
+            let dtype = declared_dtype(&value.ty);
+            let output = match &folded {
+                Some(constants) => {
+                    let output = graph.add_constant(&value.name, Arc::clone(&constants[i]));
+                    graph.values[output.0].dtype = dtype;
+                    output
+                }
+                None => graph.add_value(&value.name, dtype, types.as_ref().map(|types| types[i])),
+            };
+            scope.ids.insert(id, output);
+            outputs.push(output);
+        }
+        // Results the program ignores (a later opset's optional second output, say) still need a place to go.
+        if let Some(types) = &types {
+            for ty in &types[outputs.len()..] {
+                outputs.push(graph.add_value("unused", DType::Float32, Some(*ty)));
+            }
+        }
+        if let Some(classify) = op.is::<Classify>() {
+            for &output in &outputs {
+                graph.values[output.0].labels = Some(Arc::clone(&classify.labels));
+            }
+        }
+        if folded.is_none() {
+            graph.nodes.push(Node { op, kind: operation.kind.clone(), inputs, outputs });
+        }
+        Ok(())
+    }
+
+    /// The results of a node whose inputs are all constant.
+    fn evaluate(
+        &self,
+        graph: &Graph,
+        op: &dyn Op,
+        inputs: &[Option<Id>],
+        types: &[Type],
+    ) -> Result<Vec<Arc<Constant>>, OpError> {
+        let operands = GraphOperands { graph, inputs };
+        let ins = Ins(&operands);
+        let mut buffers: Vec<Buffer> = types.iter().map(|ty| Buffer::with_len(ty.count())).collect();
+        let mut scratch = Buffer::with_len(op.scratch(ins, self.compute));
+        let mut env = Env {
+            isa: self.compute.isa,
+            pool: &self.compute.pool,
+            reference: self.options.is_reference(),
+            scratch: scratch.floats_mut(),
+            nested: &mut [],
+            states: &mut States::default(),
+        };
+        let mut types = types.to_vec();
+        op.run(ins, &mut Outs { buffers: &mut buffers, types: &mut types }, &mut env)?;
+        let tensor =
+            |(buffer, ty): (&Buffer, &Type)| Arc::new(Constant::Tensor(Arc::new(store_tensor(ty, buffer.floats()))));
+        Ok(buffers.iter().zip(&types).map(tensor).collect())
+    }
+
+    fn constant(&self, scope: &mut Scope, operation: &Operation) -> Result<(), Failure> {
+        let (Some(constant), Some(&id)) = (operation.attribute("val"), operation.outputs.first()) else {
+            return Err(OpError::new("has no value or no output").into());
+        };
+        let output = scope.graph.add_constant(&self.function.value(id).name, Arc::new(constant.clone()));
+        scope.ids.insert(id, output);
+        Ok(())
+    }
+
+    fn state_access(
+        &self,
+        scope: &mut Scope,
+        operation: &Operation,
+        spec: &OpSpec,
+        outer: Option<&Scope>,
+    ) -> Result<(), Failure> {
+        let state = match operation.input("input").and_then(<[_]>::first) {
+            Some(Argument::Value(id)) => {
+                let own = scope.states.get(id);
+                own.or_else(|| outer.and_then(|outer| outer.states.get(id))).copied()
+            }
+            _ => None,
+        };
+        let state = state.ok_or_else(|| OpError::parameter("input", "must be a state of the function"))?;
+        let ty = self.state_types[state].1;
+        if matches!(spec.bind, Bind::ReadState) {
+            return self.add_node(scope, Arc::new(ReadState { state, ty }), operation, Vec::new());
+        }
+        let Some(data) = operation.input("data").and_then(<[_]>::first) else {
+            return Err(OpError::parameter("data", "is missing").into());
+        };
+        let data = self.argument(scope, data, outer);
+        self.add_node(scope, Arc::new(WriteState { state, ty }), operation, vec![Some(data)])
+    }
+
+    /// Builds a nested block whose parameters have `types`.
+    fn nested(&self, outer: &Scope, block: &Block, types: &[Option<Type>]) -> Result<NestedGraph, PlanError> {
+        let mut scope = Scope { states: outer.states.clone(), ..Scope::default() };
+        for (&id, ty) in block.inputs.iter().zip(types) {
+            let value = self.function.value(id);
+            let input = scope.graph.add_value(&value.name, declared_dtype(&value.ty), *ty);
+            scope.graph.inputs.push(input);
+            scope.ids.insert(id, input);
+        }
+        self.block(&mut scope, block, Some(outer))?;
+        Ok(NestedGraph { graph: scope.graph, captures: scope.captures })
+    }
+
+    /// The node inputs that feed the captures of nested blocks: each captured value once, after `inputs`.
+    fn capture_inputs(&self, scope: &Scope, inputs: &mut Vec<Option<Id>>, nested: &NestedGraph) -> Vec<usize> {
+        let position = |inputs: &mut Vec<Option<Id>>, id: Id| {
+            inputs.iter().position(|known| *known == Some(id)).unwrap_or_else(|| {
+                inputs.push(Some(id));
+                inputs.len() - 1
+            })
+        };
+        nested.captures.iter().map(|id| position(inputs, scope.ids[id])).collect()
+    }
+
+    fn while_loop(&self, scope: &mut Scope, operation: &Operation, outer: Option<&Scope>) -> Result<(), Failure> {
+        let [condition, body] = operation.blocks.as_slice() else {
+            return Err(OpError::new(format!("needs two blocks, found {}", operation.blocks.len())).into());
+        };
+        let arguments = operation.input("loop_vars").unwrap_or_default();
+        self.bring_captures_in(scope, operation, outer);
+        let mut inputs: Vec<Option<Id>> =
+            arguments.iter().map(|argument| Some(self.argument(scope, argument, outer))).collect();
+        let vars = inputs.len();
+        if condition.inputs.len() != vars || body.inputs.len() != vars || body.outputs.len() != vars {
+            return Err(OpError::parameter("loop_vars", "must match the parameters and results of the blocks").into());
+        }
+        // A variable whose shape the body changes has no fixed type; each round drops at least one, so this ends.
+        let mut types: Vec<Option<Type>> = inputs.iter().flatten().map(|&id| scope.graph.ty(id)).collect();
+        let body = loop {
+            let nested = self.nested(scope, body, &types)?;
+            let results: Vec<_> = nested.graph.outputs.iter().map(|&id| nested.graph.ty(id)).collect();
+            let stable = types.iter().zip(&results).all(|(ty, result)| ty.is_none() || ty == result);
+            if stable {
+                break nested;
+            }
+            for (ty, result) in types.iter_mut().zip(&results) {
+                *ty = ty.filter(|_| ty == result);
+            }
+        };
+        let condition = self.nested(scope, condition, &types)?;
+        let condition_captures = self.capture_inputs(scope, &mut inputs, &condition);
+        let body_captures = self.capture_inputs(scope, &mut inputs, &body);
+        let op = ops::control_flow::WhileLoop::new(
+            (condition.graph, condition_captures),
+            (body.graph, body_captures),
+            types,
+            self.options,
+            self.compute,
+        )?;
+        self.add_node(scope, Arc::new(op), operation, inputs)
+    }
+
+    fn cond(&self, scope: &mut Scope, operation: &Operation, outer: Option<&Scope>) -> Result<(), Failure> {
+        let [then, otherwise] = operation.blocks.as_slice() else {
+            return Err(OpError::new(format!("needs two blocks, found {}", operation.blocks.len())).into());
+        };
+        let Some(pred) = operation.input("pred").and_then(<[_]>::first) else {
+            return Err(OpError::parameter("pred", "is missing").into());
+        };
+        self.bring_captures_in(scope, operation, outer);
+        let mut inputs = vec![Some(self.argument(scope, pred, outer))];
+        let mut branch = |block: &Block| -> Result<(Graph, Vec<usize>), PlanError> {
+            let nested = self.nested(scope, block, &[])?;
+            let captures = self.capture_inputs(scope, &mut inputs, &nested);
+            Ok((nested.graph, captures))
+        };
+        let branches = [branch(then)?, branch(otherwise)?];
+        let op = ops::control_flow::Cond::new(branches, self.options, self.compute)?;
+        self.add_node(scope, Arc::new(op), operation, inputs)
+    }
+
+    /// Values of the blocks around `scope` that nested blocks of `operation` use become values of `scope` first, so
+    /// that a nested block only ever captures from the block directly around it.
+    fn bring_captures_in(&self, scope: &mut Scope, operation: &Operation, outer: Option<&Scope>) {
+        let Some(enclosing) = outer else { return };
+        fn uses(block: &Block, found: &mut Vec<ValueId>) {
+            for operation in &block.operations {
+                for argument in operation.inputs.iter().flat_map(|(_, arguments)| arguments) {
+                    if let Argument::Value(id) = argument {
+                        found.push(*id);
+                    }
+                }
+                operation.blocks.iter().for_each(|block| uses(block, found));
+            }
+            found.extend(&block.outputs);
+        }
+        let mut found = Vec::new();
+        operation.blocks.iter().for_each(|block| uses(block, &mut found));
+        for id in found {
+            if enclosing.ids.contains_key(&id) {
+                self.resolve(scope, id, outer);
+            }
+        }
+    }
+}
+
+fn declared_dtype(ty: &ValueType) -> DType {
+    match ty {
+        ValueType::Tensor(ty) | ValueType::State(ty) => ty.dtype,
+        _ => DType::Float32,
+    }
+}
+
+/// Either a fault of the operation at hand or one already placed inside a nested block.
+enum Failure {
+    Op(OpError),
+    Plan(PlanError),
+}
+
+impl From<OpError> for Failure {
+    fn from(error: OpError) -> Self {
+        Self::Op(error)
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        Self::Plan(error)
+    }
+}
+
+/// The labels in the `classes` parameter of `classify`.
+pub(crate) fn labels(constant: &Constant) -> Option<Labels> {
+    fn gather<T>(items: &[Constant], one: impl Fn(&Constant) -> Option<Vec<T>>) -> Option<Vec<T>> {
+        let parts: Option<Vec<Vec<T>>> = items.iter().map(one).collect();
+        Some(parts?.into_iter().flatten().collect())
+    }
+    let strings = |constant: &Constant| {
+        if let Constant::Strings(_, values) = constant { Some(values.clone()) } else { None }
+    };
+    let ints = |constant: &Constant| {
+        let tensor = constant.as_tensor()?;
+        (!tensor.dtype().is_float()).then(|| tensor.view().to_f64_vec().into_iter().map(|x| x as i64).collect())
+    };
+    let items = if let Constant::List(items) = constant { items.as_slice() } else { std::slice::from_ref(constant) };
+    gather(items, strings).map(Labels::Strings).or_else(|| gather(items, ints).map(Labels::Ints))
+}

@@ -1,0 +1,194 @@
+//! The engine's own form of a program: bound operations over values, in execution order.
+//!
+//! [`build`](build::build) makes it from a function of a program; the passes of `plan::passes` rewrite it; the plan
+//! compiles it. A value is a constant (`constant` is set), an input, or the result of exactly one node. Values whose
+//! shape depends on data have no type until they exist.
+
+use std::fmt;
+use std::sync::Arc;
+
+use coreml_model::Constant;
+use coreml_tensor::DType;
+
+use crate::op::{Op, Operands};
+use crate::value::{Buffer, Type, load_tensor};
+
+pub(crate) mod build;
+
+/// The index of a value in [`Graph::values`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Id(pub(crate) usize);
+
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    pub(crate) values: Vec<ValueInfo>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) inputs: Vec<Id>,
+    pub(crate) outputs: Vec<Id>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct ValueInfo {
+    pub(crate) name: String,
+    /// The declared element type, which only matters at the edge of the model.
+    pub(crate) dtype: DType,
+    pub(crate) ty: Option<Type>,
+    pub(crate) constant: Option<Literal>,
+    /// What the numbers stand for if the value is a class label or the probabilities of classes.
+    pub(crate) labels: Option<Arc<Labels>>,
+}
+
+/// The classes of a classifier.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Labels {
+    Strings(Vec<String>),
+    Ints(Vec<i64>),
+}
+
+impl Labels {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Strings(labels) => labels.len(),
+            Self::Ints(labels) => labels.len(),
+        }
+    }
+}
+
+/// A constant, with its elements in the engine's representation once somebody asked for them.
+#[derive(Clone)]
+pub(crate) struct Literal {
+    pub(crate) constant: Arc<Constant>,
+    elements: Arc<std::sync::OnceLock<Buffer>>,
+}
+
+impl Literal {
+    pub(crate) fn new(constant: Arc<Constant>) -> Self {
+        Self { constant, elements: Arc::default() }
+    }
+
+    /// The elements, if the constant is a tensor of numbers.
+    pub(crate) fn elements(&self) -> Option<&Buffer> {
+        let Constant::Tensor(tensor) = &*self.constant else { return None };
+        Some(self.elements.get_or_init(|| {
+            let mut buffer = Buffer::default();
+            load_tensor(tensor.view().data(), &mut buffer);
+            buffer
+        }))
+    }
+}
+
+impl fmt::Debug for Literal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.constant {
+            Constant::Tensor(tensor) => write!(f, "{}{}", tensor.dtype(), tensor.shape()),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) op: Arc<dyn Op>,
+    /// The operation's type, for messages and profiles.
+    pub(crate) kind: String,
+    pub(crate) inputs: Vec<Option<Id>>,
+    pub(crate) outputs: Vec<Id>,
+}
+
+impl Graph {
+    pub(crate) fn value(&self, id: Id) -> &ValueInfo {
+        &self.values[id.0]
+    }
+
+    pub(crate) fn ty(&self, id: Id) -> Option<Type> {
+        self.values[id.0].ty
+    }
+
+    /// A new value without a definition yet.
+    pub(crate) fn add_value(&mut self, name: impl Into<String>, dtype: DType, ty: Option<Type>) -> Id {
+        self.values.push(ValueInfo { name: name.into(), dtype, ty, constant: None, labels: None });
+        Id(self.values.len() - 1)
+    }
+
+    /// A new constant.
+    pub(crate) fn add_constant(&mut self, name: impl Into<String>, constant: Arc<Constant>) -> Id {
+        let (dtype, ty) = match &*constant {
+            Constant::Tensor(tensor) => {
+                let kind = crate::value::Kind::of(tensor.dtype());
+                (tensor.dtype(), Some(Type::new(kind, tensor.shape())))
+            }
+            _ => (DType::Bool, None),
+        };
+        let id = self.add_value(name, dtype, ty);
+        self.values[id.0].constant = Some(Literal::new(constant));
+        id
+    }
+
+    /// The name of a node's first output: where messages say a fault is.
+    pub(crate) fn place(&self, node: &Node) -> &str {
+        node.outputs.first().map_or("", |&id| self.value(id).name.as_str())
+    }
+
+    /// How many nodes (and results of the graph) use each value.
+    pub(crate) fn use_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.values.len()];
+        let uses = self.nodes.iter().flat_map(|node| node.inputs.iter().flatten());
+        for id in uses.chain(&self.outputs) {
+            counts[id.0] += 1;
+        }
+        counts
+    }
+
+    /// The position of the node that defines each value.
+    pub(crate) fn producers(&self) -> Vec<Option<usize>> {
+        let mut producers = vec![None; self.values.len()];
+        for (position, node) in self.nodes.iter().enumerate() {
+            for id in &node.outputs {
+                producers[id.0] = Some(position);
+            }
+        }
+        producers
+    }
+}
+
+/// A node's inputs while the plan is made: types, and the elements of constants.
+pub(crate) struct GraphOperands<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) inputs: &'a [Option<Id>],
+}
+
+impl Operands for GraphOperands<'_> {
+    fn len(&self) -> usize {
+        self.inputs.len()
+    }
+
+    fn ty(&self, i: usize) -> Option<Type> {
+        self.graph.ty(self.inputs.get(i).copied().flatten()?)
+    }
+
+    fn elements(&self, i: usize) -> Option<&[f32]> {
+        let id = self.inputs.get(i).copied().flatten()?;
+        Some(self.graph.value(id).constant.as_ref()?.elements()?.floats())
+    }
+}
+
+/// The graph as text, one line per node: what `inspect --stage plan` prints and tests compare.
+impl fmt::Display for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |id: &Id| {
+            let value = self.value(*id);
+            let mark = if value.constant.is_some() { "const " } else { "" };
+            match value.ty {
+                Some(ty) => format!("{mark}%{}: {}{}", value.name, ty.kind.name(), ty.shape),
+                None => format!("{mark}%{}: ?", value.name),
+            }
+        };
+        for node in &self.nodes {
+            let outputs: Vec<_> = node.outputs.iter().map(show).collect();
+            let inputs: Vec<_> =
+                node.inputs.iter().map(|id| id.map_or("-".into(), |id| format!("%{}", self.value(id).name))).collect();
+            writeln!(f, "{} = {}({})", outputs.join(", "), node.kind, inputs.join(", "))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! Operations of the optimised plan: fused, packed, channels-last forms of the plain ones.

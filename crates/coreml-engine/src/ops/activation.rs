@@ -1,0 +1,131 @@
+//! Activation functions and `softmax`.
+//!
+//! As `elementwise_unary`, a function is a row with its oracle and its kernel. Semantics: coremltools `activation`;
+//! defaults of optional parameters are theirs.
+
+use coreml_kernels::Activation;
+use coreml_model::Opset;
+
+use super::elementwise_unary::{Oracle, Pointwise};
+use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Param, Types, axis_of, constant, input};
+
+const X: &[Param] = &[input("x")];
+const X_ALPHA: &[Param] = &[input("x"), constant("alpha")];
+const X_ALPHA_BETA: &[Param] = &[input("x"), constant("alpha"), constant("beta")];
+
+/// A row whose function takes the parameters `alpha` and `beta`, as far as it has them.
+macro_rules! row {
+    ($name:literal, $params:expr, $oracle:expr, $kernel:expr) => {
+        OpSpec {
+            name: $name,
+            since: Opset::Ios15,
+            params: $params,
+            bind: Bind::Node(|args| pointwise(args, $oracle, $kernel)),
+        }
+    };
+}
+
+pub(crate) static OPS: &[OpSpec] = &[
+    row!("relu", X, |x, _| x.max(0.0), |_, _| Some(Activation::Relu)),
+    row!("relu6", X, |x, _| x.clamp(0.0, 6.0), |_, _| Some(Activation::Clip { lo: 0.0, hi: 6.0 })),
+    row!("leaky_relu", X_ALPHA, |x, [alpha, _]| if x >= 0.0 { x } else { alpha * x }, |alpha, _| {
+        Some(Activation::LeakyRelu { alpha })
+    }),
+    row!("elu", X_ALPHA, |x, [alpha, _]| if x >= 0.0 { x } else { alpha * x.exp_m1() }, |alpha, _| {
+        Some(Activation::Elu { alpha })
+    }),
+    row!("sigmoid", X, |x, _| sigmoid(x), |_, _| Some(Activation::Sigmoid)),
+    row!("silu", X, |x, _| x * sigmoid(x), |_, _| Some(Activation::Silu)),
+    row!("sigmoid_hard", X_ALPHA_BETA, |x, [alpha, beta]| (alpha * x + beta).clamp(0.0, 1.0), |alpha, beta| {
+        Some(Activation::HardSigmoid { alpha, beta })
+    }),
+    row!("softplus", X, |x, _| softplus(x), |_, _| Some(Activation::Softplus)),
+    row!("softsign", X, |x, _| x / (1.0 + x.abs()), |_, _| None),
+    row!("scaled_tanh", X_ALPHA_BETA, |x, [alpha, beta]| alpha * (beta * x).tanh(), |_, _| None),
+    row!("linear_activation", X_ALPHA_BETA, |x, [alpha, beta]| alpha * x + beta, |_, _| None),
+    row!("clamped_relu", X_ALPHA_BETA, |x, [alpha, beta]| beta.min(if x >= 0.0 { x } else { alpha * x }), |_, _| None),
+    row!("thresholded_relu", X_ALPHA, |x, [alpha, _]| if x >= alpha { x } else { 0.0 }, |_, _| None),
+    OpSpec {
+        name: "gelu",
+        since: Opset::Ios15,
+        params: &[input("x"), constant("mode").optional()],
+        bind: Bind::Node(bind_gelu),
+    },
+    OpSpec {
+        name: "softmax",
+        since: Opset::Ios15,
+        params: &[input("x"), constant("axis").optional()],
+        bind: Bind::Node(|args| Ok(Box::new(Softmax { axis: args.int("axis", -1)? }))),
+    },
+];
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// `ln(1 + e^x)`, written so that neither tail overflows or vanishes.
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+fn pointwise(
+    args: &Args<'_>,
+    oracle: Oracle,
+    kernel: fn(f32, f32) -> Option<Activation>,
+) -> Result<Box<dyn Op>, OpError> {
+    let (alpha, beta) = (args.float("alpha", 0.0)?, args.float("beta", 0.0)?);
+    Ok(Box::new(Pointwise { oracle, parameters: [alpha.into(), beta.into()], kernel: kernel(alpha, beta) }))
+}
+
+fn bind_gelu(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
+    let (oracle, kernel): (Oracle, _) = match args.str("mode", "EXACT")? {
+        "EXACT" => (
+            |x, _| 0.5 * x * (1.0 + coreml_kernels::reference::erf(x * std::f64::consts::FRAC_1_SQRT_2)),
+            Activation::Gelu,
+        ),
+        "TANH_APPROXIMATION" => (
+            |x, _| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh()),
+            Activation::GeluTanh,
+        ),
+        "SIGMOID_APPROXIMATION" => (|x, _| x * sigmoid(1.702 * x), Activation::GeluSigmoid),
+        other => return Err(OpError::parameter("mode", format!("`{other}` is not a mode of gelu"))),
+    };
+    Ok(Box::new(Pointwise { oracle, parameters: [0.0; 2], kernel: Some(kernel) }))
+}
+
+#[derive(Debug)]
+pub(crate) struct Softmax {
+    axis: i64,
+}
+
+impl Op for Softmax {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        let ty = ins.float(0)?;
+        if ty.rank() > 0 {
+            axis_of("axis", self.axis, ty.rank())?;
+        }
+        Ok(vec![ty])
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
+        let shape = ins.shape(0);
+        let axis = if shape.rank() == 0 { 0 } else { axis_of("axis", self.axis, shape.rank())? };
+        let [outer, along, inner]: [usize; 3] = [
+            shape[..axis].iter().product(),
+            shape.get(axis).copied().unwrap_or(1),
+            shape[(axis + 1).min(shape.rank())..].iter().product(),
+        ];
+        if env.reference {
+            coreml_kernels::reference::softmax(outer, along, inner, ins.f32(0), outs.f32(0));
+        } else {
+            coreml_kernels::softmax::softmax(env.isa, env.pool, outer, along, inner, ins.f32(0), outs.f32(0));
+        }
+        Ok(())
+    }
+
+    fn permuted(&self, perm: &[usize]) -> Option<Box<dyn Op>> {
+        let axis = axis_of("axis", self.axis, perm.len()).ok()?;
+        let moved = perm.iter().position(|&old| old == axis)?;
+        Some(Box::new(Self { axis: moved as i64 }))
+    }
+}

@@ -1,0 +1,213 @@
+//! Control flow: `const`, `select`, `cond`, `while_loop`.
+//!
+//! A nested block is a plan of its own. Its inputs are its parameters, then the values of the enclosing block it
+//! uses, which are ordinary inputs of the node.
+
+use coreml_model::Opset;
+
+use crate::error::PlanError;
+use crate::graph::Graph;
+use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, input, variadic};
+use crate::ops::elementwise_binary::{Walk, broadcast};
+use crate::plan::{Compute, Plan, PlanOptions, Workspace};
+use crate::state::States;
+use crate::value::{Kind, Type};
+
+pub(crate) static OPS: &[OpSpec] = &[
+    OpSpec { name: "const", since: Opset::Ios15, params: &[], bind: Bind::Const },
+    OpSpec { name: "cond", since: Opset::Ios15, params: &[input("pred")], bind: Bind::Cond },
+    OpSpec { name: "while_loop", since: Opset::Ios15, params: &[variadic("loop_vars")], bind: Bind::While },
+    OpSpec {
+        name: "select",
+        since: Opset::Ios15,
+        params: &[input("cond"), input("a"), input("b")],
+        bind: Bind::Node(|_: &Args<'_>| Ok(Box::new(Select))),
+    },
+];
+
+/// Chooses element by element; never computes with the value not chosen, which may be NaN.
+#[derive(Debug)]
+struct Select;
+
+impl Op for Select {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        if ins.ty(0).kind == Kind::Float {
+            return Err(OpError::parameter("cond", "must be boolean"));
+        }
+        let kind = ins.ty(1).kind;
+        ins.expect_kind(2, kind)?;
+        let shape = broadcast(ins.shape(1), ins.shape(2)).and_then(|shape| broadcast(shape, ins.shape(0)))?;
+        Ok(vec![Type::new(kind, shape)])
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+        let shape = outs.shape(0);
+        let (condition, a, b) = (ins.i32(0), ins.f32(1), ins.f32(2));
+        let mut walk = Walk::new(shape, [ins.shape(0), ins.shape(1), ins.shape(2)]);
+        let out = &mut outs.buffers[0].floats_mut()[..shape.count()];
+        for slot in out {
+            let [c, i, j] = walk.next();
+            *slot = if condition[c] != 0 { a[i] } else { b[j] };
+        }
+        Ok(())
+    }
+}
+
+/// A nested block: its plan, and which inputs of the node feed its captures.
+#[derive(Debug)]
+struct Nested {
+    plan: Plan,
+    captures: Vec<usize>,
+}
+
+impl Nested {
+    fn new(graph: (Graph, Vec<usize>), options: &PlanOptions, compute: &Compute) -> Result<Self, PlanError> {
+        Ok(Self { plan: Plan::compile(graph.0, Vec::new(), options, compute)?, captures: graph.1 })
+    }
+
+    fn capture(&self, ins: Ins<'_>, workspace: &mut Workspace, parameters: usize) {
+        for (i, &input) in self.captures.iter().enumerate() {
+            self.plan.set_raw(workspace, parameters + i, ins.ty(input), ins.f32(input));
+        }
+    }
+
+    fn run(&self, workspace: &mut Workspace, states: &mut States) -> Result<(), OpError> {
+        self.plan.run(workspace, states).map_err(|error| OpError::new(error.to_string()))
+    }
+
+    fn condition(&self, workspace: &Workspace) -> bool {
+        let (_, elements) = self.plan.output(workspace, 0);
+        elements.first().is_some_and(|bits| bits.to_bits() != 0)
+    }
+
+    /// Gives output `i` of the block to output `i` of the node.
+    fn deliver(&self, workspace: &Workspace, i: usize, outs: &mut Outs<'_>) {
+        let (ty, elements) = self.plan.output(workspace, i);
+        set_output(outs, i, ty, elements);
+    }
+}
+
+/// Sets an output of a node with nested blocks, whose type is only known once the block has run.
+fn set_output(outs: &mut Outs<'_>, i: usize, ty: Type, elements: &[f32]) {
+    outs.buffers[i].grow(ty.count());
+    outs.buffers[i].floats_mut()[..ty.count()].copy_from_slice(&elements[..ty.count()]);
+    outs.types[i] = ty;
+}
+
+#[derive(Debug)]
+pub(crate) struct Cond {
+    branches: [Nested; 2],
+}
+
+impl Cond {
+    pub(crate) fn new(
+        [then, otherwise]: [(Graph, Vec<usize>); 2],
+        options: &PlanOptions,
+        compute: &Compute,
+    ) -> Result<Self, PlanError> {
+        Ok(Self { branches: [Nested::new(then, options, compute)?, Nested::new(otherwise, options, compute)?] })
+    }
+}
+
+impl Op for Cond {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        if ins.ty(0).kind == Kind::Float || ins.ty(0).count() != 1 {
+            return Err(OpError::parameter("pred", "must be one boolean"));
+        }
+        let [then, otherwise] = self.branches.each_ref().map(|branch| branch.plan.output_types());
+        match (then, otherwise) {
+            (Some(then), Some(otherwise)) if then == otherwise => Ok(then),
+            // Which branch runs decides the type; `run` says what it came to.
+            _ if (0..ins.len()).all(|i| ins.0.elements(i).is_some()) => Ok(self.branches[0].plan.placeholder_types()),
+            _ => Err(OpError::NeedsValue),
+        }
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
+        let chosen = usize::from(ins.i32(0)[0] == 0);
+        let (branch, workspace) = (&self.branches[chosen], &mut env.nested[chosen]);
+        branch.capture(ins, workspace, 0);
+        branch.run(workspace, env.states)?;
+        for i in 0..outs.buffers.len() {
+            branch.deliver(workspace, i, outs);
+        }
+        Ok(())
+    }
+
+    fn nested(&self) -> Vec<&Plan> {
+        self.branches.iter().map(|branch| &branch.plan).collect()
+    }
+
+    fn is_pure(&self) -> bool {
+        false
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct WhileLoop {
+    condition: Nested,
+    body: Nested,
+    /// Types of the loop variables; `None` where the body changes the shape.
+    types: Vec<Option<Type>>,
+}
+
+impl WhileLoop {
+    pub(crate) fn new(
+        condition: (Graph, Vec<usize>),
+        body: (Graph, Vec<usize>),
+        types: Vec<Option<Type>>,
+        options: &PlanOptions,
+        compute: &Compute,
+    ) -> Result<Self, PlanError> {
+        let condition = Nested::new(condition, options, compute)?;
+        Ok(Self { condition, body: Nested::new(body, options, compute)?, types })
+    }
+}
+
+impl Op for WhileLoop {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        let fixed: Option<Types> = self.types.iter().copied().collect();
+        match fixed {
+            Some(types) => Ok(types),
+            None if (0..ins.len()).all(|i| ins.0.elements(i).is_some()) => {
+                Ok((0..self.types.len()).map(|i| ins.ty(i)).collect())
+            }
+            None => Err(OpError::NeedsValue),
+        }
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
+        let vars = self.types.len();
+        let [condition_space, body_space] = env.nested else { unreachable!("a loop has two nested blocks") };
+        for i in 0..vars {
+            set_output(outs, i, ins.ty(i), ins.f32(i));
+        }
+        // Slots pass from value to value within a round, so parameters and captures are set anew for each.
+        loop {
+            self.condition.capture(ins, condition_space, vars);
+            for i in 0..vars {
+                self.condition.plan.set_raw(condition_space, i, outs.ty(i), outs.buffers[i].floats());
+            }
+            self.condition.run(condition_space, env.states)?;
+            if !self.condition.condition(condition_space) {
+                return Ok(());
+            }
+            for i in 0..vars {
+                self.body.plan.set_raw(body_space, i, outs.ty(i), outs.buffers[i].floats());
+            }
+            self.body.capture(ins, body_space, vars);
+            self.body.run(body_space, env.states)?;
+            for i in 0..vars {
+                self.body.deliver(body_space, i, outs);
+            }
+        }
+    }
+
+    fn nested(&self) -> Vec<&Plan> {
+        vec![&self.condition.plan, &self.body.plan]
+    }
+
+    fn is_pure(&self) -> bool {
+        false
+    }
+}

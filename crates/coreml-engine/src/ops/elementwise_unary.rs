@@ -1,0 +1,240 @@
+//! Element-wise functions of one tensor, and `cast`.
+//!
+//! A function is a row: its oracle, computed in `f64`, and the kernel that stands in for it in the optimised plan.
+//! Semantics: coremltools `elementwise_unary`. `round` rounds half to even, `sign(0)` is 0, `inverse`, `log` and
+//! `rsqrt` add their epsilon to the argument; integers pass through `f64`, which holds every `i32`.
+
+use coreml_kernels::Activation;
+use coreml_model::Opset;
+use coreml_tensor::DType;
+
+use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Param, Types, constant, input};
+use crate::value::{Kind, Type};
+
+/// A function of one number, with up to two parameters.
+pub(crate) type Oracle = fn(f64, [f64; 2]) -> f64;
+
+/// Applies a function to every element.
+#[derive(Debug)]
+pub(crate) struct Pointwise {
+    pub(crate) oracle: Oracle,
+    pub(crate) parameters: [f64; 2],
+    pub(crate) kernel: Option<Activation>,
+}
+
+const X: &[Param] = &[input("x")];
+const X_EPSILON: &[Param] = &[input("x"), constant("epsilon").optional()];
+
+/// A row without parameters.
+macro_rules! plain {
+    ($name:literal, $oracle:expr) => {
+        plain!($name, $oracle, None)
+    };
+    ($name:literal, $oracle:expr, $kernel:expr) => {
+        OpSpec {
+            name: $name,
+            since: Opset::Ios15,
+            params: X,
+            bind: Bind::Node(|_| {
+                Ok(Box::new(Pointwise { oracle: |x, _| ($oracle)(x), parameters: [0.0; 2], kernel: $kernel }))
+            }),
+        }
+    };
+}
+
+/// A row with an epsilon.
+macro_rules! with_epsilon {
+    ($name:literal, $default:literal, $oracle:expr) => {
+        OpSpec {
+            name: $name,
+            since: Opset::Ios15,
+            params: X_EPSILON,
+            bind: Bind::Node(|args| {
+                let epsilon = f64::from(args.float("epsilon", $default)?);
+                Ok(Box::new(Pointwise {
+                    oracle: |x, [epsilon, _]| ($oracle)(x + epsilon),
+                    parameters: [epsilon, 0.0],
+                    kernel: None,
+                }))
+            }),
+        }
+    };
+}
+
+pub(crate) static OPS: &[OpSpec] = &[
+    plain!("abs", f64::abs),
+    plain!("acos", f64::acos),
+    plain!("asin", f64::asin),
+    plain!("atan", f64::atan),
+    plain!("atanh", f64::atanh),
+    plain!("ceil", f64::ceil),
+    plain!("cos", f64::cos),
+    plain!("cosh", f64::cosh),
+    plain!("erf", coreml_kernels::reference::erf, Some(Activation::Erf)),
+    plain!("exp", f64::exp, Some(Activation::Exp)),
+    plain!("exp2", f64::exp2),
+    plain!("floor", f64::floor),
+    plain!("round", f64::round_ties_even),
+    plain!("sign", |x: f64| if x == 0.0 { 0.0 } else { x.signum() }),
+    plain!("sin", f64::sin),
+    plain!("sinh", f64::sinh),
+    plain!("sqrt", f64::sqrt),
+    plain!("square", |x: f64| x * x),
+    plain!("tan", f64::tan),
+    plain!("tanh", f64::tanh, Some(Activation::Tanh)),
+    with_epsilon!("inverse", 1e-4, |x: f64| 1.0 / x),
+    with_epsilon!("log", 1e-45, f64::ln),
+    with_epsilon!("rsqrt", 1e-12, |x: f64| 1.0 / x.sqrt()),
+    OpSpec {
+        name: "clip",
+        since: Opset::Ios15,
+        params: &[input("x"), constant("alpha"), constant("beta")],
+        bind: Bind::Node(bind_clip),
+    },
+    OpSpec {
+        name: "threshold",
+        since: Opset::Ios15,
+        params: &[input("x"), constant("alpha")],
+        bind: Bind::Node(|args| {
+            let alpha = args.float("alpha", 0.0)?;
+            Ok(Box::new(Pointwise {
+                oracle: |x, [alpha, _]| x.max(alpha),
+                parameters: [alpha.into(), 0.0],
+                kernel: Some(Activation::Clip { lo: alpha, hi: f32::INFINITY }),
+            }))
+        }),
+    },
+    OpSpec { name: "logical_not", since: Opset::Ios15, params: X, bind: Bind::Node(|_| Ok(Box::new(LogicalNot))) },
+    OpSpec { name: "cast", since: Opset::Ios15, params: &[input("x"), constant("dtype")], bind: Bind::Node(bind_cast) },
+];
+
+fn bind_clip(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
+    let (lo, hi) = (args.float("alpha", f32::NEG_INFINITY)?, args.float("beta", f32::INFINITY)?);
+    if lo.is_nan() || hi.is_nan() || lo > hi {
+        return Err(OpError::parameter("alpha", format!("{lo} is not below beta, {hi}")));
+    }
+    Ok(Box::new(Pointwise {
+        oracle: |x, [lo, hi]| x.max(lo).min(hi),
+        parameters: [lo.into(), hi.into()],
+        kernel: Some(Activation::Clip { lo, hi }),
+    }))
+}
+
+impl Op for Pointwise {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        Ok(vec![ins.ty(0)])
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
+        let ty = ins.ty(0);
+        if ty.kind == Kind::Float {
+            if !ins.is_out(0) {
+                outs.f32(0).copy_from_slice(ins.f32(0));
+            }
+            match self.kernel {
+                Some(kernel) if !env.reference => {
+                    coreml_kernels::elementwise::activate_in_place(env.isa, env.pool, kernel, outs.f32(0));
+                }
+                _ => outs.f32(0).iter_mut().for_each(|x| *x = (self.oracle)(f64::from(*x), self.parameters) as f32),
+            }
+        } else {
+            if !ins.is_out(0) {
+                outs.i32(0).copy_from_slice(ins.i32(0));
+            }
+            outs.i32(0).iter_mut().for_each(|x| *x = (self.oracle)(f64::from(*x), self.parameters) as i32);
+        }
+        Ok(())
+    }
+
+    fn in_place(&self) -> Option<usize> {
+        Some(0)
+    }
+
+    fn permuted(&self, _perm: &[usize]) -> Option<Box<dyn Op>> {
+        Some(Box::new(Self { ..*self }))
+    }
+}
+
+#[derive(Debug)]
+struct LogicalNot;
+
+impl Op for LogicalNot {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        if ins.ty(0).kind == Kind::Float {
+            return Err(OpError::parameter("x", "must be boolean"));
+        }
+        Ok(vec![Type::new(Kind::Bool, ins.shape(0))])
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+        for (slot, &x) in outs.i32(0).iter_mut().zip(ins.i32(0)) {
+            *slot = i32::from(x == 0);
+        }
+        Ok(())
+    }
+}
+
+/// Converts between kinds. Between floats it changes nothing: the engine holds all of them as `f32`.
+#[derive(Debug)]
+pub(crate) struct Cast {
+    to: DType,
+}
+
+fn bind_cast(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
+    let name = args.str("dtype", "")?;
+    let to = DType::from_name(name).ok_or_else(|| OpError::parameter("dtype", format!("`{name}` is not a type")))?;
+    Ok(Box::new(Cast { to }))
+}
+
+impl Cast {
+    /// The range of the narrower integers, which saturate.
+    fn range(&self) -> (i32, i32) {
+        match self.to {
+            DType::Int8 => (i8::MIN.into(), i8::MAX.into()),
+            DType::UInt8 => (0, u8::MAX.into()),
+            DType::Int16 => (i16::MIN.into(), i16::MAX.into()),
+            DType::UInt16 => (0, u16::MAX.into()),
+            DType::UInt32 | DType::UInt64 => (0, i32::MAX),
+            _ => (i32::MIN, i32::MAX),
+        }
+    }
+}
+
+impl Op for Cast {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        Ok(vec![Type::new(Kind::of(self.to), ins.shape(0))])
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+        let (lo, hi) = self.range();
+        match (ins.ty(0).kind, Kind::of(self.to)) {
+            (Kind::Float, Kind::Float) => outs.f32(0).copy_from_slice(ins.f32(0)),
+            (Kind::Float, to) => {
+                for (slot, &x) in outs.i32(0).iter_mut().zip(ins.f32(0)) {
+                    // `as` truncates towards zero, saturates and turns NaN into 0.
+                    *slot = if to == Kind::Bool { i32::from(x != 0.0) } else { (x as i32).clamp(lo, hi) };
+                }
+            }
+            (_, Kind::Float) => {
+                for (slot, &x) in outs.f32(0).iter_mut().zip(ins.i32(0)) {
+                    *slot = x as f32;
+                }
+            }
+            (_, to) => {
+                for (slot, &x) in outs.i32(0).iter_mut().zip(ins.i32(0)) {
+                    *slot = if to == Kind::Bool { i32::from(x != 0) } else { x.clamp(lo, hi) };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn same_elements(&self) -> Option<usize> {
+        // Only between floats, which the plan checks by comparing kinds.
+        self.to.is_float().then_some(0)
+    }
+
+    fn permuted(&self, _perm: &[usize]) -> Option<Box<dyn Op>> {
+        Some(Box::new(Self { ..*self }))
+    }
+}

@@ -1,0 +1,46 @@
+//! The operations of ML Programs, one file per family, each with a table of its rows.
+//!
+//! The families are those of the format's own operation set. Semantics follow coremltools' definitions of the
+//! operations; where those are silent or wrong, what the converter's own tests expect. Every operation here is the
+//! plain form that the reference plan runs; the optimised plan replaces what matters with the forms in `lowered`.
+
+use coreml_model::Opset;
+
+use crate::op::OpSpec;
+
+pub(crate) mod activation;
+pub(crate) mod classify;
+pub(crate) mod control_flow;
+pub(crate) mod conv;
+pub(crate) mod elementwise_binary;
+pub(crate) mod elementwise_unary;
+pub(crate) mod linear;
+pub(crate) mod normalization;
+pub(crate) mod pool;
+pub(crate) mod reduction;
+pub(crate) mod states;
+pub(crate) mod tensor_operation;
+pub(crate) mod tensor_transformation;
+
+/// All families, by the name of the file they live in.
+pub(crate) static FAMILIES: &[(&str, &[OpSpec])] = &[
+    ("activation", activation::OPS),
+    ("classify", classify::OPS),
+    ("control_flow", control_flow::OPS),
+    ("conv", conv::OPS),
+    ("elementwise_binary", elementwise_binary::OPS),
+    ("elementwise_unary", elementwise_unary::OPS),
+    ("linear", linear::OPS),
+    ("normalization", normalization::OPS),
+    ("pool", pool::OPS),
+    ("reduction", reduction::OPS),
+    ("states", states::OPS),
+    ("tensor_operation", tensor_operation::OPS),
+    ("tensor_transformation", tensor_transformation::OPS),
+];
+
+/// The newest row for `name` that `opset` has.
+pub(crate) fn find(name: &str, opset: Opset) -> Option<&'static OpSpec> {
+    let rows = FAMILIES.iter().flat_map(|(_, rows)| rows.iter());
+    rows.filter(|spec| spec.name == name && spec.since <= opset).max_by_key(|spec| spec.since)
+}

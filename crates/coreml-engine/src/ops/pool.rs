@@ -1,0 +1,118 @@
+//! Pooling: `max_pool`, `avg_pool`, `l2_pool` over one to three spatial axes.
+//!
+//! Semantics: coremltools `pool`. `max_pool` pads with minus infinity. `avg_pool` counts padding in its divisor unless
+//! told otherwise, but never what `ceil_mode` adds beyond the padding.
+
+use coreml_kernels::reference::{self, ReferencePool as PoolKind};
+use coreml_model::Opset;
+
+use super::conv::{Geometry, MAX_SPATIAL, Padding};
+use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Param, Types, constant, input, shape_of};
+
+const POOL: &[Param] = &[
+    input("x"),
+    constant("kernel_sizes"),
+    constant("strides").optional(),
+    constant("pad_type").optional(),
+    constant("pad").optional(),
+    constant("ceil_mode").optional(),
+];
+
+const AVG_POOL: &[Param] = &[
+    input("x"),
+    constant("kernel_sizes"),
+    constant("strides").optional(),
+    constant("pad_type").optional(),
+    constant("pad").optional(),
+    constant("ceil_mode").optional(),
+    constant("exclude_padding_from_average").optional(),
+];
+
+pub(crate) static OPS: &[OpSpec] = &[
+    OpSpec { name: "max_pool", since: Opset::Ios15, params: POOL, bind: Bind::Node(|args| bind(args, PoolKind::Max)) },
+    OpSpec { name: "l2_pool", since: Opset::Ios15, params: POOL, bind: Bind::Node(|args| bind(args, PoolKind::L2)) },
+    OpSpec {
+        name: "avg_pool",
+        since: Opset::Ios15,
+        params: AVG_POOL,
+        bind: Bind::Node(|args| {
+            let exclude_padding = args.bool("exclude_padding_from_average", false)?;
+            bind(args, PoolKind::Average { exclude_padding })
+        }),
+    },
+];
+
+#[derive(Debug)]
+pub(crate) struct Pool {
+    kind: PoolKind,
+    kernel: Vec<usize>,
+    strides: Option<Vec<usize>>,
+    padding: Padding,
+    ceil_mode: bool,
+}
+
+fn bind(args: &Args<'_>, kind: PoolKind) -> Result<Box<dyn Op>, OpError> {
+    let kernel = args.sizes("kernel_sizes")?;
+    let strides = args.optional_sizes("strides")?;
+    for (name, sizes) in [("kernel_sizes", Some(&kernel)), ("strides", strides.as_ref())] {
+        if sizes.into_iter().flatten().any(|&size| size == 0 || size > 1 << 24) {
+            return Err(OpError::parameter(name, "must be at least 1 and at most 2^24"));
+        }
+    }
+    let padding = Padding::read(args)?;
+    Ok(Box::new(Pool { kind, kernel, strides, padding, ceil_mode: args.bool("ceil_mode", false)? }))
+}
+
+impl Pool {
+    pub(crate) fn geometry(&self, ins: Ins<'_>) -> Result<Geometry, OpError> {
+        let x = ins.float(0)?.shape;
+        let spatial = self.kernel.len();
+        if !(1..=MAX_SPATIAL).contains(&spatial) || x.rank() != spatial + 2 {
+            let message = format!("has {spatial} entries for x {x}; one for each spatial axis is needed");
+            return Err(OpError::parameter("kernel_sizes", message));
+        }
+        if self.strides.as_ref().is_some_and(|strides| strides.len() != spatial) {
+            return Err(OpError::parameter("strides", format!("needs {spatial} entries")));
+        }
+        let mut geometry = Geometry { spatial, output_channels: x[1], groups: x[1], ..Geometry::default() };
+        for axis in 0..spatial {
+            let (size, kernel) = (x[axis + 2], self.kernel[axis]);
+            let stride = self.strides.as_ref().map_or(1, |strides| strides[axis]);
+            let (before, after) = self.padding.resolve(axis, size, kernel, stride)?;
+            let padded = size + before + after;
+            let room = padded.checked_sub(kernel).ok_or_else(|| {
+                OpError::parameter("kernel_sizes", format!("{kernel} is more than axis {axis} of x {x} with padding"))
+            })?;
+            let mut output = room / stride + 1;
+            if self.ceil_mode {
+                output = room.div_ceil(stride) + 1;
+                // A window must not begin in what rounding up added.
+                if (before > 0 || after > 0) && (output - 1) * stride >= size + before {
+                    output -= 1;
+                }
+            }
+            geometry.stride[axis] = stride;
+            geometry.pad_before[axis] = before;
+            geometry.pad_after[axis] = after;
+            geometry.output[axis] = output;
+        }
+        Ok(geometry)
+    }
+}
+
+impl Op for Pool {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        let geometry = self.geometry(ins)?;
+        let mut dims = vec![ins.shape(0)[0], geometry.output_channels];
+        dims.extend(&geometry.output[..geometry.spatial]);
+        Ok(vec![ins.ty(0).with_shape(shape_of(&dims)?)])
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+        let geometry = self.geometry(ins)?;
+        let (x, out) = (ins.shape(0), outs.shape(0));
+        let (strides, pads) = (&geometry.stride[..geometry.spatial], &geometry.pad_before[..geometry.spatial]);
+        reference::pool(self.kind, ins.f32(0), &x, &self.kernel, strides, pads, &out, outs.f32(0));
+        Ok(())
+    }
+}

@@ -1,0 +1,267 @@
+//! Reductions: `reduce_*` over any axes.
+//!
+//! Semantics: coremltools `reduction`. Without axes all are reduced; `keep_dims` leaves ones in their place. The plain
+//! form accumulates in `f64` in row-major order. `reduce_argmax`/`reduce_argmin` give the first of equal elements.
+
+use coreml_kernels::reduce::Reduction;
+use coreml_model::Opset;
+use coreml_tensor::{MAX_RANK, Shape};
+
+use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Param, Types, axis_of, constant, input, shape_of};
+use crate::value::{Kind, Type};
+
+/// How a reduction folds: from `start`, each element by `fold`, the result by `finish` with the number of elements.
+#[derive(Debug)]
+struct Function {
+    start: f64,
+    fold: fn(f64, f64) -> f64,
+    finish: fn(f64, f64) -> f64,
+    kernel: Option<Reduction>,
+}
+
+const PARAMS: &[Param] = &[input("x"), constant("axes").optional(), constant("keep_dims").optional()];
+
+macro_rules! row {
+    ($name:literal, $start:expr, $fold:expr, $finish:expr, $kernel:expr) => {
+        OpSpec {
+            name: $name,
+            since: Opset::Ios15,
+            params: PARAMS,
+            bind: Bind::Node(|args| {
+                static F: Function = Function { start: $start, fold: $fold, finish: $finish, kernel: $kernel };
+                bind(args, &F)
+            }),
+        }
+    };
+}
+
+pub(crate) static OPS: &[OpSpec] = &[
+    row!("reduce_sum", 0.0, |sum, x| sum + x, |sum, _| sum, Some(Reduction::Sum)),
+    row!("reduce_mean", 0.0, |sum, x| sum + x, |sum, n| sum / n, Some(Reduction::Mean)),
+    row!("reduce_max", f64::NEG_INFINITY, max, |max, _| max, Some(Reduction::Max)),
+    row!("reduce_min", f64::INFINITY, min, |min, _| min, Some(Reduction::Min)),
+    row!("reduce_prod", 1.0, |product, x| product * x, |product, _| product, None),
+    row!("reduce_l1_norm", 0.0, |sum, x| sum + x.abs(), |sum, _| sum, None),
+    row!("reduce_l2_norm", 0.0, |sum, x| sum + x * x, |sum, _| sum.sqrt(), None),
+    row!("reduce_sum_square", 0.0, |sum, x| sum + x * x, |sum, _| sum, Some(Reduction::SumOfSquares)),
+    row!("reduce_log_sum", 0.0, |sum, x| sum + x, |sum, _| sum.ln(), None),
+    OpSpec {
+        name: "reduce_log_sum_exp",
+        since: Opset::Ios15,
+        params: PARAMS,
+        bind: Bind::Node(|args| Ok(Box::new(LogSumExp(axes(args)?)))),
+    },
+    OpSpec {
+        name: "reduce_argmax",
+        since: Opset::Ios15,
+        params: ARG,
+        bind: Bind::Node(|args| bind_arg(args, |a, b| a > b)),
+    },
+    OpSpec {
+        name: "reduce_argmin",
+        since: Opset::Ios15,
+        params: ARG,
+        bind: Bind::Node(|args| bind_arg(args, |a, b| a < b)),
+    },
+];
+
+const ARG: &[Param] =
+    &[input("x"), constant("axis").optional(), constant("keep_dims").optional(), constant("output_dtype").optional()];
+
+fn max(a: f64, b: f64) -> f64 {
+    if b > a || b.is_nan() { b } else { a }
+}
+
+fn min(a: f64, b: f64) -> f64 {
+    if b < a || b.is_nan() { b } else { a }
+}
+
+/// The axes a reduction runs over.
+#[derive(Debug, Clone)]
+struct Axes {
+    axes: Option<Vec<i64>>,
+    keep_dims: bool,
+}
+
+fn axes(args: &Args<'_>) -> Result<Axes, OpError> {
+    Ok(Axes { axes: args.optional_ints("axes")?, keep_dims: args.bool("keep_dims", false)? })
+}
+
+impl Axes {
+    /// Which axes of a tensor of this rank are reduced.
+    fn mask(&self, rank: usize) -> Result<[bool; MAX_RANK], OpError> {
+        let mut mask = [self.axes.is_none(); MAX_RANK];
+        for &axis in self.axes.iter().flatten() {
+            mask[axis_of("axes", axis, rank)?] = true;
+        }
+        Ok(mask)
+    }
+
+    fn output(&self, shape: Shape) -> Result<Shape, OpError> {
+        let mask = self.mask(shape.rank())?;
+        let dims: Vec<usize> = (0..shape.rank())
+            .filter(|&axis| self.keep_dims || !mask[axis])
+            .map(|axis| if mask[axis] { 1 } else { shape[axis] })
+            .collect();
+        shape_of(&dims)
+    }
+
+    fn permuted(&self, perm: &[usize]) -> Option<Self> {
+        let mask = self.mask(perm.len()).ok()?;
+        let moved = (0..perm.len()).filter(|&axis| mask[perm[axis]]).map(|axis| axis as i64).collect();
+        // Without the ones, the remaining axes would come out in another order.
+        self.keep_dims.then_some(Self { axes: Some(moved), keep_dims: true })
+    }
+
+    /// Calls `each` with the offset of the output element and of the input element, in row-major order.
+    fn walk(&self, shape: Shape, mut each: impl FnMut(usize, usize)) -> Result<(), OpError> {
+        let mask = self.mask(shape.rank())?;
+        let mut strides = [0; MAX_RANK];
+        let mut step = 1;
+        for axis in (0..shape.rank()).rev().filter(|&axis| !mask[axis]) {
+            strides[axis] = step;
+            step *= shape[axis];
+        }
+        let mut index = [0; MAX_RANK];
+        let mut to = 0;
+        for from in 0..shape.count() {
+            each(to, from);
+            for axis in (0..shape.rank()).rev() {
+                index[axis] += 1;
+                to += strides[axis];
+                if index[axis] < shape[axis] {
+                    break;
+                }
+                to -= strides[axis] * shape[axis];
+                index[axis] = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// The shape as `[outer, reduced, inner]`, if the reduced axes are neighbours.
+    fn split(&self, shape: Shape) -> Option<[usize; 3]> {
+        let mask = self.mask(shape.rank()).ok()?;
+        let reduced = |axis: &usize| mask[*axis];
+        let start = (0..shape.rank()).find(reduced).unwrap_or(shape.rank());
+        let end = (0..shape.rank()).rfind(reduced).map_or(start, |axis| axis + 1);
+        let neighbours = (start..end).all(|axis| mask[axis]);
+        neighbours.then(|| [&shape[..start], &shape[start..end], &shape[end..]].map(|dims| dims.iter().product()))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Reduce {
+    function: &'static Function,
+    axes: Axes,
+}
+
+fn bind(args: &Args<'_>, function: &'static Function) -> Result<Box<dyn Op>, OpError> {
+    Ok(Box::new(Reduce { function, axes: axes(args)? }))
+}
+
+impl Op for Reduce {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        Ok(vec![ins.ty(0).with_shape(self.axes.output(ins.shape(0))?)])
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
+        let ty = ins.ty(0);
+        let count = outs.ty(0).count();
+        let elements = (ty.count() / count.max(1)) as f64;
+        if ty.kind == Kind::Float {
+            if let (Some(kernel), false, Some(split)) = (self.function.kernel, env.reference, self.axes.split(ty.shape))
+            {
+                let [outer, along, inner] = split;
+                coreml_kernels::reduce::reduce(env.isa, env.pool, kernel, outer, along, inner, ins.f32(0), outs.f32(0));
+                return Ok(());
+            }
+            let x = ins.f32(0);
+            let mut sums = vec![self.function.start; count];
+            self.axes.walk(ty.shape, |to, from| sums[to] = (self.function.fold)(sums[to], f64::from(x[from])))?;
+            for (slot, sum) in outs.f32(0).iter_mut().zip(sums) {
+                *slot = (self.function.finish)(sum, elements) as f32;
+            }
+        } else {
+            let x = ins.i32(0);
+            let mut sums = vec![self.function.start; count];
+            self.axes.walk(ty.shape, |to, from| sums[to] = (self.function.fold)(sums[to], f64::from(x[from])))?;
+            for (slot, sum) in outs.i32(0).iter_mut().zip(sums) {
+                *slot = (self.function.finish)(sum, elements) as i32;
+            }
+        }
+        Ok(())
+    }
+
+    fn permuted(&self, perm: &[usize]) -> Option<Box<dyn Op>> {
+        Some(Box::new(Self { function: self.function, axes: self.axes.permuted(perm)? }))
+    }
+}
+
+/// `max + ln(sum(e^(x - max)))`, which neither overflows nor vanishes.
+#[derive(Debug)]
+struct LogSumExp(Axes);
+
+impl Op for LogSumExp {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        Ok(vec![ins.float(0)?.with_shape(self.0.output(ins.shape(0))?)])
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+        let (shape, x) = (ins.shape(0), ins.f32(0));
+        let count = outs.ty(0).count();
+        let mut peak = vec![f64::NEG_INFINITY; count];
+        self.0.walk(shape, |to, from| peak[to] = max(peak[to], f64::from(x[from])))?;
+        let mut sums = vec![0.0; count];
+        self.0.walk(shape, |to, from| {
+            let distance = if peak[to].is_finite() { f64::from(x[from]) - peak[to] } else { 0.0 };
+            sums[to] += distance.exp();
+        })?;
+        for ((slot, sum), peak) in outs.f32(0).iter_mut().zip(sums).zip(peak) {
+            *slot = if peak.is_finite() { peak + sum.ln() } else { peak } as f32;
+        }
+        Ok(())
+    }
+}
+
+/// The index of the element that beats all others.
+#[derive(Debug)]
+struct Arg {
+    axis: i64,
+    keep_dims: bool,
+    beats: fn(f64, f64) -> bool,
+}
+
+fn bind_arg(args: &Args<'_>, beats: fn(f64, f64) -> bool) -> Result<Box<dyn Op>, OpError> {
+    Ok(Box::new(Arg { axis: args.int("axis", -1)?, keep_dims: args.bool("keep_dims", false)?, beats }))
+}
+
+impl Op for Arg {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        let axes = Axes { axes: Some(vec![self.axis]), keep_dims: self.keep_dims };
+        let shape = ins.shape(0);
+        if shape[axis_of("axis", self.axis, shape.rank())?] == 0 {
+            return Err(OpError::parameter("x", "has no elements along the axis"));
+        }
+        Ok(vec![Type::new(Kind::Int, axes.output(shape)?)])
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+        let ty = ins.ty(0);
+        let axis = axis_of("axis", self.axis, ty.rank())?;
+        let inner: usize = ty.shape[axis + 1..].iter().product();
+        let along = ty.shape[axis];
+        let at = |i: usize| if ty.kind == Kind::Float { ins.f32(0)[i].into() } else { f64::from(ins.i32(0)[i]) };
+        for (position, slot) in outs.i32(0).iter_mut().enumerate() {
+            let start = position / inner * along * inner + position % inner;
+            let mut best = 0;
+            for i in 1..along {
+                if (self.beats)(at(start + i * inner), at(start + best * inner)) {
+                    best = i;
+                }
+            }
+            *slot = best as i32;
+        }
+        Ok(())
+    }
+}
