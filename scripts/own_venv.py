@@ -28,7 +28,9 @@ def enter(name: str, requirements: Path) -> None:
     if sys.version_info < MIN_PYTHON:
         have = ".".join(map(str, sys.version_info[:3]))
         want = ".".join(map(str, MIN_PYTHON))
-        sys.exit(f"the pinned packages need Python {want} or newer, this is {have}; run it as: python{want} {sys.argv[0]}")
+        sys.exit(
+            f"the pinned packages need Python {want} or newer, this is {have}; run it as: python{want} {sys.argv[0]}"
+        )
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     _install(folder, python, requirements)
     # A child instead of os.execv: on Windows exec returns to the shell before the script is done.
@@ -41,7 +43,9 @@ def _install(folder: Path, python: Path, requirements: Path) -> None:
     stamp = folder / "requirements.sha256"
     if stamp.is_file() and stamp.read_text() == wanted and python.exists():
         return
-    print(f"setting up {folder.relative_to(ROOT)} from {requirements.relative_to(ROOT)} (first run only)", file=sys.stderr)
+    print(
+        f"setting up {folder.relative_to(ROOT)} from {requirements.relative_to(ROOT)} (first run only)", file=sys.stderr
+    )
     venv.create(folder, with_pip=True, clear=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
     if subprocess.run(pip, check=False).returncode != 0:

@@ -4,8 +4,8 @@
     python3 scripts/peers.py [--models fastvit,effnet] [--threads 1,2] [--rounds 9] [--write docs/performance.md]
 
 For each model and thread count it runs rounds. In a round every engine, in a fresh process, warms up and then predicts
-the same photograph `--iterations` times; the round keeps the median. The order of engines rotates from round to round. A
-ratio is taken within a round, so what slows the machine for a while slows both of its sides. Engines are rows of
+the same photograph `--iterations` times; the round keeps the median. The order of engines rotates from round to round.
+A ratio is taken within a round, so what slows the machine for a while slows both of its sides. Engines are rows of
 `peers_engines.PEERS`.
 """
 
@@ -19,7 +19,6 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Optional
 
 from own_venv import ROOT, enter
 
@@ -30,7 +29,7 @@ PHOTO = "coffee"
 
 @dataclass(frozen=True)
 class Model:
-    """A fixture and how its package scales a pixel: `pixel * scale + bias`, which its ONNX twin leaves to the caller."""
+    """A fixture, and how its package scales a pixel: `pixel * scale + bias`. Its ONNX twin takes scaled pixels."""
 
     name: str
     scale: float
@@ -43,23 +42,35 @@ MODELS = {
 }
 
 
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def names(text: str) -> list[str]:
+    """A comma list with at least one name."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise argparse.ArgumentTypeError("names nothing")
+    return parts
+
+
+def counts(text: str) -> list[int]:
+    return [positive(part) for part in names(text)]
+
+
 def parse_arguments() -> argparse.Namespace:
-    def positive(text: str) -> int:
-        value = int(text)
-        if value < 1:
-            raise argparse.ArgumentTypeError("must be 1 or more")
-        return value
-
-    def listed(text: str) -> list[str]:
-        return [part.strip() for part in text.split(",") if part.strip()]
-
     parser = argparse.ArgumentParser(description="Measure the engine beside ONNX Runtime and OpenVINO.")
-    parser.add_argument("--models", type=listed, default=list(MODELS), help="of fastvit,effnet (default both)")
-    parser.add_argument("--threads", type=lambda text: [positive(part) for part in listed(text)], default=[1, 2])
-    parser.add_argument("--rounds", type=positive, default=9)
-    parser.add_argument("--iterations", type=positive, default=40, help="timed predictions per engine and round")
-    parser.add_argument("--warmup", type=positive, default=10)
-    parser.add_argument("--engines", type=listed, help="only these rows (default all)")
+    parser.add_argument("--models", type=names, default=list(MODELS), help="of fastvit,effnet (default both)")
+    parser.add_argument("--threads", type=counts, default=[1, 2], help="thread counts (default 1,2)")
+    parser.add_argument("--rounds", type=positive, default=9, help="default 9")
+    parser.add_argument(
+        "--iterations", type=positive, default=40, help="timed predictions per engine and round (default 40)"
+    )
+    parser.add_argument("--warmup", type=positive, default=10, help="predictions before them (default 10)")
+    parser.add_argument("--engines", type=names, help="only these rows (default all; a wrong name lists them)")
     parser.add_argument("--coreml", type=Path, help="the coreml command; without it, one is built by cargo")
     parser.add_argument("--twins", type=Path, help="folder with the ONNX twins")
     parser.add_argument("--pin", action="store_true", help="keep each engine on the first THREADS processors")
@@ -67,12 +78,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE.json", help="keep every round's figures")
     args = parser.parse_args()
     unknown = [name for name in args.models if name not in MODELS]
-    if unknown or not args.models or not args.threads:
-        parser.error(f"--models takes {','.join(MODELS)} and --threads takes counts" + f", not {unknown}" * bool(unknown))
+    if unknown:
+        parser.error(f"--models takes {','.join(MODELS)}, not {','.join(unknown)}")
     return args
 
 
-def find_twins(given: Optional[Path], models: list[Model]) -> Path:
+def find_twins(given: Path | None, models: list[Model]) -> Path:
     """The folder that holds every ONNX twin; ends the process with how to make them if there is none."""
     folders = [given] if given else TWIN_FOLDERS
     for folder in folders:
@@ -82,7 +93,7 @@ def find_twins(given: Optional[Path], models: list[Model]) -> Path:
     sys.exit(f"no ONNX twins in {places}\nmake them: python3 scripts/make_fixtures.py   (into target/fixtures/peers)")
 
 
-def find_coreml(given: Optional[Path]) -> Path:
+def find_coreml(given: Path | None) -> Path:
     """The `coreml` command: the one given, or a release build."""
     if given is None:
         build = ["cargo", "build", "--release", "-p", "coreml-cli"]
@@ -119,16 +130,19 @@ def measure(peers: list[Peer], job: Job, rounds: int, label: str) -> dict[str, l
     return results
 
 
-def main() -> int:
-    args = parse_arguments()
+def main(args: argparse.Namespace) -> int:
     peers = [peer for peer in PEERS if args.engines is None or peer.key in args.engines]
     unknown = set(args.engines or []) - {peer.key for peer in PEERS}
-    if unknown or not peers:
-        sys.exit(f"--engines takes {','.join(peer.key for peer in PEERS)}, not {','.join(sorted(unknown)) or 'nothing'}")
+    if unknown:
+        print(
+            f"--engines takes {','.join(peer.key for peer in PEERS)}, not {','.join(sorted(unknown))}", file=sys.stderr
+        )
+        return 2
     models = [MODELS[name] for name in args.models]
-    twins = find_twins(args.twins, models)
+    twins = "" if all(peer.ours for peer in peers) else find_twins(args.twins, models)
     coreml = find_coreml(args.coreml) if any(peer.ours for peer in peers) else ""
 
+    measured_on = machine()
     cases = []
     with tempfile.TemporaryDirectory() as folder:
         for model in models:
@@ -137,7 +151,7 @@ def main() -> int:
             np.savez(inputs, image=reference[f"{PHOTO}_rgb"])
             job = Job(
                 package=str(FIXTURES / "models" / f"{model.name}.mlpackage"),
-                onnx=str(twins / f"{model.name}.onnx"),
+                onnx=str(Path(twins) / f"{model.name}.onnx"),
                 inputs=str(inputs),
                 labels=str(FIXTURES / "labels.txt"),
                 scale=model.scale,
@@ -156,17 +170,18 @@ def main() -> int:
 
     settings = f"{args.rounds} rounds of {args.iterations} predictions after {args.warmup} of warm-up"
     settings += f", photograph `{PHOTO}`, " + ("pinned to the first processors" if args.pin else "no pinning")
-    text = report(peers, cases, settings)
+    text = report(peers, cases, measured_on, settings)
     print(text)
     if args.write:
         write_section(args.write, text)
     if args.json:
         rows = [{"model": case.model, "threads": case.threads, "results": case.results} for case in cases]
-        args.json.write_text(json.dumps({"machine": machine(), "settings": settings, "cases": rows}, indent=1))
+        args.json.write_text(json.dumps({"machine": measured_on, "settings": settings, "cases": rows}, indent=1))
     return 1 if any(case.failure(peer.key) for case in cases for peer in peers) else 0
 
 
 if __name__ == "__main__":
+    arguments = parse_arguments()
     enter("peers-venv", ROOT / "scripts" / "requirements-peers.txt")
     # What follows needs the environment.
     import numpy as np
@@ -174,4 +189,4 @@ if __name__ == "__main__":
     from peers_report import Case, machine, report, write_section
     from peers_stats import rotated
 
-    sys.exit(main())
+    sys.exit(main(arguments))

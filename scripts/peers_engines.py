@@ -1,12 +1,12 @@
 """The engines the referee knows, and the process that runs one of them once.
 
-`PEERS` is the table: one row is one engine in one setting. To add an engine, write its function and its row here, and pin
-its package in `requirements-peers.txt`; nothing else changes.
+`PEERS` is the table: one row is one engine in one setting. To add an engine, write its function and its row here, and
+pin its package in `requirements-peers.txt`; nothing else changes.
 
     python peers_engines.py KEY < job.json > result.json
 
-runs one row in this process. The referee starts a fresh one for each measurement, so that no engine's threads, caches or
-settings reach another's.
+runs one row in this process. The referee starts a fresh one for each measurement, so that no engine's threads, caches
+or settings reach another's.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def run_openvino(precision: str) -> Callable[[Job], Result]:
         p50 = timed(lambda: request.infer([x], share_inputs=True, share_outputs=True), job)
         logits = np.array(request.infer([x])[0])
         native = precision == "f32" or precision.upper() in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        note = "" if native else f"this processor has no {precision} arithmetic, so OpenVINO may have computed in f32"
+        note = "" if native else f"this processor has no {precision} arithmetic, so this row shows an emulation"
         return Result(p50, softmax(logits), ov.__version__.split("-")[0], note)
 
     return run
@@ -148,7 +148,9 @@ def command(*arguments: str) -> str:
         raise EngineError(f"{arguments[0]}: {error.strerror}") from error
     if done.returncode != 0:
         complaint = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise EngineError(f"`coreml {arguments[1]}` exited with {done.returncode}: {' '.join(complaint) or 'no message'}")
+        raise EngineError(
+            f"`coreml {arguments[1]}` exited with {done.returncode}: {' '.join(complaint) or 'no message'}"
+        )
     return done.stdout
 
 

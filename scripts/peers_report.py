@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Optional, Sequence
 
 import numpy as np
 from peers_engines import BASELINE, Peer
@@ -27,7 +27,11 @@ class Case:
     results: dict[str, list[dict]]
     expected: np.ndarray
 
-    def failure(self, key: str) -> Optional[str]:
+    @property
+    def title(self) -> str:
+        return f"{self.model}, {self.threads} thread{'s' * (self.threads > 1)}"
+
+    def failure(self, key: str) -> str | None:
         """Why an engine has no figures, or None."""
         return next((result["error"] for result in self.results[key] if "error" in result), None)
 
@@ -45,7 +49,7 @@ class Case:
 
 
 def machine() -> str:
-    """One line that tells what the figures were measured on."""
+    """One line that tells what the figures are measured on, and how busy it is at this moment."""
     name, flags = platform.processor() or platform.machine(), []
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -55,7 +59,8 @@ def machine() -> str:
         present = facts.get("flags", "").split()
         flags = [flag for flag in TELLING_FLAGS if flag in present]
     features = f" ({' '.join(flags)})" if flags else ""
-    return f"{name}{features}, {os.cpu_count()} processors, {platform.platform()}, Python {platform.python_version()}"
+    line = f"{name}{features}, {os.cpu_count()} processors, {platform.platform()}, Python {platform.python_version()}"
+    return f"{line}, load average {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else line
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> str:
@@ -104,7 +109,7 @@ def answers(peers: list[Peer], cases: list[Case]) -> str:
         for title, answer in given.items():
             apart = ["" if title == other else f"{np.abs(answer - given[other]).max():.1e}" for other in given]
             rows.append([title, *apart, "same" if int(answer.argmax()) == top else "DIFFERS"])
-        head = [f"{case.model}, {case.threads} thread{'s' * (case.threads > 1)}", *given, "top-1"]
+        head = [case.title, *given, "top-1"]
         blocks.append(table(head, rows, right=range(1, len(given) + 1)))
     return "\n\n".join(reversed(blocks))
 
@@ -118,7 +123,7 @@ def remarks(peers: list[Peer], cases: list[Case]) -> list[str]:
         notes = {r["note"] for case in cases for r in case.results[peer.key] if r.get("note")}
         lines += [f"{peer.title}: {note}." for note in sorted(notes)]
         for case in cases:
-            where = f"{peer.title} on {case.model}, {case.threads} threads"
+            where = f"{peer.title} on {case.title}"
             if case.failure(peer.key):
                 lines.append(f"{where} FAILED: {case.failure(peer.key)}")
             elif not case.steady(peer.key):
@@ -131,16 +136,17 @@ def versions(peers: list[Peer], cases: list[Case]) -> str:
     return ", ".join(f"{title} {version}" for title, version in found.items())
 
 
-def report(peers: list[Peer], cases: list[Case], settings: str) -> str:
+def report(peers: list[Peer], cases: list[Case], measured_on: str, settings: str) -> str:
     """The whole report as Markdown, without a heading."""
     reading = (
-        "p50 is the median over rounds of each round's median. The ratio is the median over rounds of time / ONNX Runtime's time "
-        "in the same round: below 1 is faster than ONNX Runtime. The interval is a percentile bootstrap over rounds. What is "
-        "timed is one prediction as each engine's caller makes it: the coreml row starts from the uint8 image and ends in labelled "
-        "probabilities; the others start from an f32 tensor already scaled and end in logits."
+        "p50 is the median over rounds of each round's median. The ratio is the median over rounds of time / ONNX "
+        "Runtime's time in the same round: below 1 is faster than ONNX Runtime. The interval is a percentile bootstrap "
+        "over rounds. What is timed is one prediction as each engine's caller makes it: the coreml-anywhere row starts "
+        "from the uint8 image and ends in labelled probabilities; the others start from an f32 tensor already scaled "
+        "and end in logits."
     )
     lines = [
-        f"Machine: {machine()}.",
+        f"Machine: {measured_on}.",
         f"Engines: {versions(peers, cases)}.",
         f"Measured: {settings}; each engine in a fresh process every round, order rotating.",
     ]
@@ -153,7 +159,7 @@ def report(peers: list[Peer], cases: list[Case], settings: str) -> str:
 
 
 def write_section(path: Path, text: str) -> None:
-    """Puts the report between its markers in a document; a missing document is made, one without markers gets them at its end."""
+    """Puts the report between its markers in a document, at the end if it has none; makes a missing document."""
     section = f"{BEGIN}\n{text}\n{END}\n"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

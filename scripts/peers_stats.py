@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from statistics import median
-from typing import NamedTuple, Sequence
+from typing import NamedTuple
 
 RESAMPLES = 10_000
 BOOTSTRAP_SEED = 1
