@@ -19,6 +19,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from own_venv import ROOT, enter
 
@@ -106,20 +107,21 @@ def find_coreml(given: Path | None) -> Path:
     return given.resolve()
 
 
-def run_once(peer: Peer, job: Job) -> dict:
+def run_once(peer: Peer, job: Job) -> dict[str, Any]:
     """One engine in one fresh process: a `Result` as a dictionary, or `{"error": why}`."""
     worker = [sys.executable, str(ROOT / "scripts" / "peers_engines.py"), peer.key]
     done = subprocess.run(worker, input=json.dumps(asdict(job)), capture_output=True, text=True, check=False)
     try:
         # The result is the last line: an engine may print before it.
-        return json.loads(done.stdout.splitlines()[-1])
+        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return result
     except (ValueError, IndexError):
         return {"error": f"its process ended with {done.returncode}: {done.stderr.strip()[-200:]}"}
 
 
-def measure(peers: list[Peer], job: Job, rounds: int, label: str) -> dict[str, list[dict]]:
+def measure(peers: list[Peer], job: Job, rounds: int, label: str) -> dict[str, list[dict[str, Any]]]:
     """All rounds of one model and thread count: each engine's results in round order. A failed engine runs no more."""
-    results: dict[str, list[dict]] = {peer.key: [] for peer in peers}
+    results: dict[str, list[dict[str, Any]]] = {peer.key: [] for peer in peers}
     for number in range(rounds):
         for peer in rotated(peers, number):
             if any("error" in result for result in results[peer.key]):

@@ -88,7 +88,7 @@ def scaled_input(job: Job) -> np.ndarray:
 
 def softmax(logits: np.ndarray) -> list[float]:
     powers = np.exp(logits.astype(np.float64) - logits.max())
-    return (powers / powers.sum()).ravel().tolist()
+    return [float(p) for p in (powers / powers.sum()).ravel()]
 
 
 def run_onnxruntime(job: Job) -> Result:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from peers_engines import BASELINE, Peer
@@ -15,6 +16,7 @@ from peers_stats import paired_ratio
 
 BEGIN, END = "<!-- peers.py: begin -->", "<!-- peers.py: end -->"
 TELLING_FLAGS = ["avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile"]
+QUIET_SPREAD = 1.5  # rounds of one engine on a quiet machine stay well within this factor
 REFERENCE = "PyTorch (stored)"
 
 
@@ -24,7 +26,7 @@ class Case:
 
     model: str
     threads: int
-    results: dict[str, list[dict]]
+    results: dict[str, list[dict[str, Any]]]
     expected: np.ndarray
 
     @property
@@ -42,6 +44,11 @@ class Case:
     def answer(self, key: str) -> np.ndarray:
         """The probabilities of the first round."""
         return np.array(self.results[key][0]["probabilities"])
+
+    def spread(self) -> float:
+        """The slowest round over the fastest one, for the engine where that is largest."""
+        spreads = [max(self.p50s(key)) / min(self.p50s(key)) for key in self.results if not self.failure(key)]
+        return max(spreads, default=1.0)
 
     def steady(self, key: str) -> bool:
         """Whether every round gave the very same probabilities."""
@@ -128,6 +135,13 @@ def remarks(peers: list[Peer], cases: list[Case]) -> list[str]:
                 lines.append(f"{where} FAILED: {case.failure(peer.key)}")
             elif not case.steady(peer.key):
                 lines.append(f"{where}: not every round gave the same bytes.")
+    noisy = [case.title for case in cases if case.spread() > QUIET_SPREAD]
+    if noisy:
+        worst = max(case.spread() for case in cases)
+        lines.append(
+            f"NOISY: the rounds of one engine differ by up to {worst:.1f}x ({'; '.join(noisy)}). Something else used the "
+            "processors, which hurts engines with spinning threads most: do not quote these rows."
+        )
     return lines
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 RESAMPLES = 10_000
 BOOTSTRAP_SEED = 1
@@ -35,7 +37,7 @@ def paired_ratio(samples: Sequence[float], baseline: Sequence[float], confidence
     return Ratio(median(ratios), medians[round(tail * last)], medians[round((1.0 - tail) * last)])
 
 
-def rotated(items: Sequence, by: int) -> list:
+def rotated(items: Sequence[T], by: int) -> list[T]:
     """The items in the same cyclic order, starting `by` places later, so that nobody always goes first."""
     shift = by % len(items) if items else 0
     return [*items[shift:], *items[:shift]]

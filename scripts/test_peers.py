@@ -121,6 +121,11 @@ class Report(unittest.TestCase):
         self.assertIn("2.00..2.00", lines[r"Low \*"])
         self.assertIn("FAILED: no such op", text)
         self.assertRegex(text, r"Low +\|.*3\.0e-01.*DIFFERS")
+        self.assertNotIn("NOISY", text)
+        results["low"] = [good, twice]
+        text = report(peers, [Case("M", 1, results, np.array([0.4, 0.6]))], "a machine", "two rounds")
+        self.assertIn("differ by up to 2.0x (M, 1 thread)", text)
+        self.assertIn("Low on M, 1 thread: not every round gave the same bytes.", text)
 
     def test_a_section_is_replaced_and_the_rest_kept(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
