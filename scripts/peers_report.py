@@ -139,8 +139,8 @@ def remarks(peers: list[Peer], cases: list[Case]) -> list[str]:
     if noisy:
         worst = max(case.spread() for case in cases)
         lines.append(
-            f"NOISY: the rounds of one engine differ by up to {worst:.1f}x ({'; '.join(noisy)}). Something else used the "
-            "processors, which hurts engines with spinning threads most: do not quote these rows."
+            f"NOISY: the rounds of one engine differ by up to {worst:.1f}x ({'; '.join(noisy)}). Something else used "
+            "the processors, which hurts engines with spinning threads most: do not quote these rows."
         )
     return lines
 
