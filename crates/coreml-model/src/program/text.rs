@@ -140,7 +140,7 @@ impl Display for TensorType {
 }
 
 impl Display for Constant {
-    /// Numbers and strings if there are few of them; `BLOB fp16[48, 3, 3, 3]` otherwise.
+    /// Numbers and strings in row-major order if there are few of them; `BLOB fp16[48, 3, 3, 3]` otherwise.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tensor(tensor) if tensor.view().data().len() <= SHOWN => numbers(f, tensor),
@@ -169,8 +169,7 @@ fn numbers(f: &mut Formatter<'_>, tensor: &Tensor) -> fmt::Result {
     fn list<T: fmt::Debug>(f: &mut Formatter<'_>, rank: usize, values: &[T]) -> fmt::Result {
         match (rank, values) {
             (0, [value]) => write!(f, "{value:?}"),
-            (1, values) => write!(f, "{values:?}"),
-            (_, values) => write!(f, "reshape({values:?})"),
+            _ => write!(f, "{values:?}"),
         }
     }
     let rank = tensor.shape().rank();
