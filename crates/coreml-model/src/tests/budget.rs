@@ -56,6 +56,12 @@ fn operations_functions_and_names_are_counted() {
     assert_eq!(check(limits(|l| l.operations = 3)), Err(ReadErrorKind::Limit));
     assert_eq!(check(limits(|l| l.functions = 1)), Ok(()));
     assert_eq!(check(limits(|l| l.functions = 0)), Err(ReadErrorKind::Limit));
+    let functions = vec![proto::FunctionDescription::default(); 3];
+    let described = proto::Description { functions, ..Default::default() };
+    let described = proto::Model { description: Some(described), ..Default::default() }.encode_to_vec();
+    let described = |functions| budget::check(&described, &Limits { functions, ..Limits::default() });
+    assert!(described(3).is_ok());
+    assert_eq!(described(2).unwrap_err().kind(), ReadErrorKind::Limit);
     assert_eq!(check(limits(|l| l.name_bytes = WEIGHTS.len())), Ok(()));
     assert_eq!(check(limits(|l| l.name_bytes = WEIGHTS.len() - 1)), Err(ReadErrorKind::Limit));
     assert_eq!(check(limits(|l| (l.heap_bytes, l.heap_factor) = (0, 1))), Err(ReadErrorKind::Limit));
@@ -96,9 +102,16 @@ fn nested_types_are_bounded() {
     }
     let mut model = sample();
     main_function(&mut model).inputs[0].r#type = Some(ty);
-    let error = read(&model).unwrap_err();
-    // prost's own bound may come first.
-    assert!(matches!(error.kind(), ReadErrorKind::Limit | ReadErrorKind::Format), "{error}");
+    assert_refused(read(&model), ReadErrorKind::Limit, &["100 levels of nested messages"]);
+}
+
+#[test]
+fn the_deepest_messages_that_pass_are_decoded() {
+    let limits = Limits { block_depth: usize::MAX, ..Limits::default() };
+    let open = |depth| read_with(&nested(depth), sample_weights(), &limits);
+    let deepest = (32..100).take_while(|&depth| open(depth).is_ok()).last().unwrap();
+    assert!((40..50).contains(&deepest), "{deepest}");
+    assert_refused(open(deepest + 1), ReadErrorKind::Limit, &["nested messages"]);
 }
 
 #[test]
@@ -109,7 +122,8 @@ fn garbage_is_not_a_model() {
     };
     refused(b"", "empty");
     refused(b"\0", "not a Core ML model");
-    refused(b"PK\x03\x04 a zip archive", "not a Core ML model");
+    refused(b"PK\x03\x04 and so on", "unpack it");
+    refused(b"version https://git-lfs.github.com/spec/v1", "git lfs pull");
     refused(&[0xff; 64], "not a Core ML model");
     // A varint without an end, a length beyond the file, a group.
     refused(&[0x08, 0x80], "byte 2");

@@ -277,7 +277,7 @@ fn several_functions_have_an_interface_each() {
     assert_eq!(package.interface(None).unwrap(), package.interface(Some("main")).unwrap());
     let error = package.interface(Some("third")).unwrap_err();
     assert_eq!(error.kind(), ReadErrorKind::Function);
-    assert!(error.to_string().ends_with("no function `third`; it has `main`, `other`"), "{error}");
+    assert_eq!(error.to_string(), "the model has no function `third`; it has `main`, `other`");
 
     let mut model = several("main");
     description(&mut model).functions.pop();
@@ -341,4 +341,90 @@ fn equal_offsets_share_their_constant() {
     let shared = |index: usize| operations[index].attribute("val").unwrap().as_tensor().unwrap();
     assert!(std::sync::Arc::ptr_eq(shared(1), shared(4)));
     assert_eq!(shared(1).as_slice::<f16>().unwrap()[5], f16::from_f32(6.0));
+}
+
+/// The features of a sample whose output `y` and input `x` are replaced.
+fn with_feature(role: &str, kind: proto::feature_type::Kind) -> Result<FeatureKind, ReadError> {
+    let mut model = sample();
+    let description = description(&mut model);
+    let feature = if role == "input" { &mut description.inputs[0] } else { &mut description.outputs[0] };
+    feature.r#type.as_mut().unwrap().kind = Some(kind);
+    read(&model).map(|package| {
+        let interface = package.interface(None).unwrap();
+        if role == "input" { interface.inputs[0].kind.clone() } else { interface.outputs[0].kind.clone() }
+    })
+}
+
+#[test]
+fn every_kind_of_feature_is_read() {
+    use crate::{ColorLayout, DictionaryKey, ImageFeature};
+    use proto::feature_type::Kind;
+    use proto::{dictionary_feature, image_type, sequence_feature};
+
+    let output = |kind| with_feature("output", kind).unwrap();
+    assert_eq!(output(Kind::Int64(proto::Opaque {})), FeatureKind::Int64);
+    assert_eq!(output(Kind::Double(proto::Opaque {})), FeatureKind::Double);
+    assert_eq!(output(Kind::String(proto::Opaque {})), FeatureKind::String);
+    let key = Some(dictionary_feature::Key::String(proto::Opaque {}));
+    let dictionary = output(Kind::Dictionary(proto::DictionaryFeature { key }));
+    assert_eq!(dictionary, FeatureKind::Dictionary(DictionaryKey::String));
+    let element = Some(sequence_feature::Element::Int64(proto::Opaque {}));
+    let sequence = output(Kind::Sequence(proto::SequenceFeature { element }));
+    assert_eq!(sequence, FeatureKind::Sequence(DictionaryKey::Int64));
+
+    let image = |color_space, flexibility| {
+        with_feature("input", Kind::Image(proto::ImageType { width: 4, height: 3, color_space, flexibility }))
+    };
+    let expected = |color, constraint| FeatureKind::Image(ImageFeature { width: 4, height: 3, color, constraint });
+    assert_eq!(image(10, None).unwrap(), expected(ColorLayout::Grayscale, ShapeConstraint::Fixed));
+    assert_eq!(image(40, None).unwrap(), expected(ColorLayout::GrayscaleFloat16, ShapeConstraint::Fixed));
+    let sizes = vec![proto::ImageSize { width: 8, height: 6 }];
+    let enumerated = image(20, Some(image_type::Flexibility::Enumerated(proto::ImageSizes { sizes }))).unwrap();
+    assert_eq!(enumerated, expected(ColorLayout::Rgb, ShapeConstraint::Enumerated(vec![[8, 6]])));
+    let side = |lower, upper| Some(proto::SizeRange { lower, upper });
+    let range = proto::ImageSizeRange { width: side(1, 8), height: side(2, -1) };
+    let sides = [SizeRange { min: 1, max: Some(8) }, SizeRange { min: 2, max: None }];
+    let range = image(30, Some(image_type::Flexibility::Range(range))).unwrap();
+    assert_eq!(range, expected(ColorLayout::Bgr, ShapeConstraint::Range(sides)));
+
+    let refused = |result: Result<FeatureKind, ReadError>, mention: &str| {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ReadErrorKind::Interface);
+        assert!(error.to_string().contains(mention), "{error}");
+    };
+    refused(image(50, None), "colour space 50");
+    let no_side = image_type::Flexibility::Range(proto::ImageSizeRange { width: side(1, 2), height: None });
+    refused(image(20, Some(no_side)), "lacks a side");
+    refused(with_feature("output", Kind::Dictionary(proto::DictionaryFeature { key: None })), "type of keys");
+    refused(with_feature("output", Kind::Sequence(proto::SequenceFeature { element: None })), "type of elements");
+}
+
+#[test]
+fn states_are_parameters_that_are_described_apart() {
+    use proto::{feature_type, state_feature, value_type};
+
+    let mut model = sample();
+    let wrapped = Some(Box::new(tensor(F16, &[2])));
+    let state = typed(value_type::Kind::State(Box::new(proto::StateType { wrapped })));
+    main_function(&mut model).inputs.push(named("cache", state));
+    assert_refused(read(&model), ReadErrorKind::Interface, &["parameter `cache` is not described"]);
+
+    let array = proto::ArrayType { shape: vec![2], data_type: 65552, ..Default::default() };
+    let mut feature = array_feature("cache", &[2]);
+    let state = proto::StateFeature { kind: Some(state_feature::Kind::Array(array)) };
+    feature.r#type.as_mut().unwrap().kind = Some(feature_type::Kind::State(state));
+    description(&mut model).states.push(feature);
+    let package = read(&model).unwrap();
+    let shown = package.program().to_string();
+    assert!(shown.starts_with("main<CoreML8>(%x: (2,3,fp32), %cache: state<(2,fp16)>) {"), "{shown}");
+    let expected =
+        ArrayFeature { dtype: DType::Float16, shape: vec![2], constraint: ShapeConstraint::Fixed, default: None };
+    assert_eq!(package.interface(None).unwrap().states[0].kind, FeatureKind::State(expected));
+
+    // An ordinary parameter cannot be described as a state, nor a state as an input.
+    let states = std::mem::take(&mut description(&mut model).states);
+    description(&mut model).inputs.extend(states);
+    assert_refused(read(&model), ReadErrorKind::Interface, &["input `cache`", "only states"]);
+    description(&mut model).inputs[1] = array_feature("cache", &[2]);
+    assert_refused(read(&model), ReadErrorKind::Interface, &["`cache` is a state either in the description or in"]);
 }
