@@ -175,9 +175,14 @@ struct Open {
     counts: [u64; 8],
 }
 
+/// How many messages may lie within each other. prost gives up one level further in, with an error that does not say
+/// which limit it was.
+const DEEPEST: usize = 100;
+
 /// Walks `spec` and refuses it when it asks for more than `limits` grants or is not in the wire format.
 pub(crate) fn check(spec: &[u8], limits: &Limits) -> Result<(), ReadError> {
-    Walk { spec, at: 0, limits, allowed: limits.heap_for(spec.len()), heap: 0, operations: 0, functions: 0 }.run()
+    let allowed = limits.heap_for(spec.len());
+    Walk { spec, at: 0, limits, allowed, heap: 0, moving: 0, operations: 0, functions: 0, described: 0 }.run()
 }
 
 struct Walk<'a> {
@@ -186,15 +191,15 @@ struct Walk<'a> {
     limits: &'a Limits,
     allowed: u64,
     heap: u64,
+    /// The largest vector, which is there twice while it grows.
+    moving: u64,
     operations: usize,
     functions: usize,
+    described: usize,
 }
 
 impl Walk<'_> {
     fn run(&mut self) -> Result<(), ReadError> {
-        // Between two blocks lie an operation's and a block's message; between two types or literals up to six. prost
-        // itself gives up at 100 levels.
-        let deepest = self.limits.block_depth.saturating_mul(6).saturating_add(16);
         let mut blocks = 0;
         let mut stack = vec![Open { message: Message::Model, end: self.spec.len(), counts: [0; 8] }];
         while let Some(open) = stack.last_mut() {
@@ -219,12 +224,13 @@ impl Walk<'_> {
                     if let Some(message) = self.charge(field, length, open, number)? {
                         if message == Message::Block {
                             blocks += 1;
-                            if blocks > self.limits.block_depth + 1 {
+                            // The body of the function is not nested.
+                            if blocks > self.limits.block_depth.saturating_add(1) {
                                 return Err(exceeded("levels of nested blocks", self.limits.block_depth));
                             }
                         }
-                        if stack.len() >= deepest {
-                            return Err(exceeded("levels of nested messages", deepest));
+                        if stack.len() >= DEEPEST {
+                            return Err(exceeded("levels of nested messages", DEEPEST));
                         }
                         stack.push(Open { message, end: self.at, counts: [0; 8] });
                         self.at = start;
@@ -278,8 +284,12 @@ impl Walk<'_> {
                 message
             }
             Field::Many(message, size) => {
-                let grown = vector_growth(count());
-                self.spend(grown.saturating_mul(bytes(size)))?;
+                let count = count();
+                let grown = vector_growth(count).saturating_mul(bytes(size));
+                if count > 0 {
+                    self.moving = self.moving.max(grown);
+                }
+                self.spend(grown)?;
                 message
             }
             Field::Map(message, size) => {
@@ -294,11 +304,17 @@ impl Walk<'_> {
                     return Err(exceeded("operations", self.limits.operations));
                 }
             }
-            Message::FunctionEntry | Message::FunctionDescription => {
+            // Each function is in the program, and may be in the description.
+            Message::FunctionEntry => {
                 self.functions += 1;
-                // Each function appears in the program and in the description.
-                if self.functions > self.limits.functions.saturating_mul(2) {
+                if self.functions > self.limits.functions {
                     return Err(exceeded("functions", self.limits.functions));
+                }
+            }
+            Message::FunctionDescription => {
+                self.described += 1;
+                if self.described > self.limits.functions {
+                    return Err(exceeded("described functions", self.limits.functions));
                 }
             }
             _ => {}
@@ -315,7 +331,11 @@ impl Walk<'_> {
 
     fn spend(&mut self, bytes: u64) -> Result<(), ReadError> {
         self.heap = self.heap.saturating_add(bytes);
-        if self.heap > self.allowed { Err(exceeded("bytes of memory to decode", self.allowed)) } else { Ok(()) }
+        if self.heap.saturating_add(self.moving) > self.allowed {
+            Err(exceeded("bytes of memory to decode", self.allowed))
+        } else {
+            Ok(())
+        }
     }
 
     fn varint(&mut self, end: usize) -> Result<u64, ReadError> {

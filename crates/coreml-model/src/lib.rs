@@ -26,3 +26,6 @@ pub use program::{
     Argument, Block, Constant, Dim, Function, Operation, Opset, PackedTensor, PackedType, Program, TensorType, Value,
     ValueId, ValueType,
 };
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,8 @@
 pub struct Limits {
     /// Bytes of the specification file (`model.mlmodel`).
     pub spec_bytes: u64,
-    /// Levels of nested blocks (`cond`, `while_loop`) in a function; also bounds nested types and literals.
+    /// Levels of nested blocks (`cond`, `while_loop`) in a function. Messages of the format may lie 100 deep within each
+    /// other whatever this says, which admits a little more than 40 levels.
     pub block_depth: usize,
     /// Operations in the whole model, nested blocks' included.
     pub operations: usize,

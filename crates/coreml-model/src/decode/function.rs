@@ -75,7 +75,7 @@ impl Decoder<'_> {
         if operation.kind.is_empty() {
             return Err(refuse("an operation has no type"));
         }
-        let inputs = operation
+        let inputs: Vec<_> = operation
             .inputs
             .into_iter()
             .map(|(parameter, argument)| {
@@ -89,12 +89,13 @@ impl Decoder<'_> {
         if operation.kind == "const" {
             check_const(val.as_ref(), &operation.outputs, self.limits)?;
         }
-        let blocks = operation
+        let blocks: Vec<_> = operation
             .blocks
             .into_iter()
             .enumerate()
             .map(|(position, block)| self.block(block).within(|| format!("block {position}")))
             .collect::<Result<_, _>>()?;
+        check_blocks(&operation.kind, &inputs, &blocks, operation.outputs.len())?;
         // After the blocks: the results of an operation are not visible inside it.
         let outputs = self.define_all(operation.outputs)?;
         Ok(Operation { kind: operation.kind, name, inputs, outputs, blocks, attributes })
@@ -172,6 +173,37 @@ fn check_const(val: Option<&ValueType>, outputs: &[proto::NamedType], limits: &L
     } else {
         Err(refuse(format!("the constant is {}, its result is declared {}", val, declared)))
     }
+}
+
+/// The blocks of control flow take and give as many values as the operation does, so that whoever runs them can pair
+/// them up. Operations this function does not know are left to whoever does.
+fn check_blocks(
+    kind: &str,
+    inputs: &[(String, Vec<Argument>)],
+    blocks: &[Block],
+    outputs: usize,
+) -> Result<(), ReadError> {
+    let variables = inputs.iter().find(|(name, _)| name == "loop_vars").map_or(0, |(_, arguments)| arguments.len());
+    // Parameters and results of each block.
+    let expected = match kind {
+        "cond" => [(0, outputs), (0, outputs)],
+        "while_loop" if variables == outputs => [(variables, 1), (variables, variables)],
+        "while_loop" => return Err(refuse(format!("{variables} loop variables give {outputs} results"))),
+        _ => return Ok(()),
+    };
+    if blocks.len() != expected.len() {
+        return Err(refuse(format!("there are {} blocks instead of {}", blocks.len(), expected.len())));
+    }
+    for (position, (block, (parameters, results))) in blocks.iter().zip(expected).enumerate() {
+        if (block.inputs.len(), block.outputs.len()) != (parameters, results) {
+            return Err(refuse(format!(
+                "block {position} has {} parameters and {} results instead of {parameters} and {results}",
+                block.inputs.len(),
+                block.outputs.len()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a value of type `found` can be where `declared` is asked for.

@@ -9,8 +9,8 @@ use crate::budget;
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::interface::Interface;
 use crate::limits::Limits;
-use crate::package::Metadata;
 use crate::package::blob::BlobStore;
+use crate::package::{Metadata, impostor};
 use crate::program::Program;
 use crate::proto::{self, model};
 
@@ -36,6 +36,9 @@ pub(crate) struct Decoded {
 pub(crate) fn model(spec: &[u8], blobs: &mut BlobStore, limits: &Limits) -> Result<Decoded, ReadError> {
     if spec.is_empty() {
         return Err(ReadError::new(ReadErrorKind::Format, "the model file is empty"));
+    }
+    if let Some(message) = impostor(spec) {
+        return Err(ReadError::new(ReadErrorKind::Format, message));
     }
     budget::check(spec, limits)?;
     let model = proto::Model::decode(spec)

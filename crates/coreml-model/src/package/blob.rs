@@ -142,6 +142,9 @@ impl BlobFile {
             return Err(refuse(format!("a weight file of {} bytes is too short for its header", self.length)));
         }
         let header = self.block(0)?;
+        if let Some(message) = super::impostor(&header) {
+            return Err(refuse(message));
+        }
         match u32_at(&header, 4) {
             VERSION => Ok(()),
             1 => {

@@ -107,7 +107,8 @@ impl Package {
         self.decoded.interfaces.get(name).ok_or_else(|| {
             let known = self.functions().map(quote).collect::<Vec<_>>().join(", ");
             let message = format!("the model has no function {}; it has {known}", quote(name));
-            ReadError::new(ReadErrorKind::Function, message).in_file(&self.path)
+            let error = ReadError::new(ReadErrorKind::Function, message);
+            if self.path.as_os_str().is_empty() { error } else { error.in_file(&self.path) }
         })
     }
 
@@ -140,6 +141,17 @@ impl Package {
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
+}
+
+/// What a file is instead, when it is one of those that are mistaken for a model's.
+pub(crate) fn impostor(beginning: &[u8]) -> Option<&'static str> {
+    [
+        (&b"version https://git-lfs"[..], "is a Git LFS pointer; fetch the file it stands for with `git lfs pull`"),
+        (b"PK\x03\x04", "is a zip archive; unpack it and open what it holds"),
+    ]
+    .into_iter()
+    .find(|(magic, _)| beginning.starts_with(magic))
+    .map(|(_, message)| message)
 }
 
 /// Tells folders that are not packages apart from those that are.

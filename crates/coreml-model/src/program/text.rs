@@ -140,7 +140,7 @@ impl Display for TensorType {
 }
 
 impl Display for Constant {
-    /// Numbers and strings if there are few of them; `BLOB fp16[48, 3, 3, 3]` otherwise.
+    /// Numbers and strings in row-major order if there are few of them; `BLOB fp16[48, 3, 3, 3]` otherwise.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tensor(tensor) if tensor.view().data().len() <= SHOWN => numbers(f, tensor),
@@ -169,8 +169,7 @@ fn numbers(f: &mut Formatter<'_>, tensor: &Tensor) -> fmt::Result {
     fn list<T: fmt::Debug>(f: &mut Formatter<'_>, rank: usize, values: &[T]) -> fmt::Result {
         match (rank, values) {
             (0, [value]) => write!(f, "{value:?}"),
-            (1, values) => write!(f, "{values:?}"),
-            (_, values) => write!(f, "reshape({values:?})"),
+            _ => write!(f, "{values:?}"),
         }
     }
     let rank = tensor.shape().rank();
@@ -208,4 +207,53 @@ fn separate(f: &mut Formatter<'_>, position: usize) -> fmt::Result {
 
 fn indent(f: &mut Formatter<'_>, depth: usize) -> fmt::Result {
     (0..depth).try_for_each(|_| f.write_str("  "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use coreml_tensor::{DType, Shape};
+
+    use super::super::{PackedTensor, PackedType};
+    use super::*;
+
+    #[test]
+    fn types_are_shown() {
+        let dims = || vec![Dim::Fixed(2), Dim::Unknown];
+        let tensor = ValueType::Tensor(TensorType { dtype: DType::Float16, dims: dims() });
+        let scalar = ValueType::Strings(vec![]);
+        let cases = [
+            (ValueType::Packed(PackedType::Int4, dims()), "(2,?,int4)"),
+            (ValueType::List(Box::new(scalar.clone()), Some(3)), "list<(string), 3>"),
+            (ValueType::List(Box::new(tensor.clone()), None), "list<(2,?,fp16)>"),
+            (ValueType::Tuple(vec![scalar.clone(), tensor.clone()]), "tuple<(string), (2,?,fp16)>"),
+            (ValueType::Dictionary(Box::new(scalar), Box::new(tensor)), "dict<(string), (2,?,fp16)>"),
+        ];
+        for (ty, expected) in cases {
+            assert_eq!(ty.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn constants_are_shown_if_they_are_small() {
+        let numbers = |count: usize| Constant::Tensor(Arc::new(Tensor::zeros(DType::Int8, Shape::new(&[count]))));
+        let strings = |rank: &[usize], count| Constant::Strings(Shape::new(rank), vec!["a\"b".to_owned(); count]);
+        let ty = PackedType::UInt1;
+        let packed = PackedTensor { ty, shape: Shape::new(&[8]), bytes: vec![0] };
+        let cases = [
+            (numbers(2), "[0, 0]"),
+            (numbers(9), "BLOB int8[9]"),
+            (Constant::Packed(Arc::new(packed)), "BLOB uint1[8]"),
+            (strings(&[], 1), r#""a\"b""#),
+            (strings(&[1], 1), r#"["a\"b"]"#),
+            (strings(&[9], 9), "BLOB string[9]"),
+            (Constant::List(vec![strings(&[], 1); 2]), r#"["a\"b", "a\"b"]"#),
+            (Constant::List(vec![strings(&[], 1); 9]), "list of 9"),
+            (Constant::Dictionary(vec![]), "dict of 0"),
+        ];
+        for (constant, expected) in cases {
+            assert_eq!(constant.to_string(), expected);
+        }
+    }
 }

@@ -139,8 +139,10 @@ pub struct Metadata {
     #[prost(string, tag = "4")]
     pub license: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "100")]
-    pub user_defined:
-        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub user_defined: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Feature {
@@ -320,7 +322,10 @@ pub struct Program {
     #[prost(int64, tag = "1")]
     pub version: i64,
     #[prost(btree_map = "string, message", tag = "2")]
-    pub functions: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, Function>,
+    pub functions: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        Function,
+    >,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Function {
@@ -329,7 +334,10 @@ pub struct Function {
     #[prost(string, tag = "2")]
     pub opset: ::prost::alloc::string::String,
     #[prost(btree_map = "string, message", tag = "3")]
-    pub specializations: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, Block>,
+    pub specializations: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        Block,
+    >,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Block {
@@ -345,13 +353,19 @@ pub struct Operation {
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
     #[prost(btree_map = "string, message", tag = "2")]
-    pub inputs: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, Argument>,
+    pub inputs: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        Argument,
+    >,
     #[prost(message, repeated, tag = "3")]
     pub outputs: ::prost::alloc::vec::Vec<NamedType>,
     #[prost(message, repeated, tag = "4")]
     pub blocks: ::prost::alloc::vec::Vec<Block>,
     #[prost(btree_map = "string, message", tag = "5")]
-    pub attributes: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, Value>,
+    pub attributes: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        Value,
+    >,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Argument {
