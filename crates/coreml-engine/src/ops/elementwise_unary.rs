@@ -6,7 +6,8 @@
 
 use coreml_kernels::Activation;
 use coreml_model::Opset;
-use coreml_tensor::DType;
+use coreml_tensor::{DType, f16};
+use half::slice::HalfFloatSliceExt;
 
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Param, Types, constant, input};
 use crate::value::{Kind, Type};
@@ -174,7 +175,8 @@ impl Op for LogicalNot {
     }
 }
 
-/// Converts between kinds. Between floats it changes nothing: the engine holds all of them as `f32`.
+/// Converts between kinds. A cast to `fp16` rounds, which is what the program asks for, though the result stays in an
+/// `f32` as all floats do; other casts between floats change nothing.
 #[derive(Debug)]
 pub(crate) struct Cast {
     to: DType,
@@ -184,6 +186,16 @@ fn bind_cast(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
     let name = args.str("dtype", "")?;
     let to = DType::from_name(name).ok_or_else(|| OpError::parameter("dtype", format!("`{name}` is not a type")))?;
     Ok(Box::new(Cast { to }))
+}
+
+/// Rounds to the nearest half-precision number, ties to even, beyond the largest to infinity.
+fn round_to_half(values: &mut [f32]) {
+    let mut half = [f16::ZERO; 1024];
+    for chunk in values.chunks_mut(half.len()) {
+        let half = &mut half[..chunk.len()];
+        half.convert_from_f32_slice(chunk);
+        half.convert_to_f32_slice(chunk);
+    }
 }
 
 impl Cast {
@@ -208,7 +220,14 @@ impl Op for Cast {
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
         let (lo, hi) = self.range();
         match (ins.ty(0).kind, Kind::of(self.to)) {
-            (Kind::Float, Kind::Float) => outs.f32(0).copy_from_slice(ins.f32(0)),
+            (Kind::Float, Kind::Float) => {
+                if !ins.is_out(0) {
+                    outs.f32(0).copy_from_slice(ins.f32(0));
+                }
+                if self.to == DType::Float16 {
+                    round_to_half(outs.f32(0));
+                }
+            }
             (Kind::Float, to) => {
                 for (slot, &x) in outs.i32(0).iter_mut().zip(ins.f32(0)) {
                     // `as` truncates towards zero, saturates and turns NaN into 0.
@@ -218,6 +237,9 @@ impl Op for Cast {
             (_, Kind::Float) => {
                 for (slot, &x) in outs.f32(0).iter_mut().zip(ins.i32(0)) {
                     *slot = x as f32;
+                }
+                if self.to == DType::Float16 {
+                    round_to_half(outs.f32(0));
                 }
             }
             (_, to) => {
@@ -231,7 +253,12 @@ impl Op for Cast {
 
     fn same_elements(&self) -> Option<usize> {
         // Only between floats, which the plan checks by comparing kinds.
-        self.to.is_float().then_some(0)
+        matches!(self.to, DType::Float32 | DType::Float64).then_some(0)
+    }
+
+    fn in_place(&self) -> Option<usize> {
+        // The plan offers this only where input and output are of one kind.
+        (self.to == DType::Float16).then_some(0)
     }
 
     fn permuted(&self, _perm: &[usize]) -> Option<Box<dyn Op>> {

@@ -88,9 +88,9 @@ pub(super) fn lay_out(graph: &Graph, reuse: bool) -> Layout {
                 && alone
                 && !is_constant(input.0)
                 && last_use[source] == position
+                && graph.values[input.0].ty.map(|ty| (ty.kind, ty.count()))
+                    == graph.values[output.0].ty.map(|ty| (ty.kind, ty.count()))
                 && is_fixed(input.0)
-                && is_fixed(output.0)
-                && len(input.0) == len(output.0)
         });
         for (i, output) in node.outputs.iter().enumerate() {
             places[output.0] = match (in_place, i) {
