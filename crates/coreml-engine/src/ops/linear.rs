@@ -171,6 +171,11 @@ impl Product {
 }
 
 impl MatMul {
+    /// Whether the right matrix is held transposed; `None` if the left one is.
+    pub(crate) fn transposed_right(&self) -> Option<bool> {
+        (!self.transpose_x).then_some(self.transpose_y)
+    }
+
     fn product(&self, ins: Ins<'_>) -> Result<Product, OpError> {
         Product::new(ins.shape(0), ins.shape(1), self.transpose_x, self.transpose_y)
     }

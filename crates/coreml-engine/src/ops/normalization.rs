@@ -76,7 +76,7 @@ pub(crate) struct BatchNorm {
 
 impl BatchNorm {
     /// The factor and the summand of channel `c`.
-    fn affine(&self, ins: Ins<'_>, c: usize) -> (f64, f64) {
+    pub(crate) fn affine(&self, ins: Ins<'_>, c: usize) -> (f64, f64) {
         let (mean, variance) = (f64::from(ins.f32(1)[c]), f64::from(ins.f32(2)[c]));
         let gamma = ins.optional_f32(3).map_or(1.0, |gamma| f64::from(gamma[c]));
         let beta = ins.optional_f32(4).map_or(0.0, |beta| f64::from(beta[c]));

@@ -3,6 +3,7 @@
 //! Semantics: coremltools `pool`. `max_pool` pads with minus infinity. `avg_pool` counts padding in its divisor unless
 //! told otherwise, but never what `ceil_mode` adds beyond the padding.
 
+use coreml_kernels::pool;
 use coreml_kernels::reference::{self, ReferencePool as PoolKind};
 use coreml_model::Opset;
 
@@ -64,6 +65,20 @@ fn bind(args: &Args<'_>, kind: PoolKind) -> Result<Box<dyn Op>, OpError> {
 }
 
 impl Pool {
+    /// The window's sizes.
+    pub(crate) fn kernel(&self) -> &[usize] {
+        &self.kernel
+    }
+
+    /// The kernel's name for what is computed, if there is a channels-last kernel for it.
+    pub(crate) fn channels_last_kind(&self) -> Option<pool::PoolKind> {
+        match self.kind {
+            PoolKind::Max => Some(pool::PoolKind::Max),
+            PoolKind::Average { exclude_padding } => Some(pool::PoolKind::Average { exclude_padding }),
+            PoolKind::L2 => None,
+        }
+    }
+
     pub(crate) fn geometry(&self, ins: Ins<'_>) -> Result<Geometry, OpError> {
         let x = ins.float(0)?.shape;
         let spatial = self.kernel.len();

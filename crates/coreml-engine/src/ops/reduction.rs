@@ -150,6 +150,17 @@ impl Axes {
     }
 }
 
+impl Reduce {
+    /// The operation on permuted input where it drops the reduced axes and those left keep their order.
+    pub(crate) fn permuted_dropping(&self, perm: &[usize]) -> Option<Self> {
+        let mask = self.axes.mask(perm.len()).ok()?;
+        let moved = (0..perm.len()).filter(|&axis| mask[perm[axis]]).map(|axis| axis as i64).collect();
+        let ordered = perm.iter().filter(|&&axis| !mask[axis]).is_sorted();
+        let axes = Axes { axes: Some(moved), keep_dims: false };
+        (!self.axes.keep_dims && ordered).then_some(Self { function: self.function, axes })
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Reduce {
     function: &'static Function,

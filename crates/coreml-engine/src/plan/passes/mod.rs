@@ -1,6 +1,27 @@
-//! The passes of the optimised plan, in order.
+//! The passes of the optimised plan, in order. Each rewrites the graph without changing what it computes, beyond
+//! rounding; a graph whose types are partly unknown is left alone where they are.
 
 use super::Compute;
 use crate::graph::Graph;
 
-pub(super) fn run(_graph: &mut Graph, _compute: &Compute) {}
+mod channels_last;
+mod dead_code;
+mod fuse;
+mod pack;
+
+type Pass = fn(&mut Graph, &Compute);
+
+/// Constant folding is not among them: the graph is folded as it is built.
+static PASSES: &[(&str, Pass)] = &[
+    ("pack", pack::run),
+    ("channels_last", channels_last::run),
+    ("dead_code", dead_code::run),
+    ("fuse", fuse::run),
+    ("dead_code", dead_code::run),
+];
+
+pub(super) fn run(graph: &mut Graph, compute: &Compute) {
+    for (_, pass) in PASSES {
+        pass(graph, compute);
+    }
+}

@@ -1,0 +1,53 @@
+//! Product with a packed weight matrix, bias, residual and activation.
+
+use std::sync::Arc;
+
+use coreml_kernels::Activation;
+use coreml_kernels::gemm::{self, PackedB};
+
+use super::Epilogue;
+use crate::op::{Env, Ins, Op, OpError, Outs, Types};
+
+/// Inputs: `[..., k]`, then the residual if there is one.
+#[derive(Debug, Clone)]
+pub(crate) struct Linear {
+    pub(crate) weight: Arc<PackedB>,
+    pub(crate) bias: Option<Arc<[f32]>>,
+    pub(crate) activation: Activation,
+    pub(crate) residual: bool,
+}
+
+impl Op for Linear {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        let x = ins.float(0)?;
+        let mut shape = x.shape;
+        match shape.last_mut() {
+            Some(last) if *last == self.weight.k() => *last = self.weight.n(),
+            _ => return Err(OpError::new(format!("x {} does not end in {}", x.shape, self.weight.k()))),
+        }
+        Ok(vec![x.with_shape(shape)])
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
+        let (k, n) = (self.weight.k(), self.weight.n());
+        let rows = outs.ty(0).count() / n.max(1);
+        let epilogue = gemm::Epilogue {
+            bias: self.bias.as_deref(),
+            residual: self.residual.then(|| (ins.f32(1), n)),
+            activation: self.activation,
+        };
+        gemm::gemm(env.isa, env.pool, rows, ins.f32(0), k, &*self.weight, &epilogue, outs.f32(0), n);
+        Ok(())
+    }
+}
+
+impl Epilogue for Linear {
+    fn with_activation(&self, activation: Activation) -> Option<Box<dyn Op>> {
+        (self.activation == Activation::None).then(|| Box::new(Self { activation, ..self.clone() }) as Box<dyn Op>)
+    }
+
+    fn with_residual(&self) -> Option<Box<dyn Op>> {
+        let free = !self.residual && self.activation == Activation::None;
+        free.then(|| Box::new(Self { residual: true, ..self.clone() }) as Box<dyn Op>)
+    }
+}

@@ -1,0 +1,315 @@
+//! Chooses the layout: channels last wherever convolutions run.
+//!
+//! A program has its channels second, `[n, c, h, w]`; convolution kernels want them last. One sweep over the nodes
+//! keeps for each value its plain form, its channels-last twin, or both:
+//!
+//! * convolutions, pooling and batch normalisation take the twin of their input and give the twin of their output;
+//! * an operation that can work on permuted axes does so when one of its inputs has a twin and no plain form;
+//! * everything else takes plain inputs.
+//!
+//! A form that is missing when it is needed is made by a transposition, so there is one at the border of every region
+//! and none inside. A program's own transpositions to and from channels-last vanish. The plain form of a value keeps
+//! the value's id.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use coreml_kernels::Activation;
+use coreml_kernels::conv::{Conv2d, ConvShape};
+use coreml_kernels::pool::{PoolKind, PoolShape};
+use coreml_model::Constant;
+use coreml_tensor::Shape;
+
+use super::Compute;
+use crate::graph::{Graph, GraphOperands, Id, Node};
+use crate::lowered;
+use crate::lowered::view::View;
+use crate::op::{Ins, Op};
+use crate::ops;
+use crate::ops::tensor_transformation::Transpose;
+use crate::value::{Kind, Type, store_tensor};
+
+pub(super) fn run(graph: &mut Graph, compute: &Compute) {
+    let nodes = std::mem::take(&mut graph.nodes);
+    let mut sweep = Sweep { graph, compute, twins: HashMap::new(), plain_missing: HashMap::new() };
+    for node in nodes {
+        sweep.node(node);
+    }
+    for i in 0..sweep.graph.outputs.len() {
+        sweep.need_plain(sweep.graph.outputs[i]);
+    }
+}
+
+struct Sweep<'a> {
+    graph: &'a mut Graph,
+    compute: &'a Compute,
+    /// The channels-last form of a value, where there is one.
+    twins: HashMap<Id, Id>,
+    /// Values that exist only as twins so far.
+    plain_missing: HashMap<Id, ()>,
+}
+
+/// Channels last, for tensors `[n, c, spatial...]`: output axis `i` is plain axis `perm[i]`.
+fn to_last(rank: usize) -> Vec<usize> {
+    std::iter::once(0).chain(2..rank).chain([1]).collect()
+}
+
+fn to_first(rank: usize) -> Vec<usize> {
+    [0, rank - 1].into_iter().chain(1..rank - 1).collect()
+}
+
+fn permute(shape: Shape, perm: &[usize]) -> Shape {
+    let mut permuted = shape;
+    for (i, &axis) in perm.iter().enumerate() {
+        permuted[i] = shape[axis];
+    }
+    permuted
+}
+
+/// Whether a transposition moves only axes of one element, so that the elements keep their order.
+fn moves_nothing(shape: Shape, perm: &[usize]) -> bool {
+    perm.iter().filter(|&&axis| shape[axis] != 1).is_sorted()
+}
+
+impl Sweep<'_> {
+    fn node(&mut self, node: Node) {
+        let lowered = self.conv(&node).or_else(|| self.pool(&node)).or_else(|| self.batch_norm(&node));
+        if let Some((op, x)) = lowered {
+            let x = self.twin(x);
+            self.emit_twins(op.into(), node.kind, vec![Some(x)], &node.outputs);
+            return;
+        }
+        if self.own_transposition(&node) || self.reduction(&node) || self.permuted(&node) {
+            return;
+        }
+        for &id in node.inputs.iter().flatten() {
+            self.need_plain(id);
+        }
+        self.graph.nodes.push(node);
+    }
+
+    fn transposition(&mut self, from: Id, to: Id, perm: &[usize]) {
+        let Some(ty) = self.graph.ty(from) else { unreachable!("only values of known type are permuted") };
+        let op: Arc<dyn Op> = if moves_nothing(ty.shape, perm) {
+            Arc::new(View(ty.with_shape(permute(ty.shape, perm))))
+        } else {
+            Arc::new(Transpose::new(perm))
+        };
+        self.graph.nodes.push(Node { op, kind: "layout".into(), inputs: vec![Some(from)], outputs: vec![to] });
+    }
+
+    /// Makes sure that the plain form of a value exists.
+    fn need_plain(&mut self, id: Id) {
+        if self.plain_missing.remove(&id).is_some() {
+            let twin = self.twins[&id];
+            let rank = self.graph.ty(twin).map_or(0, |ty| ty.rank());
+            self.transposition(twin, id, &to_first(rank));
+        }
+    }
+
+    /// The channels-last form of a value of rank 3 or more.
+    fn twin(&mut self, id: Id) -> Id {
+        if let Some(&twin) = self.twins.get(&id) {
+            return twin;
+        }
+        let info = self.graph.value(id).clone();
+        let Some(ty) = info.ty else { unreachable!("only values of known type have twins") };
+        let perm = to_last(ty.rank());
+        let shape = permute(ty.shape, &perm);
+        let twin = match info.constant.as_ref().and_then(|literal| literal.elements()) {
+            Some(elements) => {
+                let mut permuted = vec![0.0; ty.count()];
+                coreml_kernels::reference::transpose(&ty.shape, &perm, &elements.floats()[..ty.count()], &mut permuted);
+                let tensor = store_tensor(&ty.with_shape(shape), &permuted);
+                self.graph.add_constant(info.name, Arc::new(Constant::Tensor(Arc::new(tensor))))
+            }
+            None => {
+                let twin = self.graph.add_value(info.name, info.dtype, Some(ty.with_shape(shape)));
+                self.transposition(id, twin, &perm);
+                twin
+            }
+        };
+        self.twins.insert(id, twin);
+        twin
+    }
+
+    /// Adds a node that computes the twins of `outputs`.
+    fn emit_twins(&mut self, op: Arc<dyn Op>, kind: String, inputs: Vec<Option<Id>>, outputs: &[Id]) {
+        let outputs = outputs.iter().map(|&id| {
+            let info = self.graph.value(id).clone();
+            let ty = info.ty.map(|ty| ty.with_shape(permute(ty.shape, &to_last(ty.rank()))));
+            let twin = self.graph.add_value(info.name, info.dtype, ty);
+            self.twins.insert(id, twin);
+            self.plain_missing.insert(id, ());
+            twin
+        });
+        let outputs = outputs.collect();
+        self.graph.nodes.push(Node { op, kind, inputs, outputs });
+    }
+
+    fn constant(&self, id: Id) -> Option<&[f32]> {
+        let count = self.graph.ty(id)?.count();
+        Some(&self.graph.value(id).constant.as_ref()?.elements()?.floats()[..count])
+    }
+
+    fn conv(&self, node: &Node) -> Option<(Box<dyn Op>, Id)> {
+        let conv = node.op.is::<ops::conv::Conv>()?;
+        let (x, weight) = (node.inputs[0]?, node.inputs[1]?);
+        let geometry = conv.0.geometry(Ins(&GraphOperands { graph: self.graph, inputs: &node.inputs }), false).ok()?;
+        let (input, kernel) = (self.graph.ty(x)?.shape, self.graph.ty(weight)?.shape);
+        // One spatial axis runs as an image of height one.
+        let two = |values: &[usize]| match (geometry.spatial, values) {
+            (1, &[w, ..]) => Some([1, w]),
+            (2, &[h, w, ..]) => Some([h, w]),
+            _ => None,
+        };
+        let (before, after) = (two(&geometry.pad_before)?, two(&geometry.pad_after)?);
+        let flat = geometry.spatial == 1;
+        let shape = ConvShape {
+            cin: input[1],
+            cout: geometry.output_channels,
+            kernel: two(&kernel[2..])?,
+            stride: two(&geometry.stride)?,
+            dilation: two(&geometry.dilation)?,
+            pad: if flat { [0, 0, before[1], after[1]] } else { [before[0], after[0], before[1], after[1]] },
+            groups: geometry.groups,
+        };
+        if shape.kernel.contains(&0) || input.contains(&0) {
+            return None;
+        }
+        let bias = match node.inputs.get(2).copied().flatten() {
+            Some(bias) => Some(self.constant(bias)?),
+            None => None,
+        };
+        let kernel = Arc::new(Conv2d::new(self.compute.isa, shape, self.constant(weight)?, bias));
+        Some((Box::new(lowered::conv::Conv { kernel, activation: Activation::None, residual: false }), x))
+    }
+
+    fn pool(&self, node: &Node) -> Option<(Box<dyn Op>, Id)> {
+        let pool = node.op.is::<ops::pool::Pool>()?;
+        let x = node.inputs[0]?;
+        let geometry = pool.geometry(Ins(&GraphOperands { graph: self.graph, inputs: &node.inputs })).ok()?;
+        let input = self.graph.ty(x)?.shape;
+        let kind = pool.channels_last_kind()?;
+        let mut shape = PoolShape { kernel: [1; 2], stride: [1; 2], pad: [0; 4] };
+        if !(1..=2).contains(&geometry.spatial) || input.contains(&0) {
+            return None;
+        }
+        for axis in 0..geometry.spatial {
+            let to = axis + 2 - geometry.spatial;
+            shape.kernel[to] = pool.kernel()[axis];
+            shape.stride[to] = geometry.stride[axis];
+            shape.pad[2 * to] = geometry.pad_before[axis];
+            // Rounding the size up leaves the last window hanging over by less than a stride.
+            let reach = (geometry.output[axis] - 1) * geometry.stride[axis] + pool.kernel()[axis];
+            let hangs_over = reach.saturating_sub(input[axis + 2] + geometry.pad_before[axis]);
+            if hangs_over > geometry.pad_after[axis] && kind == (PoolKind::Average { exclude_padding: false }) {
+                // The divisor counts padding but not what hangs over; the plain form knows the difference.
+                return None;
+            }
+            shape.pad[2 * to + 1] = geometry.pad_after[axis].max(hangs_over);
+        }
+        Some((Box::new(lowered::pool::Pool { kind, shape }), x))
+    }
+
+    fn batch_norm(&self, node: &Node) -> Option<(Box<dyn Op>, Id)> {
+        let norm = node.op.is::<ops::normalization::BatchNorm>()?;
+        let x = node.inputs[0]?;
+        let ty = self.graph.ty(x)?;
+        let constant = node.inputs[1..].iter().flatten().all(|&id| self.graph.value(id).constant.is_some());
+        if !constant || ty.rank() < 3 {
+            return None;
+        }
+        let ins = GraphOperands { graph: self.graph, inputs: &node.inputs };
+        let (scale, shift) = (0..ty.shape[1])
+            .map(|channel| norm.affine(Ins(&ins), channel))
+            .map(|(scale, shift)| (scale as f32, shift as f32))
+            .unzip();
+        Some((Box::new(lowered::scale_shift::ScaleShift { scale, shift }), x))
+    }
+
+    /// A program's own transposition between the layouts only says which form is meant.
+    fn own_transposition(&mut self, node: &Node) -> bool {
+        let Some(transpose) = node.op.is::<Transpose>() else { return false };
+        let (Some(x), output) = (node.inputs[0], node.outputs[0]) else { return false };
+        let Some(ty) = self.graph.ty(x).filter(|ty| ty.rank() >= 3) else { return false };
+        let Ok(perm) = transpose.perm(ty.rank()) else { return false };
+        let perm = &perm[..ty.rank()];
+        if *perm == to_last(ty.rank()) && self.twins.contains_key(&x) {
+            let twin = self.twins[&x];
+            let op = Arc::new(View(ty.with_shape(permute(ty.shape, perm))));
+            let kind = "layout".into();
+            self.graph.nodes.push(Node { op, kind, inputs: vec![Some(twin)], outputs: vec![output] });
+            return true;
+        }
+        if *perm == to_first(ty.rank()) && !self.plain_missing.contains_key(&x) && ty.kind == Kind::Float {
+            self.twins.insert(output, x);
+            self.plain_missing.insert(output, ());
+            return true;
+        }
+        false
+    }
+
+    /// Reductions over the spatial axes leave `[n, c]`, which has no layout.
+    fn reduction(&mut self, node: &Node) -> bool {
+        let Some(reduce) = node.op.is::<ops::reduction::Reduce>() else { return false };
+        let Some(x) = node.inputs[0].filter(|id| self.plain_missing.contains_key(id)) else { return false };
+        let Some(ty) = self.graph.ty(x) else { return false };
+        let Some(op) = reduce.permuted_dropping(&to_last(ty.rank())) else { return false };
+        let twin = self.twin(x);
+        let node =
+            Node { op: Arc::new(op), kind: node.kind.clone(), inputs: vec![Some(twin)], outputs: node.outputs.clone() };
+        self.graph.nodes.push(node);
+        true
+    }
+
+    /// Runs an operation on twins, if it can and one of its inputs is a twin without a plain form.
+    fn permuted(&mut self, node: &Node) -> bool {
+        let Some(ty) = node.outputs.first().and_then(|&id| self.graph.ty(id)) else { return false };
+        let prefers = node.inputs.iter().flatten().any(|id| self.plain_missing.contains_key(id));
+        let rank = node.inputs.iter().flatten().filter_map(|&id| self.graph.ty(id)).map(|ty| ty.rank()).max();
+        if !prefers || rank != Some(ty.rank()) || ty.rank() < 3 {
+            return false;
+        }
+        let mut inputs: Vec<(Option<Id>, Option<Type>)> = Vec::new();
+        for input in &node.inputs {
+            let Some(id) = *input else {
+                inputs.push((None, None));
+                continue;
+            };
+            let Some(own) = self.graph.ty(id) else { return false };
+            // A shorter operand is broadcast; only a constant can be brought to the full rank here.
+            let constant = self.graph.value(id).constant.is_some();
+            if own.rank() != ty.rank() && own.count() != 1 && !constant {
+                return false;
+            }
+            inputs.push((Some(id), Some(own)));
+        }
+        let Some(op) = node.op.permuted(&to_last(ty.rank())) else { return false };
+        let inputs = inputs
+            .into_iter()
+            .map(|(id, own)| {
+                let (id, own) = (id?, own?);
+                Some(if own.rank() == ty.rank() {
+                    self.twin(id)
+                } else if own.count() == 1 {
+                    id
+                } else {
+                    let widened = self.widen(id, own, ty.rank());
+                    self.twin(widened)
+                })
+            })
+            .collect();
+        self.emit_twins(op.into(), node.kind.clone(), inputs, &node.outputs);
+        true
+    }
+
+    /// A constant with axes of one element put in front, up to `rank`.
+    fn widen(&mut self, id: Id, own: Type, rank: usize) -> Id {
+        let dims: Vec<usize> = std::iter::repeat_n(1, rank - own.rank()).chain(own.shape.iter().copied()).collect();
+        let elements = self.constant(id).unwrap_or_default();
+        let tensor = store_tensor(&own.with_shape(Shape::new(&dims)), elements);
+        let name = self.graph.value(id).name.clone();
+        self.graph.add_constant(name, Arc::new(Constant::Tensor(Arc::new(tensor))))
+    }
+}
