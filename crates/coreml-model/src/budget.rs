@@ -269,8 +269,8 @@ impl Walk<'_> {
                 return Ok(None);
             }
             Field::Texts => {
-                let grown = vector_growth(count());
-                self.spend(length.saturating_add(grown.saturating_mul(bytes(size_of::<String>()))))?;
+                self.spend(length)?;
+                self.grow(count(), size_of::<String>())?;
                 return Ok(None);
             }
             Field::Numbers => {
@@ -284,12 +284,7 @@ impl Walk<'_> {
                 message
             }
             Field::Many(message, size) => {
-                let count = count();
-                let grown = vector_growth(count).saturating_mul(bytes(size));
-                if count > 0 {
-                    self.moving = self.moving.max(grown);
-                }
-                self.spend(grown)?;
+                self.grow(count(), size)?;
                 message
             }
             Field::Map(message, size) => {
@@ -327,6 +322,15 @@ impl Walk<'_> {
             return Err(exceeded("bytes of a name", self.limits.name_bytes));
         }
         self.spend(length)
+    }
+
+    /// Adds one element of `size` bytes to a vector of `count`.
+    fn grow(&mut self, count: u64, size: usize) -> Result<(), ReadError> {
+        let grown = vector_growth(count).saturating_mul(bytes(size));
+        if count > 0 {
+            self.moving = self.moving.max(grown);
+        }
+        self.spend(grown)
     }
 
     fn spend(&mut self, bytes: u64) -> Result<(), ReadError> {

@@ -1,4 +1,5 @@
 //! Element types as files number them: once in the program, once in weight files.
+#![deny(clippy::as_conversions, clippy::indexing_slicing)]
 
 use coreml_tensor::DType;
 

@@ -3,6 +3,19 @@
 //! Untrusted input ends here. What this crate hands out has been checked against the rules of the format: every
 //! index, length and offset lies within its file, every name is defined before it is used, every constant has the
 //! bytes its type needs. The crate never executes anything.
+//!
+//! ```no_run
+//! let package = coreml_model::Package::open("Classifier.mlpackage")?;
+//! for input in &package.interface(None)?.inputs {
+//!     println!("{}: {:?}", input.name, input.kind);
+//! }
+//! print!("{}", package.program());
+//! # Ok::<(), coreml_model::ReadError>(())
+//! ```
+//!
+//! How a file becomes a program: `package` finds the files and keeps paths inside the package, `budget` bounds what
+//! decoding may cost, `proto` holds the messages, `decode` turns them into the program and its interfaces, and
+//! `package::blob` reads the weights it refers to. [`Limits`] are the bounds.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

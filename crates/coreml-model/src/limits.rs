@@ -1,7 +1,12 @@
 //! How much a file may ask for.
 
 /// Bounds on what is read, so that a hostile file costs an error and not the machine. The defaults admit every model
-/// that converters are known to write.
+/// that converters are known to write. To change some, start from the defaults:
+///
+/// ```
+/// let mut limits = coreml_model::Limits::default();
+/// limits.spec_bytes = 16 << 20;
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {

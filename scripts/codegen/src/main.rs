@@ -11,8 +11,11 @@ const HEADER: &str = "// Generated from proto/coreml.proto by scripts/codegen. D
 fn main() -> Result<(), Box<dyn Error>> {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/coreml-model");
     let descriptors = protox::compile(["coreml.proto"], [model.join("proto")])?;
-    let requests: Vec<_> =
-        descriptors.file.into_iter().map(|file| (prost_build::Module::from_protobuf_package_name("coreml"), file)).collect();
+    let requests: Vec<_> = descriptors
+        .file
+        .into_iter()
+        .map(|file| (prost_build::Module::from_protobuf_package_name("coreml"), file))
+        .collect();
     let mut config = prost_build::Config::new();
     config.btree_map(["."]).format(true).disable_comments(["."]);
     let code = config.generate(requests)?.into_values().collect::<String>();

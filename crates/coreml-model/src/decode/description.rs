@@ -9,7 +9,7 @@ use crate::interface::{
     ArrayFeature, ColorLayout, DictionaryKey, Feature, FeatureKind, ImageFeature, Interface, ShapeConstraint, SizeRange,
 };
 use crate::package::Metadata;
-use crate::program::{Function, Program, ValueType};
+use crate::program::{Function, Program, ValueId, ValueType};
 use crate::proto::{self, array_type, dictionary_feature, feature_type, image_type, sequence_feature, state_feature};
 
 /// The function of models that have one.
@@ -100,37 +100,40 @@ fn interface(description: proto::FunctionDescription) -> Result<Interface, ReadE
 
 /// Whether the features are those of the function.
 fn check(interface: &Interface, function: &Function) -> Result<(), ReadError> {
+    let parameters: BTreeMap<&str, &ValueType> = function.inputs.iter().map(|&id| by_name(function, id)).collect();
     let mut described = BTreeSet::new();
     for feature in interface.inputs.iter().chain(&interface.states) {
         if !described.insert(feature.name.as_str()) {
             return Err(refuse(format!("feature {} is described twice", quote(&feature.name))));
         }
-        let parameter = function.inputs.iter().map(|&id| function.value(id)).find(|value| value.name == feature.name);
-        let parameter = parameter
+        let parameter = parameters
+            .get(feature.name.as_str())
             .ok_or_else(|| refuse(format!("feature {} is not a parameter of the function", quote(&feature.name))))?;
         let state = matches!(feature.kind, FeatureKind::State(_));
-        if state != matches!(parameter.ty, ValueType::State(_)) {
+        if state != matches!(parameter, ValueType::State(_)) {
             let message = format!("{} is a state either in the description or in the function", quote(&feature.name));
             return Err(refuse(message));
         }
     }
-    for &id in &function.inputs {
-        let name = function.value(id).name.as_str();
-        if !described.contains(name) {
-            return Err(refuse(format!("the function's parameter {} is not described", quote(name))));
-        }
+    if let Some(name) = parameters.keys().find(|name| !described.contains(*name)) {
+        return Err(refuse(format!("the function's parameter {} is not described", quote(name))));
     }
-    let results: BTreeSet<&str> = function.body.outputs.iter().map(|&id| function.value(id).name.as_str()).collect();
+    let results: BTreeMap<&str, &ValueType> = function.body.outputs.iter().map(|&id| by_name(function, id)).collect();
     let mut outputs = BTreeSet::new();
     for feature in &interface.outputs {
         if !outputs.insert(feature.name.as_str()) {
             return Err(refuse(format!("output {} is described twice", quote(&feature.name))));
         }
-        if !results.contains(feature.name.as_str()) {
+        if !results.contains_key(feature.name.as_str()) {
             return Err(refuse(format!("output {} is not a result of the function", quote(&feature.name))));
         }
     }
     Ok(())
+}
+
+fn by_name(function: &Function, id: ValueId) -> (&str, &ValueType) {
+    let value = function.value(id);
+    (&value.name, &value.ty)
 }
 
 fn features(features: Vec<proto::Feature>, role: &str) -> Result<Vec<Feature>, ReadError> {

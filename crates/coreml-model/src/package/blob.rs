@@ -3,7 +3,6 @@
 //! The file begins with a header; a constant of the program names the offset of a record, which says where its bytes
 //! are. Nothing the file says is believed before it has been compared with the file's length and with the type the
 //! program declares. Only what constants ask for is read, straight into the tensor.
-#![deny(clippy::as_conversions, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Cursor, Read, Seek, SeekFrom};

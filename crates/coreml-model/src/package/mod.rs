@@ -1,4 +1,5 @@
 //! Model packages and bare model files.
+#![deny(clippy::as_conversions, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -8,7 +8,7 @@ use crate::error::{ReadError, ReadErrorKind, quote};
 /// The file or folder `relative` below `base`, with symbolic links resolved.
 ///
 /// `root` bounds what may be reached and must be canonical. Links are followed only within it: a package whose files
-/// are links into a download cache is refused.
+/// are links into a download cache is refused. Hard links cannot be told from other files and are read.
 pub(crate) fn resolve(root: &Path, base: &Path, relative: &str) -> Result<PathBuf, ReadError> {
     check(relative)?;
     let joined = base.join(relative);
