@@ -12,7 +12,7 @@ pub(crate) mod tile;
 pub use matmul::{MatMulShape, MatStrides, matmul, matmul_scratch_len};
 pub use pack::{ALIGNMENT_SLACK, PackedB, PackedRef, packed_len};
 
-pub(crate) use pack::{Panels, aligned};
+pub(crate) use pack::Panels;
 
 use crate::activation::Activation;
 use crate::parallel::ThreadPool;

@@ -77,15 +77,23 @@ impl Kernel for Block<'_> {
 /// Computes one tile with the smallest kernel that has enough rows.
 #[inline(always)]
 fn tile<S: Simd>(s: S, product: &Product<'_>, row: usize, live: usize, column: usize, vectors: usize) {
+    // A kernel may have a few rows more than are live; the last live row stands in for them.
+    let height = S::ACCUMULATORS / vectors;
     let mut rows = [product.rows.base; MAX_ROWS];
     let Rows { base, per_line, line_stride, stride } = product.rows;
-    let (mut line, mut x) = if per_line == usize::MAX { (0, row) } else { (row / per_line, row % per_line) };
-    for (i, p) in rows.iter_mut().enumerate() {
-        *p = base.wrapping_add(line * line_stride + x * stride);
-        if i + 1 < live {
-            x += 1;
-            if x == per_line {
-                (line, x) = (line + 1, 0);
+    if per_line == usize::MAX {
+        for (i, p) in rows[..height].iter_mut().enumerate() {
+            *p = base.wrapping_add((row + i.min(live - 1)) * stride);
+        }
+    } else {
+        let (mut line, mut x) = (row / per_line, row % per_line);
+        for (i, p) in rows[..height].iter_mut().enumerate() {
+            *p = base.wrapping_add(line * line_stride + x * stride);
+            if i + 1 < live {
+                x += 1;
+                if x == per_line {
+                    (line, x) = (line + 1, 0);
+                }
             }
         }
     }
