@@ -10,6 +10,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use coreml_kernels::conv::{Conv2d, ConvEpilogue, ConvShape};
+use coreml_kernels::gemm::{Epilogue, PackedB, gemm_pair, gemm_pair_scratch_len};
 use coreml_kernels::simd::{Kernel, Simd};
 use coreml_kernels::{Activation, Isa, ThreadPool};
 
@@ -125,6 +126,33 @@ impl Kernel for Peak {
     }
 }
 
+/// The network's perceptrons, two pointwise convolutions each, as one kernel.
+fn pairs(isa: Isa, pool: &ThreadPool, peak: f64) {
+    for (m, width) in [(4096, 48), (1024, 96), (256, 192), (64, 384)] {
+        let inner = 3 * width;
+        let (b1, b2) = (PackedB::pack(isa, width, inner, |k, n| ((k + n) % 7) as f32 * 0.01), {
+            PackedB::pack(isa, inner, width, |k, n| ((k + 2 * n) % 5) as f32 * 0.01)
+        });
+        let (mut a, mut out) = (values(m * width + 16), vec![0.0; m * width + 16]);
+        let mut scratch = vec![0.0; gemm_pair_scratch_len(inner, pool.threads())];
+        let first = Epilogue { activation: Activation::Gelu, ..Epilogue::default() };
+        let last = Epilogue::default();
+        let (a, out) = (at_cache_line(&mut a), at_cache_line(&mut out));
+        let time = || {
+            let start = Instant::now();
+            gemm_pair(isa, pool, m, a, width, (&b1, &first), (&b2, &last), out, width, &mut scratch);
+            start.elapsed().as_secs_f64()
+        };
+        let seconds = median(std::iter::repeat_with(time).take(60).collect());
+        let flops = (4 * m * width * inner) as f64;
+        println!(
+            "pair {m:4} x {width:3} -> {inner:4} gelu -> {width:3} {:9.1} us {:5.1} % peak",
+            seconds * 1e6,
+            100.0 * flops / seconds / peak
+        );
+    }
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let threads = arguments.next().and_then(|a| a.parse().ok()).unwrap_or(1);
@@ -186,6 +214,7 @@ fn main() {
             100.0 * flops / in_sequence / peak,
         );
     }
+    pairs(isa, &pool, peak);
     let flops: f64 = layers.iter().map(|layer| layer.flops).sum();
     let total = median(totals);
     println!(

@@ -4,7 +4,9 @@ mod common;
 
 use common::{Random, assert_close, everywhere};
 use coreml_kernels::Activation;
-use coreml_kernels::gemm::{Epilogue, MatMulShape, MatStrides, PackedB, gemm, matmul, matmul_scratch_len};
+use coreml_kernels::gemm::{
+    Epilogue, MatMulShape, MatStrides, PackedB, gemm, gemm_pair, gemm_pair_scratch_len, matmul, matmul_scratch_len,
+};
 use coreml_kernels::reference;
 
 /// Sums of up to a few thousand products of values below 1: rounding grows with their number.
@@ -130,5 +132,34 @@ fn batched_products_take_transposed_operands_and_scale() {
             },
             |isa, out| assert_close(out, &expected, tolerance(k), &format!("{} {shape:?}", isa.name())),
         );
+    }
+}
+
+#[test]
+fn a_pair_equals_two_products_bit_for_bit() {
+    let mut random = Random::new(7);
+    for (m, k, inner, n) in
+        [(0, 3, 4, 5), (1, 0, 4, 5), (7, 9, 20, 3), (300, 33, 700, 50), (65, 48, 144, 48), (5000, 4, 40, 8)]
+    {
+        let (a, b1, b2) = (random.values(m * k), random.values(k * inner), random.values(inner * n));
+        let (bias1, bias2, residual) = (random.values(inner), random.values(n), random.values(m * n));
+        let first = Epilogue { bias: Some(&bias1), residual: None, activation: Activation::Gelu };
+        let second = Epilogue { bias: Some(&bias2), residual: Some((&residual, n)), activation: Activation::Relu };
+        let run = |isa, pool: &_, paired: bool| {
+            let b1 = PackedB::pack(isa, k, inner, |i, j| b1[i * inner + j]);
+            let b2 = PackedB::pack(isa, inner, n, |i, j| b2[i * n + j]);
+            let mut out = vec![7.0; m * n];
+            if paired {
+                let mut scratch = vec![f32::NAN; gemm_pair_scratch_len(inner, 2)];
+                gemm_pair(isa, pool, m, &a, k, (&b1, &first), (&b2, &second), &mut out, n, &mut scratch);
+            } else {
+                let mut hidden = vec![7.0; m * inner];
+                gemm(isa, pool, m, &a, k, &b1, &first, &mut hidden, inner);
+                gemm(isa, pool, m, &hidden, inner, &b2, &second, &mut out, n);
+            }
+            out
+        };
+        let pool = coreml_kernels::ThreadPool::new(1);
+        everywhere(|isa, pool| run(isa, pool, true), |isa, out| assert_eq!(out, run(isa, &pool, false)));
     }
 }

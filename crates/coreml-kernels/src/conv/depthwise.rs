@@ -6,6 +6,8 @@
 //!
 //! With several outputs per input channel, their sums are computed from the same ring and interleaved when stored.
 
+#![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
+
 use super::{ConvShape, Images};
 use crate::activation::ActivateRows;
 use crate::aligned::{AlignedVec, aligned};

@@ -101,17 +101,11 @@ impl PackedB {
 
 impl<'a> PackedRef<'a> {
     /// As [`PackedB::pack`] into `scratch` of `packed_len + ALIGNMENT_SLACK` values; allocates nothing.
-    pub fn pack_into(
-        isa: Isa,
-        k: usize,
-        n: usize,
-        get: impl Fn(usize, usize) -> f32,
-        scratch: &'a mut [f32],
-    ) -> PackedRef<'a> {
+    pub fn pack_into(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32, scratch: &'a mut [f32]) -> Self {
         let len = packed_len(isa, k, n);
         let data = &mut aligned(scratch)[..len];
         pack(isa, k, n, get, data);
-        PackedRef { data, k, n, isa }
+        Self { data, k, n, isa }
     }
 }
 
