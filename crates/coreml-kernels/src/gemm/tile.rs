@@ -81,6 +81,9 @@ impl Kernel for Block<'_> {
 /// Matrices of fewer values than this are taken to be in the L2 cache already.
 const RESIDENT_VALUES: usize = 64 * 1024;
 
+/// How far a single pass over a matrix asks ahead.
+const LEAD_VALUES: usize = 4 * 1024;
+
 /// Brings the next panel into the L2 cache while this one is used: large weights come from the L3 cache or from
 /// memory, and waiting for them would cost as much as the arithmetic.
 struct Ahead {
@@ -92,14 +95,22 @@ struct Ahead {
 impl Ahead {
     fn new<S: Simd>(block: &Block<'_>, panels: Panels, panel: usize) -> Self {
         let b = &block.product.b;
-        if b.data.len() < RESIDENT_VALUES || panel + 1 >= panels.count() {
+        if b.data.len() < RESIDENT_VALUES {
+            return Self { next: b.data.as_ptr(), lines: 0 };
+        }
+        let panel_lines = |vectors: usize| (4 * vectors * S::LANES).div_ceil(LINE_VALUES);
+        let (column, vectors) = panels.get(panel);
+        let tiles = (block.end_row - block.first_row).div_ceil(S::ACCUMULATORS / vectors);
+        if tiles < 4 {
+            // Too few tiles to hide the next panel behind: stay some way ahead in the order of reading.
+            let next = b.data.as_ptr().wrapping_add(column * b.k + LEAD_VALUES);
+            return Self { next, lines: if tiles == 1 { panel_lines(vectors) } else { 0 } };
+        }
+        if panel + 1 >= panels.count() {
             return Self { next: b.data.as_ptr(), lines: 0 };
         }
         let (column, vectors) = panels.get(panel + 1);
-        let tiles = (block.end_row - block.first_row).div_ceil(S::ACCUMULATORS / panels.get(panel).1);
-        let lines = (4 * vectors * S::LANES).div_ceil(LINE_VALUES).div_ceil(tiles);
-        // With few tiles there is nothing to hide the requests behind.
-        Self { next: b.data[column * b.k..].as_ptr(), lines: if tiles < 4 { 0 } else { lines } }
+        Self { next: b.data[column * b.k..].as_ptr(), lines: panel_lines(vectors).div_ceil(tiles) }
     }
 }
 
