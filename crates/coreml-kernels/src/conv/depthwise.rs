@@ -40,7 +40,7 @@ impl Depthwise {
         Self { weights: packed, bias: bias.map_or_else(|| vec![0.0; shape.cout], <[f32]>::to_vec), multiplier }
     }
 
-    /// Scratch values per participant: the ring, and an output line's slack.
+    /// Scratch values per participant: its ring.
     pub(super) fn slot_len(&self, isa: Isa, shape: &ConvShape, w: usize) -> usize {
         let ring = Ring::new(shape, w, isa.lanes());
         (ring.lines * ring.line_len).next_multiple_of(MAX_LANES)
