@@ -166,6 +166,8 @@ impl Kernel for Chunk<'_> {
         let left_base =
             self.a.map_or(self.out.as_ptr(), |a| if a.len() == 1 { a.as_ptr() } else { a[self.start..].as_ptr() });
         let to = self.out.as_mut_ptr();
+        // Only a left operand that is not the output can be a single value.
+        let first_left = self.a.map_or(f32::NAN, |a| a[0]);
         let b = self.b;
         let mut i = 0;
         while i < len {
@@ -173,10 +175,7 @@ impl Kernel for Chunk<'_> {
             let (left, right, run) = match self.broadcast {
                 Broadcast::Same => (Operand::Run(left_base), Operand::Run(b[at..].as_ptr()), len),
                 Broadcast::ScalarRight => (Operand::Run(left_base), Operand::Value(b[0]), len),
-                // SAFETY: the left operand is one value.
-                Broadcast::ScalarLeft => {
-                    (Operand::Value(unsafe { left_base.read() }), Operand::Run(b[at..].as_ptr()), len)
-                }
+                Broadcast::ScalarLeft => (Operand::Value(first_left), Operand::Run(b[at..].as_ptr()), len),
                 Broadcast::Rows { inner } => (
                     Operand::Run(left_base.wrapping_add(i)),
                     Operand::Run(b[at % inner..].as_ptr()),

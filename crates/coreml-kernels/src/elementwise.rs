@@ -138,7 +138,7 @@ pub const ELEMENTWISE: &[ElementwiseKernel] = &[
     row(Unary::Acos, "acos", f64::acos, 1.0),
     row(Unary::Atan, "atan", f64::atan, 1.0),
     row(Unary::Sinh, "sinh", f64::sinh, 2.0),
-    row(Unary::Cosh, "cosh", f64::cosh, 1.0),
+    row(Unary::Cosh, "cosh", f64::cosh, 2.0),
     row(Unary::Atanh, "atanh", f64::atanh, 3.0),
     row(Unary::Floor, "floor", f64::floor, 0.0),
     row(Unary::Ceil, "ceil", f64::ceil, 0.0),

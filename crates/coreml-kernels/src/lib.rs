@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 pub mod activation;
+mod aligned;
 pub mod binary;
 pub mod conv;
 pub mod elementwise;

@@ -240,6 +240,10 @@ impl Shared {
 mod tests {
     use super::*;
 
+    fn add_one(count: &AtomicUsize) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
     #[test]
     fn every_task_runs_once_for_any_number_of_threads() {
         for threads in 0..4 {
@@ -283,7 +287,7 @@ mod tests {
             for _ in 0..3 {
                 scope.spawn(|| {
                     for _ in 0..50 {
-                        pool.run(4, &|_| pool.run(3, &|_| drop(count.fetch_add(1, Ordering::Relaxed))));
+                        pool.run(4, &|_| pool.run(3, &|_| add_one(&count)));
                     }
                 });
             }
@@ -304,7 +308,7 @@ mod tests {
             }));
             assert!(result.is_err());
             assert_eq!(count.load(Ordering::Relaxed), 8);
-            pool.run(8, &|_| drop(count.fetch_add(1, Ordering::Relaxed)));
+            pool.run(8, &|_| add_one(&count));
             assert_eq!(count.load(Ordering::Relaxed), 16);
         }
     }

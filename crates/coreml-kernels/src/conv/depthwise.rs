@@ -6,19 +6,21 @@
 //!
 //! With several outputs per input channel, their sums are computed from the same ring and interleaved when stored.
 
+#![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
+
 use super::{ConvShape, Images};
 use crate::activation::ActivateRows;
-use crate::gemm::aligned;
+use crate::aligned::{AlignedVec, aligned};
 use crate::parallel::ThreadPool;
 use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
 
-/// Output columns summed at a time.
-const COLUMNS: usize = 8;
+/// The most output columns summed at a time.
+const COLUMNS: usize = 16;
 
 #[derive(Clone, Debug)]
 pub(super) struct Depthwise {
     /// `[vectors of input channels][outputs per channel][kh][kw][lanes]`, zeros beyond the channels.
-    weights: Vec<f32>,
+    weights: AlignedVec,
     /// One per output channel, zeros if there is none.
     bias: Vec<f32>,
     /// Output channels per input channel.
@@ -29,16 +31,16 @@ impl Depthwise {
     pub(super) fn new(isa: Isa, shape: &ConvShape, weights: &[f32], bias: Option<&[f32]>) -> Self {
         let (lanes, taps, multiplier) = (isa.lanes(), shape.kernel[0] * shape.kernel[1], shape.cout / shape.cin);
         let vectors = shape.cin.div_ceil(lanes);
-        let mut packed = vec![0.0; vectors * multiplier * taps * lanes];
+        let mut packed = AlignedVec::zeroed(vectors * multiplier * taps * lanes);
         for (index, &weight) in weights.iter().enumerate() {
             let (cout, tap) = (index / taps, index % taps);
             let (cin, j) = (cout / multiplier, cout % multiplier);
-            packed[((cin / lanes * multiplier + j) * taps + tap) * lanes + cin % lanes] = weight;
+            packed.as_mut_slice()[((cin / lanes * multiplier + j) * taps + tap) * lanes + cin % lanes] = weight;
         }
         Self { weights: packed, bias: bias.map_or_else(|| vec![0.0; shape.cout], <[f32]>::to_vec), multiplier }
     }
 
-    /// Scratch values per participant: the ring, and an output line's slack.
+    /// Scratch values per participant: its ring.
     pub(super) fn slot_len(&self, isa: Isa, shape: &ConvShape, w: usize) -> usize {
         let ring = Ring::new(shape, w, isa.lanes());
         (ring.lines * ring.line_len).next_multiple_of(MAX_LANES)
@@ -109,18 +111,23 @@ impl Kernel for Strip<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.shape.stride[1] {
-            1 => self.lines::<S, 1>(s),
-            2 => self.lines::<S, 2>(s),
-            _ => self.lines::<S, 0>(s),
+        match (self.shape.kernel[1], self.shape.stride[1], self.shape.dilation[1]) {
+            (3, 1, 1) => self.lines::<S, 3, 1>(s),
+            (3, 2, 1) => self.lines::<S, 3, 2>(s),
+            (5, 1, 1) => self.lines::<S, 5, 1>(s),
+            (5, 2, 1) => self.lines::<S, 5, 2>(s),
+            (7, 1, 1) => self.lines::<S, 7, 1>(s),
+            (7, 2, 1) => self.lines::<S, 7, 2>(s),
+            _ => self.lines::<S, 0, 0>(s),
         }
     }
 }
 
 impl Strip<'_> {
-    /// All lines of the strip. `STRIDE` is the horizontal stride, or 0 if it is not known here.
+    /// All lines of the strip. `K` and `STRIDE` are the kernel's width, without dilation, and horizontal stride, or
+    /// both 0 if they are not known here.
     #[inline(always)]
-    fn lines<S: Simd, const STRIDE: usize>(&self, s: S) {
+    fn lines<S: Simd, const K: usize, const STRIDE: usize>(&self, s: S) {
         let Images { h, w, ow, .. } = *self.images;
         let ConvShape { cin, cout, kernel, stride, dilation, pad, .. } = *self.shape;
         let ring = Ring::new(self.shape, w, S::LANES);
@@ -153,13 +160,14 @@ impl Strip<'_> {
             let mut x = 0;
             while x < ow {
                 let wanted = ow - x;
-                match wanted {
-                    1 => self.columns::<S, 1, STRIDE>(s, &ring, &line, x, 1, live),
-                    2 => self.columns::<S, 2, STRIDE>(s, &ring, &line, x, 2, live),
-                    3..=4 => self.columns::<S, 4, STRIDE>(s, &ring, &line, x, wanted, live),
-                    _ => self.columns::<S, COLUMNS, STRIDE>(s, &ring, &line, x, wanted.min(COLUMNS), live),
-                }
-                x += COLUMNS;
+                // Sixteen sums need more registers than the narrower instruction sets have.
+                x += if wanted > 8 && S::LANES == MAX_LANES {
+                    self.columns::<S, 16, K, STRIDE>(s, &ring, &line, x, wanted.min(16), live)
+                } else if wanted > 4 {
+                    self.columns::<S, 8, K, STRIDE>(s, &ring, &line, x, wanted.min(8), live)
+                } else {
+                    self.columns::<S, 4, K, STRIDE>(s, &ring, &line, x, wanted, live)
+                };
             }
             if self.images.activation.as_clip().is_none() {
                 s.call(ActivateRows {
@@ -173,9 +181,9 @@ impl Strip<'_> {
         }
     }
 
-    /// `wanted <= N` outputs from column `x` on.
+    /// `wanted <= N` outputs from column `x` on. Returns `wanted`.
     #[inline(always)]
-    fn columns<S: Simd, const N: usize, const STRIDE: usize>(
+    fn columns<S: Simd, const N: usize, const K: usize, const STRIDE: usize>(
         &self,
         s: S,
         ring: &Ring,
@@ -183,52 +191,42 @@ impl Strip<'_> {
         x: usize,
         wanted: usize,
         live: usize,
-    ) {
+    ) -> usize {
         let multiplier = self.depthwise.multiplier;
         let cout = self.shape.cout;
-        match multiplier {
-            1 => {
-                let sums = self.sums::<S, N, STRIDE>(s, ring, line, x, 0);
-                for t in 0..N {
-                    if t < wanted {
-                        self.finish(s, sums[t], line.out + (x + t) * cout, live);
-                    }
-                }
+        let mut even = [s.splat(0.0); N];
+        for j in 0..multiplier {
+            let sums = self.sums::<S, N, K, STRIDE>(s, ring, line, x, j);
+            if multiplier == 2 && j == 0 {
+                even = sums;
+                continue;
             }
-            2 => {
-                let even = self.sums::<S, N, STRIDE>(s, ring, line, x, 0);
-                let odd = self.sums::<S, N, STRIDE>(s, ring, line, x, 1);
-                for t in 0..N {
-                    if t < wanted {
-                        let (low, high) = s.interleave(even[t], odd[t]);
-                        let at = line.out + (x + t) * cout;
-                        self.finish(s, low, at, (2 * live).min(S::LANES));
-                        if 2 * live > S::LANES {
-                            self.finish(s, high, at + S::LANES, 2 * live - S::LANES);
-                        }
-                    }
+            for t in 0..N {
+                if t >= wanted {
+                    break;
                 }
-            }
-            _ => {
-                for j in 0..multiplier {
-                    let sums = self.sums::<S, N, STRIDE>(s, ring, line, x, j);
-                    for t in 0..N {
-                        if t < wanted {
-                            let lanes = s.to_array(sums[t]);
-                            for (lane, &sum) in lanes[..live].iter().enumerate() {
-                                let at = line.out + (x + t) * cout + lane * multiplier + j;
-                                self.finish(s, s.splat(sum), at, 1);
-                            }
-                        }
+                let at = line.out + (x + t) * cout;
+                if multiplier == 1 {
+                    self.finish(s, sums[t], at, live);
+                } else if multiplier == 2 {
+                    let (low, high) = s.interleave(even[t], sums[t]);
+                    self.finish(s, low, at, (2 * live).min(S::LANES));
+                    if 2 * live > S::LANES {
+                        self.finish(s, high, at + S::LANES, 2 * live - S::LANES);
+                    }
+                } else {
+                    for (lane, &sum) in s.to_array(sums[t])[..live].iter().enumerate() {
+                        self.finish(s, s.splat(sum), at + lane * multiplier + j, 1);
                     }
                 }
             }
         }
+        wanted
     }
 
     /// The sums of `N` columns for output `j` of each channel.
     #[inline(always)]
-    fn sums<S: Simd, const N: usize, const STRIDE: usize>(
+    fn sums<S: Simd, const N: usize, const K: usize, const STRIDE: usize>(
         &self,
         s: S,
         ring: &Ring,
@@ -237,7 +235,7 @@ impl Strip<'_> {
         j: usize,
     ) -> [S::F; N] {
         let ConvShape { kernel: [kh, kw], stride, dilation, .. } = *self.shape;
-        let stride = if STRIDE == 0 { stride[1] } else { STRIDE };
+        let stride = if K == 0 { stride[1] } else { STRIDE };
         let mut sums = [s.splat(0.0); N];
         let mut slot = line.first_input % ring.lines;
         let filter = (self.vector * self.depthwise.multiplier + j) * kh * kw * S::LANES;
@@ -245,15 +243,16 @@ impl Strip<'_> {
             // SAFETY: the slot is a line of the ring, which by its construction extends to the last column of the
             // last group; the weights hold kh * kw vectors per filter.
             unsafe {
-                let mut input = self.ring.add(slot * ring.line_len + x * stride * S::LANES).cast_const();
-                let mut weights = self.depthwise.weights.as_ptr().add(filter + tap_line * kw * S::LANES);
-                for _ in 0..kw {
-                    let weight = s.load(weights);
+                let input = self.ring.add(slot * ring.line_len + x * stride * S::LANES).cast_const();
+                let weights = self.depthwise.weights.as_slice().as_ptr().add(filter + tap_line * kw * S::LANES);
+                // With the width known the loop is unrolled and the distances are constants.
+                let (taps, step) = if K == 0 { (kw, dilation[1] * S::LANES) } else { (K, S::LANES) };
+                for tap in 0..taps {
+                    let weight = s.load(weights.add(tap * S::LANES));
+                    let input = input.add(tap * step);
                     for t in 0..N {
                         sums[t] = s.fma(s.load(input.add(t * stride * S::LANES)), weight, sums[t]);
                     }
-                    weights = weights.add(S::LANES);
-                    input = input.add(dilation[1] * S::LANES);
                 }
             }
             slot += dilation[0];

@@ -1,18 +1,21 @@
 //! Matrix products `out = activation(a * b + bias + residual)` of row-major matrices.
 //!
 //! The right matrix is packed ([`PackedB`]), usually once when a model is loaded. The left is read where it lies.
-//! Work is cut into blocks of rows whose left part stays in the L2 cache while all panels of the right pass by; when
+//! Work is cut into blocks of rows whose left and output parts stay in the L2 cache while all panels of the right pass by; when
 //! there are too few rows to keep all threads busy, the panels are divided too. Every output is summed in order of k
 //! whatever the cut, so the result does not depend on it.
 
 mod matmul;
 mod pack;
+mod pair;
 pub(crate) mod tile;
 
 pub use matmul::{MatMulShape, MatStrides, matmul, matmul_scratch_len};
 pub use pack::{ALIGNMENT_SLACK, PackedB, PackedRef, packed_len};
 
-pub(crate) use pack::{Panels, aligned};
+pub use pair::{gemm_pair, gemm_pair_scratch_len};
+
+pub(crate) use pack::Panels;
 
 use crate::activation::Activation;
 use crate::parallel::ThreadPool;
@@ -83,8 +86,8 @@ pub(crate) fn check_output(m: usize, n: usize, epilogue: &Epilogue<'_>, out_len:
 
 /// Rows per block are a multiple of this, which every tile height divides.
 const ROW_UNIT: usize = 24;
-/// Values of the left matrix per block: half a typical L2 cache.
-const BLOCK_VALUES: usize = 128 * 1024;
+/// Values of the left matrix and the output per block: a good part of an L2 cache.
+const BLOCK_VALUES: usize = 192 * 1024;
 
 /// Computes a product of `m` rows whose pointers and lengths have been checked.
 pub(crate) fn run_product(isa: Isa, pool: &ThreadPool, m: usize, product: &Product<'_>) {
@@ -93,7 +96,7 @@ pub(crate) fn run_product(isa: Isa, pool: &ThreadPool, m: usize, product: &Produ
         return;
     }
     let threads = pool.threads();
-    let most = (BLOCK_VALUES / product.b.k.max(1)).max(ROW_UNIT) / ROW_UNIT * ROW_UNIT;
+    let most = (BLOCK_VALUES / (product.b.k + product.b.n)).max(ROW_UNIT) / ROW_UNIT * ROW_UNIT;
     let per_thread = m.div_ceil(2 * threads).next_multiple_of(ROW_UNIT);
     let block_rows = if threads == 1 { most } else { most.min(per_thread) };
     let row_blocks = m.div_ceil(block_rows);

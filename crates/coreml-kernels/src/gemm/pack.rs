@@ -4,14 +4,8 @@
 //! the matrix as zeros. Three vectors feed the micro-kernel best; two panels of two replace one of three and one of
 //! one, so that no column count wastes more than it must.
 
+use crate::aligned::{AlignedVec, LINE_VALUES, aligned};
 use crate::simd::Isa;
-
-const LINE: usize = 16;
-
-/// 64-byte aligned storage, so that no vector crosses a cache line.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-struct Line([f32; LINE]);
 
 /// How `n` columns are cut into panels for vectors of `lanes` values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +51,7 @@ impl Panels {
 /// A packed matrix in memory of its own: for weights.
 #[derive(Clone, Debug)]
 pub struct PackedB {
-    lines: Vec<Line>,
-    len: usize,
+    data: AlignedVec,
     k: usize,
     n: usize,
     isa: Isa,
@@ -80,17 +73,14 @@ pub fn packed_len(isa: Isa, k: usize, n: usize) -> usize {
 }
 
 /// Extra scratch values that let an aligned start be found.
-pub const ALIGNMENT_SLACK: usize = LINE;
+pub const ALIGNMENT_SLACK: usize = LINE_VALUES;
 
 impl PackedB {
     /// Packs the matrix whose element in row `k` and column `n` is `get(k, n)`.
     pub fn pack(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32) -> Self {
-        let len = packed_len(isa, k, n);
-        let mut lines = vec![Line([0.0; LINE]); len.div_ceil(LINE)];
-        // SAFETY: a Line is 16 f32 without padding, so the lines are one run of f32 values, `len` of which are used.
-        let data = unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<f32>(), len) };
-        pack(isa, k, n, get, data);
-        Self { lines, len, k, n, isa }
+        let mut data = AlignedVec::zeroed(packed_len(isa, k, n));
+        pack(isa, k, n, get, data.as_mut_slice());
+        Self { data, k, n, isa }
     }
 
     /// Rows of the matrix: the length of the dot products.
@@ -105,25 +95,17 @@ impl PackedB {
 
     /// The packed values.
     pub fn view(&self) -> PackedRef<'_> {
-        // SAFETY: as in `pack`.
-        let data = unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast::<f32>(), self.len) };
-        PackedRef { data, k: self.k, n: self.n, isa: self.isa }
+        PackedRef { data: self.data.as_slice(), k: self.k, n: self.n, isa: self.isa }
     }
 }
 
 impl<'a> PackedRef<'a> {
     /// As [`PackedB::pack`] into `scratch` of `packed_len + ALIGNMENT_SLACK` values; allocates nothing.
-    pub fn pack_into(
-        isa: Isa,
-        k: usize,
-        n: usize,
-        get: impl Fn(usize, usize) -> f32,
-        scratch: &'a mut [f32],
-    ) -> PackedRef<'a> {
+    pub fn pack_into(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32, scratch: &'a mut [f32]) -> Self {
         let len = packed_len(isa, k, n);
         let data = &mut aligned(scratch)[..len];
         pack(isa, k, n, get, data);
-        PackedRef { data, k, n, isa }
+        Self { data, k, n, isa }
     }
 }
 
@@ -131,12 +113,6 @@ impl<'a> From<&'a PackedB> for PackedRef<'a> {
     fn from(b: &'a PackedB) -> Self {
         b.view()
     }
-}
-
-/// The part of `scratch` that starts at a cache line.
-pub(crate) fn aligned(scratch: &mut [f32]) -> &mut [f32] {
-    let skip = scratch.as_ptr().align_offset(64).min(scratch.len());
-    &mut scratch[skip..]
 }
 
 fn pack(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32, out: &mut [f32]) {

@@ -3,8 +3,11 @@
 //! One kernel serves matrix products and convolutions. Rows of the left matrix are given by address, and the values
 //! of a row's dot product lie in equal runs: one run for a matrix, one run per kernel row for an image.
 
+#![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
+
 use super::pack::{PackedRef, Panels};
 use crate::activation::{ActivateRows, Activation};
+use crate::aligned::LINE_VALUES;
 use crate::simd::{Kernel, Simd};
 
 /// The most rows a tile has on any instruction set.
@@ -64,33 +67,86 @@ impl Kernel for Block<'_> {
         for panel in self.first_panel..self.end_panel {
             let (column, vectors) = panels.get(panel);
             let height = S::ACCUMULATORS / vectors;
+            let mut ahead = Ahead::new::<S>(&self, panels, panel);
             let mut row = self.first_row;
             while row < self.end_row {
                 let live = height.min(self.end_row - row);
-                tile(s, self.product, row, live, column, vectors);
+                tile(s, self.product, row, live, column, vectors, &mut ahead);
                 row += live;
             }
         }
     }
 }
 
+/// Matrices of fewer values than this are taken to be in the L2 cache already.
+const RESIDENT_VALUES: usize = 64 * 1024;
+
+/// How far a single pass over a matrix asks ahead.
+const LEAD_VALUES: usize = 4 * 1024;
+
+/// Brings the next panel into the L2 cache while this one is used: large weights come from the L3 cache or from
+/// memory, and waiting for them would cost as much as the arithmetic.
+struct Ahead {
+    next: *const f32,
+    /// Cache lines to ask for with every four columns of the left matrix.
+    lines: usize,
+}
+
+impl Ahead {
+    fn new<S: Simd>(block: &Block<'_>, panels: Panels, panel: usize) -> Self {
+        let b = &block.product.b;
+        if b.data.len() < RESIDENT_VALUES {
+            return Self { next: b.data.as_ptr(), lines: 0 };
+        }
+        let panel_lines = |vectors: usize| (4 * vectors * S::LANES).div_ceil(LINE_VALUES);
+        let (column, vectors) = panels.get(panel);
+        let tiles = (block.end_row - block.first_row).div_ceil(S::ACCUMULATORS / vectors);
+        if tiles < 4 {
+            // Too few tiles to hide the next panel behind: stay some way ahead in the order of reading.
+            let next = b.data.as_ptr().wrapping_add(column * b.k + LEAD_VALUES);
+            return Self { next, lines: if tiles == 1 { panel_lines(vectors) } else { 0 } };
+        }
+        if panel + 1 >= panels.count() {
+            return Self { next: b.data.as_ptr(), lines: 0 };
+        }
+        let (column, vectors) = panels.get(panel + 1);
+        Self { next: b.data[column * b.k..].as_ptr(), lines: panel_lines(vectors).div_ceil(tiles) }
+    }
+}
+
 /// Computes one tile with the smallest kernel that has enough rows.
 #[inline(always)]
-fn tile<S: Simd>(s: S, product: &Product<'_>, row: usize, live: usize, column: usize, vectors: usize) {
+fn tile<S: Simd>(
+    s: S,
+    product: &Product<'_>,
+    row: usize,
+    live: usize,
+    column: usize,
+    vectors: usize,
+    ahead: &mut Ahead,
+) {
+    // A kernel may have a few rows more than are live; the last live row stands in for them.
+    let height = S::ACCUMULATORS / vectors;
     let mut rows = [product.rows.base; MAX_ROWS];
     let Rows { base, per_line, line_stride, stride } = product.rows;
-    let (mut line, mut x) = if per_line == usize::MAX { (0, row) } else { (row / per_line, row % per_line) };
-    for (i, p) in rows.iter_mut().enumerate() {
-        *p = base.wrapping_add(line * line_stride + x * stride);
-        if i + 1 < live {
-            x += 1;
-            if x == per_line {
-                (line, x) = (line + 1, 0);
+    if per_line == usize::MAX {
+        for (i, p) in rows[..height].iter_mut().enumerate() {
+            *p = base.wrapping_add((row + i.min(live - 1)) * stride);
+        }
+    } else {
+        let (mut line, mut x) = (row / per_line, row % per_line);
+        for (i, p) in rows[..height].iter_mut().enumerate() {
+            *p = base.wrapping_add(line * line_stride + x * stride);
+            if i + 1 < live {
+                x += 1;
+                if x == per_line {
+                    (line, x) = (line + 1, 0);
+                }
             }
         }
     }
     let cols = (vectors * S::LANES).min(product.b.n - column);
-    let at = Tile { product, rows: &rows, row, live, column, cols };
+    let at = Tile { product, rows: &rows, row, live, column, cols, ahead };
     macro_rules! rows {
         ($nv:literal: $($mr:literal)*) => {
             match live {
@@ -122,6 +178,7 @@ struct Tile<'a> {
     live: usize,
     column: usize,
     cols: usize,
+    ahead: &'a mut Ahead,
 }
 
 /// The tile kernel for `MR` rows and `NV` vectors. Rows beyond the live ones repeat the last and are not stored.
@@ -132,7 +189,8 @@ impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Tile { product, rows, row, live, column, cols } = self.0;
+        let Tile { product, rows, row, live, column, cols, ahead } = self.0;
+        let (mut next, lines) = (ahead.next, ahead.lines);
         let Runs { outer, outer_stride, inner, inner_stride, len } = product.runs;
         let width = NV * S::LANES;
         let mut acc = [[s.splat(0.0); NV]; MR];
@@ -153,6 +211,10 @@ impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
                         for u in 0..4 {
                             step(s, &mut acc, &a, k + u, b.add(u * width));
                         }
+                        for _ in 0..lines {
+                            s.prefetch(next);
+                            next = next.wrapping_add(LINE_VALUES);
+                        }
                         b = b.add(4 * width);
                         k += 4;
                     }
@@ -163,6 +225,7 @@ impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
                     }
                 }
             }
+            ahead.next = next;
             let clip = product.activation.as_clip();
             for v in 0..NV {
                 let start = v * S::LANES;

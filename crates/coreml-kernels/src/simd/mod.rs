@@ -97,6 +97,18 @@ pub trait Simd: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// Sum of all lanes, always in the same order.
     fn sum(self, a: Self::F) -> f32;
 
+    /// Asks for the cache line at `p` to be brought into the L2 cache. `p` may point anywhere.
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch is a hint that touches no memory; SSE, which has it, is part of x86_64.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(p.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = p;
+    }
+
     /// The lanes as the start of an array, for code that is not worth vectorising.
     #[inline(always)]
     fn to_array(self, a: Self::F) -> [f32; MAX_LANES] {

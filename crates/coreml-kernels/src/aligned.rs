@@ -1,0 +1,37 @@
+//! Storage that starts at a cache line, so that no vector in it crosses one.
+
+/// Values in a cache line.
+pub(crate) const LINE_VALUES: usize = 16;
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([f32; LINE_VALUES]);
+
+/// A fixed number of values from a 64-byte boundary on.
+#[derive(Clone, Debug)]
+pub(crate) struct AlignedVec {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl AlignedVec {
+    pub(crate) fn zeroed(len: usize) -> Self {
+        Self { lines: vec![Line([0.0; LINE_VALUES]); len.div_ceil(LINE_VALUES)], len }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[f32] {
+        // SAFETY: a Line is 16 f32 without padding, so the lines are one run of initialised f32, at least `len`.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast::<f32>(), self.len) }
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
+        // SAFETY: as in `as_slice`, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<f32>(), self.len) }
+    }
+}
+
+/// The part of `scratch` that starts at a cache line.
+pub(crate) fn aligned(scratch: &mut [f32]) -> &mut [f32] {
+    let skip = scratch.as_ptr().align_offset(4 * LINE_VALUES).min(scratch.len());
+    &mut scratch[skip..]
+}

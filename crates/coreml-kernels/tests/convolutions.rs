@@ -1,0 +1,152 @@
+//! Convolutions and pools of images against their twins.
+
+mod common;
+
+use common::{Random, assert_close, everywhere, to_channels_last};
+use coreml_kernels::Activation;
+use coreml_kernels::conv::{Conv2d, ConvEpilogue, ConvShape};
+use coreml_kernels::pool::{PoolKind, PoolShape, pool2d};
+use coreml_kernels::reference::{self, ConvParams, ReferencePool};
+
+fn check_conv(
+    random: &mut Random,
+    shape: ConvShape,
+    n: usize,
+    h: usize,
+    w: usize,
+    activation: Activation,
+    extras: bool,
+) {
+    let ConvShape { cin, cout, kernel: [kh, kw], stride, dilation, pad, groups } = shape;
+    let x = random.values(n * cin * h * w);
+    let weights = random.values(cout * cin / groups * kh * kw);
+    let bias = random.values(cout);
+    let params = ConvParams {
+        strides: &stride,
+        pads_begin: &[pad[0], pad[2]],
+        pads_end: &[pad[1], pad[3]],
+        dilations: &dilation,
+        groups,
+    };
+    let (xdims, wdims) = ([n, cin, h, w], [cout, cin / groups, kh, kw]);
+    let odims = reference::conv_out_dims(&xdims, &wdims, &params);
+    assert_eq!(shape.out_size(h, w), (odims[2], odims[3]));
+    let mut expected = vec![0.0; odims.iter().product()];
+    let bias = extras.then_some(&bias[..]);
+    reference::conv(&x, &xdims, &weights, &wdims, bias, &params, &mut expected);
+    let residual = random.values(expected.len());
+    let x = to_channels_last(n, cin, h * w, &x);
+    let mut expected = to_channels_last(n, cout, odims[2] * odims[3], &expected);
+    for (y, r) in expected.iter_mut().zip(&residual) {
+        let sum = f64::from(*y) + if extras { f64::from(*r) } else { 0.0 };
+        *y = reference::activation(activation, sum) as f32;
+    }
+    everywhere(
+        |isa, pool| {
+            let conv = Conv2d::new(isa, shape, &weights, bias);
+            let mut out = vec![7.0; expected.len()];
+            // Scratch is whatever the last kernel left there.
+            let mut scratch = vec![f32::NAN; conv.scratch_len(h, w, pool.threads())];
+            let epilogue = ConvEpilogue { residual: extras.then_some(&residual[..]), activation };
+            conv.run(pool, n, h, w, &x, &epilogue, &mut out, &mut scratch);
+            out
+        },
+        |isa, out| assert_close(out, &expected, 3e-5, &format!("{} {shape:?} {n}x{h}x{w} {activation:?}", isa.name())),
+    );
+}
+
+#[test]
+fn convolutions_of_all_kinds_match_the_plain_loop() {
+    let mut random = Random::new(4);
+    for round in 0..400 {
+        let groups_and_channels = match random.below(6) {
+            0 | 1 => {
+                let channels = [2, 3, 15, 16, 17, 24, 33, 48][random.below(8)];
+                (channels, channels, channels * [1, 1, 2, 3][random.below(4)])
+            }
+            2 => (2, 2 * (1 + random.below(9)), 2 * (1 + random.below(20))),
+            _ => (1, 1 + random.below(20), 1 + random.below(70)),
+        };
+        let (groups, cin, cout) = groups_and_channels;
+        let shape = ConvShape {
+            cin,
+            cout,
+            kernel: [1 + random.below(7), 1 + random.below(7)],
+            stride: [1 + random.below(3), 1 + random.below(3)],
+            dilation: [1 + random.below(2), 1 + random.below(3)],
+            pad: [random.below(4), random.below(4), random.below(4), random.below(4)],
+            groups,
+        };
+        let (n, h, w) = (random.below(3), random.below(14), random.below(25));
+        let activation = [Activation::None, Activation::Relu, Activation::Silu][round % 3];
+        check_conv(&mut random, shape, n, h, w, activation, round % 2 == 0);
+    }
+}
+
+#[test]
+fn convolutions_of_common_networks_match_the_plain_loop() {
+    let mut random = Random::new(5);
+    let same = |cin, cout, k: usize, stride, groups| ConvShape {
+        cin,
+        cout,
+        kernel: [k, k],
+        stride: [stride, stride],
+        dilation: [1, 1],
+        pad: [k / 2; 4],
+        groups,
+    };
+    for (shape, size) in [
+        (same(3, 48, 3, 2, 1), 32),
+        (same(48, 48, 7, 1, 48), 16),
+        (same(48, 96, 7, 2, 48), 16),
+        (same(96, 96, 3, 2, 96), 16),
+        (same(20, 20, 5, 1, 20), 18),
+        (same(48, 144, 1, 1, 1), 12),
+        (same(144, 40, 1, 1, 1), 12),
+        (same(24, 24, 1, 2, 1), 13),
+        (same(16, 32, 3, 1, 1), 14),
+        (same(32, 32, 3, 1, 4), 9),
+    ] {
+        check_conv(&mut random, shape, 2, size, size + 1, Activation::Gelu, true);
+    }
+}
+
+#[test]
+fn pools_match_the_plain_loop() {
+    let mut random = Random::new(6);
+    for round in 0..200 {
+        let shape = PoolShape {
+            kernel: [1 + random.below(4), 1 + random.below(4)],
+            stride: [1 + random.below(3), 1 + random.below(3)],
+            pad: [random.below(3), random.below(3), random.below(3), random.below(3)],
+        };
+        let (n, c, h, w) = (1 + random.below(2), 1 + random.below(40), 1 + random.below(9), 1 + random.below(9));
+        let kinds = [
+            (PoolKind::Max, ReferencePool::Max),
+            (PoolKind::Average { exclude_padding: true }, ReferencePool::Average { exclude_padding: true }),
+            (PoolKind::Average { exclude_padding: false }, ReferencePool::Average { exclude_padding: false }),
+        ];
+        let (kind, twin) = kinds[round % 3];
+        let mut x = random.values(n * c * h * w);
+        if round % 10 == 0 {
+            let at = random.below(x.len());
+            x[at] = f32::NAN;
+        }
+        let begin = [shape.pad[0], shape.pad[2]];
+        let end = [shape.pad[1], shape.pad[3]];
+        let odims = reference::pool_out_dims(&[n, c, h, w], &shape.kernel, &shape.stride, &begin, &end, false);
+        assert_eq!(shape.out_size(h, w), (odims[2], odims[3]));
+        let mut expected = vec![0.0; odims.iter().product()];
+        reference::pool(twin, &x, &[n, c, h, w], &shape.kernel, &shape.stride, &begin, &odims, &mut expected);
+        let expected = to_channels_last(n, c, odims[2] * odims[3], &expected);
+        let x = to_channels_last(n, c, h * w, &x);
+        everywhere(
+            |isa, pool| {
+                let mut out = vec![7.0; expected.len()];
+                pool2d(isa, pool, kind, &shape, n, h, w, c, &x, &mut out);
+                out
+            },
+            |isa, out| assert_close(out, &expected, 1e-6, &format!("{} {kind:?} {shape:?}", isa.name())),
+        );
+    }
+}
