@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use coreml_kernels::{Isa, ThreadPool};
 use coreml_model::Function;
-use coreml_tensor::{DType, Shape, Tensor, TensorView};
+use coreml_tensor::{DType, DataView, Shape, Tensor, TensorView};
 
 use crate::error::{PlanError, PlanErrorKind, RunError};
 use crate::graph::{Graph, Id, Labels, Literal, build};
@@ -285,6 +285,28 @@ impl Plan {
         }
         if let Place::Slot(slot) = self.places[port.value] {
             load_tensor(tensor.data(), &mut workspace.slots[slot]);
+        }
+        Ok(())
+    }
+
+    /// As [`Plan::set_input`] for elements whose shape the caller vouches for; only their number and kind are checked.
+    pub(crate) fn set_elements(
+        &self,
+        workspace: &mut Workspace,
+        i: usize,
+        elements: DataView<'_>,
+    ) -> Result<(), PlanError> {
+        let value = self.inputs[i].value;
+        let ty = self.types[value];
+        let kind = Kind::of(elements.dtype());
+        if elements.len() != ty.count() || (kind == Kind::Float) != (ty.kind == Kind::Float) {
+            let name = &self.inputs[i].name;
+            let (planned, found) = (ty.kind.name(), kind.name());
+            let message = format!("input {name} is planned as {planned}{}, not {} x {found}", ty.shape, elements.len());
+            return Err(PlanError::general(PlanErrorKind::Inputs, message));
+        }
+        if let Place::Slot(slot) = self.places[value] {
+            load_tensor(elements, &mut workspace.slots[slot]);
         }
         Ok(())
     }
