@@ -31,6 +31,7 @@ pub(crate) fn build(
     check_supported(function)?;
     let mut states = Vec::new();
     let mut scope = Scope::default();
+    scope.graph.is_entry = true;
     let mut types = input_types.iter();
     for &id in &function.inputs {
         let value = function.value(id);

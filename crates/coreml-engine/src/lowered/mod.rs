@@ -5,6 +5,7 @@
 
 pub(crate) mod conv;
 pub(crate) mod linear;
+pub(crate) mod linear_pair;
 pub(crate) mod pool;
 pub(crate) mod scale_shift;
 pub(crate) mod view;

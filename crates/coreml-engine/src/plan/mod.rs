@@ -8,6 +8,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use coreml_kernels::image::{self, ChannelOrder};
+use coreml_kernels::transpose::transpose;
 use coreml_kernels::{Isa, ThreadPool};
 use coreml_model::Function;
 use coreml_tensor::{DType, Shape, Tensor, TensorView};
@@ -102,6 +104,8 @@ pub(crate) struct Port {
     value: usize,
     pub(crate) dtype: DType,
     pub(crate) labels: Option<Arc<Labels>>,
+    /// The plan wants an input `[n, c, h, w]` as `[n, h, w, c]`; setting it reorders.
+    channels_last: bool,
 }
 
 /// Where a value's elements are.
@@ -134,6 +138,8 @@ pub struct Workspace {
     slots: Vec<Buffer>,
     types: Vec<Type>,
     scratch: Buffer,
+    /// Inputs on their way into another layout.
+    staging: Buffer,
     taken: Vec<Buffer>,
     taken_types: Vec<Type>,
     nested: Vec<Workspace>,
@@ -192,7 +198,8 @@ impl Plan {
         }
         let port = |&Id(value): &Id| {
             let info = &graph.values[value];
-            Port { name: info.name.clone(), value, dtype: info.dtype, labels: info.labels.clone() }
+            let channels_last = graph.channels_last_inputs.contains(&Id(value));
+            Port { name: info.name.clone(), value, dtype: info.dtype, labels: info.labels.clone(), channels_last }
         };
         let placeholder = Type::new(Kind::Float, Shape::SCALAR);
         Ok(Self {
@@ -218,6 +225,7 @@ impl Plan {
             slots: self.slots.iter().map(|&len| Buffer::with_len(len)).collect(),
             types: self.types.clone(),
             scratch: Buffer::with_len(self.scratch),
+            staging: Buffer::default(),
             taken: Vec::with_capacity(8),
             taken_types: Vec::with_capacity(8),
             nested: self.steps.iter().flat_map(|step| step.op.nested()).map(Self::workspace).collect(),
@@ -259,7 +267,12 @@ impl Plan {
 
     /// The shape input `i` was planned for.
     pub fn input_shape(&self, i: usize) -> Shape {
-        self.types[self.inputs[i].value].shape
+        let port = &self.inputs[i];
+        let shape = self.types[port.value].shape;
+        match *shape.dims() {
+            [n, h, w, c] if port.channels_last => [n, c, h, w].into(),
+            _ => shape,
+        }
     }
 
     /// Copies `tensor` into input `i`, converting its elements.
@@ -270,7 +283,7 @@ impl Plan {
         let Some(port) = self.inputs.get(i) else {
             return Err(PlanError::general(PlanErrorKind::Inputs, format!("there is no input {i}")));
         };
-        let ty = self.types[port.value];
+        let ty = self.types[port.value].with_shape(self.input_shape(i));
         let kind = Kind::of(tensor.dtype());
         if tensor.shape() != ty.shape || (kind == Kind::Float) != (ty.kind == Kind::Float) {
             let message = format!(
@@ -283,18 +296,51 @@ impl Plan {
             );
             return Err(PlanError::general(PlanErrorKind::Inputs, message));
         }
-        if let Place::Slot(slot) = self.places[port.value] {
-            load_tensor(tensor.data(), &mut workspace.slots[slot]);
+        let Place::Slot(slot) = self.places[port.value] else { return Ok(()) };
+        let Workspace { slots, staging, .. } = workspace;
+        if !port.channels_last {
+            load_tensor(tensor.data(), &mut slots[slot]);
+            return Ok(());
         }
+        let planes = match tensor.as_slice::<f32>() {
+            Some(planes) => planes,
+            None => {
+                load_tensor(tensor.data(), staging);
+                &staging.floats()[..ty.count()]
+            }
+        };
+        let pixels = &mut slots[slot].floats_mut()[..ty.count()];
+        transpose(&self.compute.pool, &ty.shape, &[0, 2, 3, 1], planes, pixels);
         Ok(())
     }
 
-    /// The elements of input `i`, to be written by the caller.
-    pub(crate) fn input_mut<'w>(&self, workspace: &'w mut Workspace, i: usize) -> Option<&'w mut [f32]> {
-        let value = self.inputs[i].value;
-        let Place::Slot(slot) = self.places[value] else { return None };
-        let count = workspace.types[value].count();
-        Some(&mut workspace.slots[slot].floats_mut()[..count])
+    /// Copies an image of bytes `[h, w, c]` into input `i` of shape `[1, c, h, w]`, `order` saying how its channels
+    /// follow each other there.
+    ///
+    /// # Errors
+    /// When there is no such input or its shape is not the image's.
+    pub fn set_image(
+        &self,
+        workspace: &mut Workspace,
+        i: usize,
+        [h, w, c]: [usize; 3],
+        order: ChannelOrder,
+        pixels: &[u8],
+    ) -> Result<(), PlanError> {
+        let fits = i < self.inputs.len() && *self.input_shape(i) == [1, c, h, w] && pixels.len() == h * w * c;
+        if !fits {
+            let message = format!("input {i} is not planned for an image of {w} x {h} pixels with {c} channels");
+            return Err(PlanError::general(PlanErrorKind::Inputs, message));
+        }
+        let port = &self.inputs[i];
+        let Place::Slot(slot) = self.places[port.value] else { return Ok(()) };
+        let out = &mut workspace.slots[slot].floats_mut()[..h * w * c];
+        if port.channels_last {
+            image::bytes_to_pixels(&self.compute.pool, [h, w, c], order, pixels, out);
+        } else {
+            image::bytes_to_planes(&self.compute.pool, [h, w, c], order, pixels, out);
+        }
+        Ok(())
     }
 
     /// Sets input `i` of a nested block, whose type may differ from run to run.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use coreml_kernels::Activation;
 use coreml_kernels::conv::{Conv2d, ConvShape};
+use coreml_kernels::gemm::PackedB;
 use coreml_kernels::pool::{PoolKind, PoolShape};
 use coreml_model::Constant;
 use coreml_tensor::Shape;
@@ -32,6 +33,7 @@ use crate::value::{Kind, Type, store_tensor};
 pub(super) fn run(graph: &mut Graph, compute: &Compute) {
     let nodes = std::mem::take(&mut graph.nodes);
     let mut sweep = Sweep { graph, compute, twins: HashMap::new(), plain_missing: HashMap::new() };
+    sweep.inputs(&nodes);
     for node in nodes {
         sweep.node(node);
     }
@@ -71,7 +73,40 @@ fn moves_nothing(shape: Shape, perm: &[usize]) -> bool {
     perm.iter().filter(|&&axis| shape[axis] != 1).is_sorted()
 }
 
+/// Whether a value's only use, or that of what is computed from it element by element, is a convolution.
+fn leads_to_conv(mut value: Id, nodes: &[Node]) -> bool {
+    loop {
+        let mut users = nodes.iter().filter(|node| node.inputs.contains(&Some(value)));
+        let (Some(user), None) = (users.next(), users.next()) else { return false };
+        if user.op.is::<ops::conv::Conv>().is_some() {
+            return true;
+        }
+        if user.op.permuted(&to_last(4)).is_none() || user.outputs.len() != 1 {
+            return false;
+        }
+        value = user.outputs[0];
+    }
+}
+
 impl Sweep<'_> {
+    /// Has images brought channels last where only that form of them is wanted: reordering while they are copied in
+    /// costs nothing.
+    fn inputs(&mut self, nodes: &[Node]) {
+        for i in 0..self.graph.inputs.len() {
+            let input = self.graph.inputs[i];
+            let is_image = self.graph.ty(input).is_some_and(|ty| ty.kind == Kind::Float && ty.rank() == 4);
+            if self.graph.is_entry && is_image && leads_to_conv(input, nodes) {
+                let info = self.graph.value(input).clone();
+                let ty = info.ty.map(|ty| ty.with_shape(permute(ty.shape, &to_last(4))));
+                let twin = self.graph.add_value(info.name, info.dtype, ty);
+                self.twins.insert(input, twin);
+                self.plain_missing.insert(input, ());
+                self.graph.inputs[i] = twin;
+                self.graph.channels_last_inputs.push(twin);
+            }
+        }
+    }
+
     fn node(&mut self, node: Node) {
         let lowered = self.conv(&node).or_else(|| self.pool(&node)).or_else(|| self.batch_norm(&node));
         if let Some((op, x)) = lowered {
@@ -181,7 +216,20 @@ impl Sweep<'_> {
             Some(bias) => Some(self.constant(bias)?),
             None => None,
         };
-        let kernel = Arc::new(Conv2d::new(self.compute.isa, shape, self.constant(weight)?, bias));
+        let weight = self.constant(weight)?;
+        let pointwise = shape.kernel == [1, 1] && shape.stride == [1, 1] && shape.pad == [0; 4] && shape.groups == 1;
+        if pointwise {
+            let packed = PackedB::pack(self.compute.isa, shape.cin, shape.cout, |k, n| weight[n * shape.cin + k]);
+            let bias = bias.map(Into::into);
+            let linear = lowered::linear::Linear {
+                weight: Arc::new(packed),
+                bias,
+                activation: Activation::None,
+                residual: false,
+            };
+            return Some((Box::new(linear), x));
+        }
+        let kernel = Arc::new(Conv2d::new(self.compute.isa, shape, weight, bias));
         Some((Box::new(lowered::conv::Conv { kernel, activation: Activation::None, residual: false }), x))
     }
 

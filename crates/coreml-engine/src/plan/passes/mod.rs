@@ -8,6 +8,7 @@ mod channels_last;
 mod dead_code;
 mod fuse;
 mod pack;
+mod pair;
 
 type Pass = fn(&mut Graph, &Compute);
 
@@ -17,6 +18,8 @@ static PASSES: &[(&str, Pass)] = &[
     ("channels_last", channels_last::run),
     ("dead_code", dead_code::run),
     ("fuse", fuse::run),
+    ("dead_code", dead_code::run),
+    ("pair", pair::run),
     ("dead_code", dead_code::run),
 ];
 
