@@ -15,6 +15,14 @@ use coreml_testing::distance;
 /// What one case came to under one kind of plan.
 type Outcome = Result<f64, String>;
 
+/// A folder of reference models: in `COREML_SHARED` if that is set, beside the repository otherwise.
+fn folder_of(name: &str) -> Option<std::path::PathBuf> {
+    match std::env::var("COREML_SHARED") {
+        Ok(root) => Some(Path::new(&root).join(name)),
+        Err(_) => coreml_testing::shared(name),
+    }
+}
+
 fn selected(name: &str) -> bool {
     std::env::var("COREML_CASES").map_or(true, |pattern| name.contains(&pattern))
 }
@@ -109,7 +117,7 @@ fn report(title: &str, total: usize, failures: &[(String, String)]) {
 }
 
 fn suite(folder: &str, prefix: &str, tolerance: impl Fn(&str) -> f64, allowed: usize) {
-    let Some(folder) = coreml_testing::shared(folder) else { return };
+    let Some(folder) = folder_of(folder) else { return };
     let compute = Compute::new(1);
     for reference in [true, false] {
         let mut names: Vec<String> = std::fs::read_dir(&folder)

@@ -18,9 +18,13 @@ pub(crate) mod linear;
 pub(crate) mod normalization;
 pub(crate) mod pool;
 pub(crate) mod reduction;
+pub(crate) mod scalar;
+pub(crate) mod scatter_gather;
 pub(crate) mod states;
 pub(crate) mod tensor_operation;
 pub(crate) mod tensor_transformation;
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// All families, by the name of the file they live in.
 pub(crate) static FAMILIES: &[(&str, &[OpSpec])] = &[
@@ -34,9 +38,17 @@ pub(crate) static FAMILIES: &[(&str, &[OpSpec])] = &[
     ("normalization", normalization::OPS),
     ("pool", pool::OPS),
     ("reduction", reduction::OPS),
+    ("scatter_gather", scatter_gather::OPS),
+    ("scatter_gather/scatter", scatter_gather::scatter::OPS),
     ("states", states::OPS),
     ("tensor_operation", tensor_operation::OPS),
+    ("tensor_operation/create", tensor_operation::create::OPS),
+    ("tensor_operation/extend", tensor_operation::extend::OPS),
+    ("tensor_operation/order", tensor_operation::order::OPS),
+    ("tensor_operation/suppression", tensor_operation::suppression::OPS),
     ("tensor_transformation", tensor_transformation::OPS),
+    ("tensor_transformation/blocks", tensor_transformation::blocks::OPS),
+    ("tensor_transformation/parts", tensor_transformation::parts::OPS),
 ];
 
 /// The newest row for `name` that `opset` has.
