@@ -79,6 +79,12 @@ fn bind_pad(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
 }
 
 impl Pad {
+    /// What is put around the tensor, where that is zeros: elements before and after each axis.
+    pub(crate) fn zeros(&self, ins: Ins<'_>) -> Option<[[usize; 2]; MAX_RANK]> {
+        let zeros = matches!(self.fill, Fill::Constant(scalar) if scalar.element(ins.ty(0).kind) == 0.0);
+        if zeros { self.amounts(ins).ok() } else { None }
+    }
+
     /// Elements before and after each axis.
     fn amounts(&self, ins: Ins<'_>) -> Result<[[usize; 2]; MAX_RANK], OpError> {
         let x = ins.shape(0);
