@@ -17,7 +17,6 @@ use std::sync::Arc;
 
 use coreml_kernels::Activation;
 use coreml_kernels::conv::{Conv2d, ConvShape};
-use coreml_kernels::gemm::PackedB;
 use coreml_kernels::pool::{PoolKind, PoolShape};
 use coreml_model::Constant;
 use coreml_tensor::{MAX_RANK, Shape};
@@ -243,18 +242,6 @@ impl Sweep<'_> {
             None => None,
         };
         let weight = self.constant(weight)?;
-        let pointwise = shape.kernel == [1, 1] && shape.stride == [1, 1] && shape.pad == [0; 4] && shape.groups == 1;
-        if pointwise {
-            let packed = PackedB::pack(self.compute.isa, shape.cin, shape.cout, |k, n| weight[n * shape.cin + k]);
-            let bias = bias.map(Into::into);
-            let linear = lowered::linear::Linear {
-                weight: Arc::new(packed),
-                bias,
-                activation: Activation::None,
-                residual: false,
-            };
-            return Some((Box::new(linear), x));
-        }
         let kernel = Arc::new(Conv2d::new(self.compute.isa, shape, weight, bias));
         Some((Box::new(lowered::conv::Conv { kernel, activation: Activation::None, residual: false }), x))
     }

@@ -4,11 +4,11 @@
 use super::Compute;
 use crate::graph::Graph;
 
+mod chain;
 mod channels_last;
 mod dead_code;
 mod fuse;
 mod pack;
-mod pair;
 
 type Pass = fn(&mut Graph, &Compute);
 
@@ -19,7 +19,7 @@ static PASSES: &[(&str, Pass)] = &[
     ("dead_code", dead_code::run),
     ("fuse", fuse::run),
     ("dead_code", dead_code::run),
-    ("pair", pair::run),
+    ("chain", chain::run),
     ("dead_code", dead_code::run),
 ];
 
