@@ -128,7 +128,8 @@ fn suite(folder: &str, prefix: &str, tolerance: impl Fn(&str) -> f64, allowed: u
         names.sort();
         let (mut total, mut failures) = (0, Vec::new());
         for name in &names {
-            let arrays = coreml_testing::load(folder.join(format!("{name}.npz")));
+            let Ok(arrays) = coreml_tensor::npz::read(folder.join(format!("{name}.npz"))) else { continue };
+            let arrays: BTreeMap<_, _> = arrays.into_iter().collect();
             if !arrays.keys().any(|key| key.starts_with(prefix)) {
                 continue;
             }

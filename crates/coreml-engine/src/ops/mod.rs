@@ -10,13 +10,18 @@ use crate::op::OpSpec;
 
 pub(crate) mod activation;
 pub(crate) mod classify;
+pub(crate) mod compression;
 pub(crate) mod control_flow;
 pub(crate) mod conv;
 pub(crate) mod elementwise_binary;
 pub(crate) mod elementwise_unary;
+pub(crate) mod image_resizing;
 pub(crate) mod linear;
 pub(crate) mod normalization;
 pub(crate) mod pool;
+pub(crate) mod quantization;
+pub(crate) mod random;
+pub(crate) mod recurrent;
 pub(crate) mod reduction;
 pub(crate) mod scalar;
 pub(crate) mod scatter_gather;
@@ -30,13 +35,19 @@ pub(crate) mod testing;
 pub(crate) static FAMILIES: &[(&str, &[OpSpec])] = &[
     ("activation", activation::OPS),
     ("classify", classify::OPS),
+    ("compression", compression::OPS),
     ("control_flow", control_flow::OPS),
     ("conv", conv::OPS),
     ("elementwise_binary", elementwise_binary::OPS),
     ("elementwise_unary", elementwise_unary::OPS),
+    ("image_resizing", image_resizing::OPS),
+    ("image_resizing/sampling", image_resizing::sampling::OPS),
     ("linear", linear::OPS),
     ("normalization", normalization::OPS),
     ("pool", pool::OPS),
+    ("quantization", quantization::OPS),
+    ("random", random::OPS),
+    ("recurrent", recurrent::OPS),
     ("reduction", reduction::OPS),
     ("scatter_gather", scatter_gather::OPS),
     ("scatter_gather/scatter", scatter_gather::scatter::OPS),
