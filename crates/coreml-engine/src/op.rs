@@ -38,6 +38,8 @@ pub(crate) enum Bind {
     Node(fn(&Args<'_>) -> Result<Box<dyn Op>, OpError>),
     /// It becomes a constant, not a node.
     Const,
+    /// It becomes constants, one for each result, computed from its constant parameters when the program is loaded.
+    Constants(fn(&Args<'_>) -> Result<Vec<Constant>, OpError>),
     /// It holds nested blocks, or refers to a state, which only the graph builder knows.
     While,
     Cond,
@@ -58,7 +60,7 @@ pub(crate) struct Param {
 pub(crate) enum Role {
     /// An input of the node; may be a constant.
     Input,
-    /// Any number of inputs. At most one per operation, and last among the inputs.
+    /// Any number of inputs. Last among the inputs; several lists of an operation are of one length.
     Variadic,
     /// Must be known when the plan is made; read by `bind`.
     Constant,

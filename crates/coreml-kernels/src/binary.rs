@@ -150,6 +150,9 @@ struct Chunk<'a> {
     out: &'a mut [f32],
 }
 
+/// Lanes of the widest vectors.
+const MAX_LANES: usize = 16;
+
 /// How an operand goes on within a run of outputs: value by value, or the same value.
 #[derive(Clone, Copy)]
 enum Operand {
@@ -163,16 +166,25 @@ impl Kernel for Chunk<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let len = self.out.len();
+        // A row shorter than a vector is repeated until it fills whole vectors.
+        let mut repeated = [0.0; MAX_LANES * MAX_LANES];
+        let (b, broadcast) = match self.broadcast {
+            Broadcast::Rows { inner } if (1..S::LANES).contains(&inner) => {
+                let repeated = &mut repeated[..inner * S::LANES];
+                repeated.chunks_exact_mut(inner).for_each(|row| row.copy_from_slice(self.b));
+                (&*repeated, Broadcast::Rows { inner: inner * S::LANES })
+            }
+            broadcast => (self.b, broadcast),
+        };
         let left_base =
             self.a.map_or(self.out.as_ptr(), |a| if a.len() == 1 { a.as_ptr() } else { a[self.start..].as_ptr() });
         let to = self.out.as_mut_ptr();
         // Only a left operand that is not the output can be a single value.
         let first_left = self.a.map_or(f32::NAN, |a| a[0]);
-        let b = self.b;
         let mut i = 0;
         while i < len {
             let at = self.start + i;
-            let (left, right, run) = match self.broadcast {
+            let (left, right, run) = match broadcast {
                 Broadcast::Same => (Operand::Run(left_base), Operand::Run(b[at..].as_ptr()), len),
                 Broadcast::ScalarRight => (Operand::Run(left_base), Operand::Value(b[0]), len),
                 Broadcast::ScalarLeft => (Operand::Value(first_left), Operand::Run(b[at..].as_ptr()), len),

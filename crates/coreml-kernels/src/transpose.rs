@@ -92,6 +92,15 @@ fn copy_runs(pool: &ThreadPool, outer: &[Axis], run: usize, x: &[f32], out: &mut
     });
 }
 
+/// Pixels of `C` channels from as many planes, `stride` apart.
+fn interleave<const C: usize>(planes: &[f32], stride: usize, pixels: &mut [f32]) {
+    let pixels = pixels.as_chunks_mut::<C>().0;
+    let planes: [&[f32]; C] = std::array::from_fn(|c| &planes[c * stride..][..pixels.len()]);
+    for (i, pixel) in pixels.iter_mut().enumerate() {
+        *pixel = std::array::from_fn(|c| planes[c][i]);
+    }
+}
+
 fn copy_blocks(pool: &ThreadPool, axes: &[Axis], x: &[f32], out: &mut [f32]) {
     // The output's last axis, and the axis that is adjacent in the input.
     let last = axes.len() - 1;
@@ -124,6 +133,18 @@ fn copy_blocks(pool: &ThreadPool, axes: &[Axis], x: &[f32], out: &mut [f32]) {
             index /= axis.len;
         }
         let row1 = rows.len.min(row0 + BLOCK);
+        if row_stride == cols.len && cols.len <= 4 {
+            // SAFETY: these rows of this matrix are contiguous, and this task's alone.
+            let rows = unsafe {
+                std::slice::from_raw_parts_mut(out.0.add(to + row0 * row_stride), (row1 - row0) * row_stride)
+            };
+            let x = &x[from + row0..];
+            return match cols.len {
+                2 => interleave::<2>(x, cols.stride, rows),
+                3 => interleave::<3>(x, cols.stride, rows),
+                _ => interleave::<4>(x, cols.stride, rows),
+            };
+        }
         for block in 0..col_blocks {
             let (col0, col1) = (block * BLOCK, cols.len.min((block + 1) * BLOCK));
             for row in row0..row1 {

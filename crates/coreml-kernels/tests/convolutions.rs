@@ -4,7 +4,7 @@ mod common;
 
 use common::{Random, assert_close, everywhere, to_channels_last};
 use coreml_kernels::Activation;
-use coreml_kernels::conv::{Conv2d, ConvEpilogue, ConvShape};
+use coreml_kernels::conv::{Chain, Conv2d, ConvEpilogue, ConvShape, Stage};
 use coreml_kernels::pool::{PoolKind, PoolShape, pool2d};
 use coreml_kernels::reference::{self, ConvParams, ReferencePool};
 
@@ -53,6 +53,74 @@ fn check_conv(
         },
         |isa, out| assert_close(out, &expected, 3e-5, &format!("{} {shape:?} {n}x{h}x{w} {activation:?}", isa.name())),
     );
+}
+
+/// A convolution of one of the kinds that networks put in a row.
+fn link(random: &mut Random, cin: usize) -> ConvShape {
+    let k = [1, 1, 3, 5][random.below(4)];
+    let groups = if k > 1 && random.below(3) > 0 { cin } else { 1 };
+    let cout = if groups > 1 { cin } else { 1 + random.below(40) };
+    let stride = if k > 1 { 1 + random.below(2) } else { 1 };
+    let pad = std::array::from_fn(|_| if k > 1 { random.below(k) } else { 0 });
+    ConvShape { cin, cout, kernel: [k, k], stride: [stride; 2], dilation: [1, 1], pad, groups }
+}
+
+#[test]
+fn a_chain_gives_the_bytes_of_its_convolutions_one_after_the_other() {
+    let mut random = Random::new(77);
+    let strips = std::cell::Cell::new(0);
+    for round in 0..120 {
+        // Tall enough, now and then, for many strips.
+        let (n, h, w) = (1 + random.below(2), 1 + random.below([20, 400][round % 2]), 1 + random.below(40));
+        let mut shapes = vec![];
+        let mut cin = 1 + random.below(30);
+        for _ in 0..1 + random.below(4) {
+            shapes.push(link(&mut random, cin));
+            cin = shapes[shapes.len() - 1].cout;
+        }
+        let weights: Vec<Vec<f32>> =
+            shapes.iter().map(|s| random.values(s.cout * s.cin / s.groups * s.kernel[0] * s.kernel[1])).collect();
+        let x = random.values(n * h * w * shapes[0].cin);
+        let with_residual = random.below(2) == 0;
+        let residual_seed = random.values(64);
+        everywhere(
+            |isa, pool| {
+                let stages: Vec<Stage> = shapes
+                    .iter()
+                    .zip(&weights)
+                    .map(|(&shape, weights)| Stage {
+                        conv: Conv2d::new(isa, shape, weights, None),
+                        activation: Activation::Relu,
+                    })
+                    .collect();
+                let chain = Chain::new(stages);
+                let (oh, ow) = chain.out_size(h, w);
+                let len = n * oh * ow * cin;
+                let residual: Vec<f32> = (0..len).map(|i| residual_seed[i % 64]).collect();
+                let residual = with_residual.then_some(&residual[..]);
+                let mut expected = x.clone();
+                let (mut height, mut width) = (h, w);
+                for (i, stage) in chain.stages().iter().enumerate() {
+                    let (oh, ow) = stage.conv.out_size(height, width);
+                    let mut out = vec![0.0; n * oh * ow * stage.conv.shape().cout];
+                    let mut scratch = vec![f32::NAN; stage.conv.scratch_len(height, width, pool.threads())];
+                    let residual = residual.filter(|_| i + 1 == shapes.len());
+                    let epilogue = ConvEpilogue { residual, activation: Activation::Relu };
+                    stage.conv.run(pool, n, height, width, &expected, &epilogue, &mut out, &mut scratch);
+                    expected = out;
+                    (height, width) = (oh, ow);
+                }
+                let mut out = vec![7.0; len];
+                let mut scratch = vec![f32::NAN; chain.scratch_len(h, w, pool.threads())];
+                chain.run(pool, n, h, w, &x, residual, &mut out, &mut scratch);
+                assert!(out == expected, "{} {shapes:?} {n}x{h}x{w}", isa.name());
+                strips.set(strips.get() + usize::from(chain.recomputed(h, w, pool.threads()) > 0.0));
+                out
+            },
+            |_, _| (),
+        );
+    }
+    assert!(strips.get() > 20, "only {} chains shared lines between strips", strips.get());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use common::{Random, assert_close, everywhere};
 use coreml_kernels::Activation;
 use coreml_kernels::binary::{Binary, Broadcast, binary, binary_in_place};
 use coreml_kernels::elementwise::{ELEMENTWISE, activate, activate_in_place, unary};
-use coreml_kernels::image::{ChannelOrder, bytes_to_planes};
+use coreml_kernels::image::{ChannelOrder, bytes_to_pixels, bytes_to_planes};
 use coreml_kernels::norm::{layer_norm, scale_shift};
 use coreml_kernels::reduce::{Reduction, reduce};
 use coreml_kernels::softmax::softmax;
@@ -320,14 +320,16 @@ fn bytes_become_planes() {
             if order == ChannelOrder::Reverse && c < 3 {
                 continue;
             }
-            let bias: Vec<f32> = (0..c).map(|i| i as f32 - 1.0).collect();
             let pool = ThreadPool::new(2);
             let mut out = vec![7.0; x.len()];
-            bytes_to_planes(&pool, h, w, c, order, 0.5, &bias, &x, &mut out);
+            bytes_to_planes(&pool, [h, w, c], order, &x, &mut out);
+            let mut pixels = vec![7.0; x.len()];
+            bytes_to_pixels(&pool, [h, w, c], order, &x, &mut pixels);
             for (i, &value) in out.iter().enumerate() {
                 let (plane, pixel) = (i / (h * w), i % (h * w));
                 let channel = if order == ChannelOrder::Reverse && plane < 3 { 2 - plane } else { plane };
-                assert_eq!(value, f32::from(x[pixel * c + channel]) * 0.5 + bias[plane], "{h}x{w}x{c} {order:?} [{i}]");
+                assert_eq!(value, f32::from(x[pixel * c + channel]), "{h}x{w}x{c} {order:?} [{i}]");
+                assert_eq!(pixels[pixel * c + plane], value, "{h}x{w}x{c} {order:?} [{i}]");
             }
         }
     }

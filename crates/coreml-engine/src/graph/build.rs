@@ -31,6 +31,7 @@ pub(crate) fn build(
     check_supported(function)?;
     let mut states = Vec::new();
     let mut scope = Scope::default();
+    scope.graph.is_entry = true;
     let mut types = input_types.iter();
     for &id in &function.inputs {
         let value = function.value(id);
@@ -170,13 +171,13 @@ impl Builder<'_> {
         let Some(spec) = ops::find(&operation.kind, self.function.opset) else {
             unreachable!("check_supported found every operation")
         };
-        let bind = match spec.bind {
-            Bind::Node(bind) => bind,
+        match spec.bind {
+            Bind::Node(_) | Bind::Constants(_) => {}
             Bind::Const => return self.constant(scope, operation),
             Bind::While => return self.while_loop(scope, operation, outer),
             Bind::Cond => return self.cond(scope, operation, outer),
             Bind::ReadState | Bind::WriteState => return self.state_access(scope, operation, spec, outer),
-        };
+        }
         let mut inputs = Vec::new();
         let mut constants = Vec::new();
         let mut variadic = 0;
@@ -219,8 +220,18 @@ impl Builder<'_> {
                 }
             }
         }
-        let op = bind(&Args { opset: self.function.opset, constants: &constants, variadic })?;
-        self.add_node(scope, op.into(), operation, inputs)
+        let args = Args { opset: self.function.opset, constants: &constants, variadic };
+        match spec.bind {
+            Bind::Node(bind) => self.add_node(scope, bind(&args)?.into(), operation, inputs),
+            Bind::Constants(bind) => {
+                for (&id, constant) in operation.outputs.iter().zip(bind(&args)?) {
+                    let output = scope.graph.add_constant(&self.function.value(id).name, Arc::new(constant));
+                    scope.ids.insert(id, output);
+                }
+                Ok(())
+            }
+            _ => unreachable!("the other kinds were dealt with above"),
+        }
     }
 
     /// Infers the types of the outputs, or evaluates the node outright, and adds it.

@@ -25,6 +25,11 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     pub(crate) inputs: Vec<Id>,
     pub(crate) outputs: Vec<Id>,
+    /// Whether callers set the inputs, and so may be told to bring them in another layout; nested blocks' inputs are
+    /// set by the plan around them.
+    pub(crate) is_entry: bool,
+    /// Inputs of the program that arrive channels last.
+    pub(crate) channels_last_inputs: Vec<Id>,
 }
 
 #[derive(Debug, Clone)]

@@ -19,7 +19,7 @@ pub(crate) struct Conv {
 
 impl Conv {
     /// Batch, height and width of the input.
-    fn sizes(ins: Ins<'_>) -> [usize; 3] {
+    pub(crate) fn sizes(ins: Ins<'_>) -> [usize; 3] {
         match *ins.shape(0).dims() {
             [n, h, w, _] => [n, h, w],
             [n, w, _] => [n, 1, w],

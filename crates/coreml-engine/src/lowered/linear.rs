@@ -17,6 +17,17 @@ pub(crate) struct Linear {
     pub(crate) residual: bool,
 }
 
+impl Linear {
+    /// What is done to the product: bias, residual, activation.
+    pub(crate) fn epilogue<'a>(&'a self, residual: Option<&'a [f32]>) -> gemm::Epilogue<'a> {
+        gemm::Epilogue {
+            bias: self.bias.as_deref(),
+            residual: residual.map(|residual| (residual, self.weight.n())),
+            activation: self.activation,
+        }
+    }
+}
+
 impl Op for Linear {
     fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
         let x = ins.float(0)?;
@@ -31,11 +42,7 @@ impl Op for Linear {
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
         let (k, n) = (self.weight.k(), self.weight.n());
         let rows = outs.ty(0).count() / n.max(1);
-        let epilogue = gemm::Epilogue {
-            bias: self.bias.as_deref(),
-            residual: self.residual.then(|| (ins.f32(1), n)),
-            activation: self.activation,
-        };
+        let epilogue = self.epilogue(self.residual.then(|| ins.f32(1)));
         gemm::gemm(env.isa, env.pool, rows, ins.f32(0), k, &*self.weight, &epilogue, outs.f32(0), n);
         Ok(())
     }

@@ -4,7 +4,9 @@
 //! computes what the operations it replaces compute, to rounding.
 
 pub(crate) mod conv;
+pub(crate) mod conv_chain;
 pub(crate) mod linear;
+pub(crate) mod linear_pair;
 pub(crate) mod pool;
 pub(crate) mod scale_shift;
 pub(crate) mod view;

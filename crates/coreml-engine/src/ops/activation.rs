@@ -52,6 +52,24 @@ pub(crate) static OPS: &[OpSpec] = &[
         bind: Bind::Node(bind_gelu),
     },
     OpSpec {
+        name: "prelu",
+        since: Opset::Ios15,
+        params: &[input("x"), input("alpha")],
+        bind: Bind::Node(|_| {
+            let function = |x: f64, [alpha, _]: [f64; 2]| if x > 0.0 { x } else { alpha * x };
+            Ok(Box::new(PerChannel { function, axis: 1, parameters: 1 }))
+        }),
+    },
+    OpSpec {
+        name: "softplus_parametric",
+        since: Opset::Ios15,
+        params: &[input("x"), input("alpha"), input("beta")],
+        bind: Bind::Node(|_| {
+            let function = |x: f64, [alpha, beta]: [f64; 2]| alpha * softplus(beta * x);
+            Ok(Box::new(PerChannel { function, axis: 1, parameters: 2 }))
+        }),
+    },
+    OpSpec {
         name: "softmax",
         since: Opset::Ios15,
         params: &[input("x"), constant("axis").optional()],
@@ -91,6 +109,55 @@ fn bind_gelu(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
         other => return Err(OpError::parameter("mode", format!("`{other}` is not a mode of gelu"))),
     };
     Ok(Box::new(Pointwise { oracle, parameters: [0.0; 2], kernel: Some(kernel) }))
+}
+
+/// A function with parameters of its own for each channel.
+#[derive(Debug)]
+struct PerChannel {
+    function: Oracle,
+    axis: usize,
+    /// Number of inputs after `x`, each with one element per channel.
+    parameters: usize,
+}
+
+impl Op for PerChannel {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        let x = ins.float(0)?;
+        let channels = x.shape.get(self.axis).copied();
+        for i in 1..=self.parameters {
+            let found = ins.float(i)?.count();
+            if channels.is_none_or(|channels| found != channels && found != 1) {
+                return Err(OpError::new(format!("{found} parameters do not fit the channels of x {}", x.shape)));
+            }
+        }
+        Ok(vec![x])
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+        let shape = ins.shape(0);
+        let inner: usize = shape[self.axis + 1..].iter().product();
+        let channels = shape[self.axis];
+        let in_place = ins.is_out(0);
+        for (at, slot) in outs.f32(0).iter_mut().enumerate() {
+            let mut parameters = [0.0; 2];
+            for (i, parameter) in parameters[..self.parameters].iter_mut().enumerate() {
+                let values = ins.f32(i + 1);
+                *parameter = values[if values.len() == 1 { 0 } else { at / inner % channels }].into();
+            }
+            let x = if in_place { *slot } else { ins.f32(0)[at] };
+            *slot = (self.function)(x.into(), parameters) as f32;
+        }
+        Ok(())
+    }
+
+    fn in_place(&self) -> Option<usize> {
+        Some(0)
+    }
+
+    fn permuted(&self, perm: &[usize]) -> Option<Box<dyn Op>> {
+        let axis = perm.iter().position(|&old| old == self.axis)?;
+        Some(Box::new(Self { axis, ..*self }))
+    }
 }
 
 #[derive(Debug)]

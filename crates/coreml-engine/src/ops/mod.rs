@@ -6,41 +6,108 @@
 
 use coreml_model::Opset;
 
-use crate::op::OpSpec;
+use crate::op::{OpSpec, Role};
 
 pub(crate) mod activation;
 pub(crate) mod classify;
+pub(crate) mod compression;
 pub(crate) mod control_flow;
 pub(crate) mod conv;
 pub(crate) mod elementwise_binary;
 pub(crate) mod elementwise_unary;
+pub(crate) mod image_resizing;
 pub(crate) mod linear;
 pub(crate) mod normalization;
 pub(crate) mod pool;
+pub(crate) mod quantization;
+pub(crate) mod random;
+pub(crate) mod recurrent;
 pub(crate) mod reduction;
+pub(crate) mod scalar;
+pub(crate) mod scatter_gather;
 pub(crate) mod states;
 pub(crate) mod tensor_operation;
 pub(crate) mod tensor_transformation;
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// All families, by the name of the file they live in.
 pub(crate) static FAMILIES: &[(&str, &[OpSpec])] = &[
     ("activation", activation::OPS),
     ("classify", classify::OPS),
+    ("compression", compression::OPS),
     ("control_flow", control_flow::OPS),
     ("conv", conv::OPS),
     ("elementwise_binary", elementwise_binary::OPS),
     ("elementwise_unary", elementwise_unary::OPS),
+    ("image_resizing", image_resizing::OPS),
+    ("image_resizing/sampling", image_resizing::sampling::OPS),
     ("linear", linear::OPS),
     ("normalization", normalization::OPS),
     ("pool", pool::OPS),
+    ("quantization", quantization::OPS),
+    ("random", random::OPS),
+    ("recurrent", recurrent::OPS),
     ("reduction", reduction::OPS),
+    ("scatter_gather", scatter_gather::OPS),
+    ("scatter_gather/scatter", scatter_gather::scatter::OPS),
     ("states", states::OPS),
     ("tensor_operation", tensor_operation::OPS),
+    ("tensor_operation/create", tensor_operation::create::OPS),
+    ("tensor_operation/extend", tensor_operation::extend::OPS),
+    ("tensor_operation/order", tensor_operation::order::OPS),
+    ("tensor_operation/suppression", tensor_operation::suppression::OPS),
     ("tensor_transformation", tensor_transformation::OPS),
+    ("tensor_transformation/blocks", tensor_transformation::blocks::OPS),
+    ("tensor_transformation/parts", tensor_transformation::parts::OPS),
 ];
 
 /// The newest row for `name` that `opset` has.
 pub(crate) fn find(name: &str, opset: Opset) -> Option<&'static OpSpec> {
     let rows = FAMILIES.iter().flat_map(|(_, rows)| rows.iter());
     rows.filter(|spec| spec.name == name && spec.since <= opset).max_by_key(|spec| spec.since)
+}
+
+/// An operation the engine has, as its row declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationInfo {
+    /// The operation's type in a program.
+    pub name: &'static str,
+    /// The family it belongs to, which is also the file it is in.
+    pub family: &'static str,
+    /// The first operation set that has it in this form.
+    pub since: Opset,
+    /// Its parameters.
+    pub parameters: Vec<ParameterInfo>,
+}
+
+/// A parameter of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParameterInfo {
+    /// The name it is bound by.
+    pub name: &'static str,
+    /// Whether it must be given.
+    pub required: bool,
+    /// Whether its value must be known when the plan is made.
+    pub constant: bool,
+}
+
+/// Every operation the engine has, by family and in the order of its table; one that changed with an operation set is
+/// listed once for each form.
+pub fn operations() -> Vec<OperationInfo> {
+    let rows = FAMILIES.iter().flat_map(|(family, rows)| rows.iter().map(move |spec| (*family, spec)));
+    let info = |(family, spec): (&'static str, &'static OpSpec)| {
+        let parameters = spec.params.iter().map(|param| ParameterInfo {
+            name: param.name,
+            required: param.required,
+            constant: param.role == Role::Constant,
+        });
+        OperationInfo { name: spec.name, family, since: spec.since, parameters: parameters.collect() }
+    };
+    rows.map(info).collect()
+}
+
+/// Whether the engine has the operation `name` as the operation set `opset` defines it.
+pub fn supports(name: &str, opset: Opset) -> bool {
+    find(name, opset).is_some()
 }

@@ -6,6 +6,7 @@
 use coreml_kernels::pool;
 use coreml_kernels::reference::{self, ReferencePool as PoolKind};
 use coreml_model::Opset;
+use coreml_tensor::Shape;
 
 use super::conv::{Geometry, MAX_SPATIAL, Padding};
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Param, Types, constant, input, shape_of};
@@ -115,6 +116,25 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Corrects means whose window reaches beyond the padding, where `ceil_mode` added a window: there is nothing that
+    /// would count.
+    fn discount_overhang(&self, geometry: &Geometry, x: Shape, out: Shape, means: &mut [f32]) {
+        for (at, mean) in means.iter_mut().enumerate() {
+            let mut rest = at;
+            let mut factor = 1.0;
+            for axis in (0..geometry.spatial).rev() {
+                let start = rest % out[axis + 2] * geometry.stride[axis];
+                rest /= out[axis + 2];
+                let end = geometry.pad_before[axis] + x[axis + 2] + geometry.pad_after[axis];
+                let counted = self.kernel[axis].min(end.saturating_sub(start)).max(1);
+                factor *= self.kernel[axis] as f32 / counted as f32;
+            }
+            *mean *= factor;
+        }
+    }
+}
+
 impl Op for Pool {
     fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
         let geometry = self.geometry(ins)?;
@@ -128,6 +148,9 @@ impl Op for Pool {
         let (x, out) = (ins.shape(0), outs.shape(0));
         let (strides, pads) = (&geometry.stride[..geometry.spatial], &geometry.pad_before[..geometry.spatial]);
         reference::pool(self.kind, ins.f32(0), &x, &self.kernel, strides, pads, &out, outs.f32(0));
+        if self.kind == (PoolKind::Average { exclude_padding: false }) {
+            self.discount_overhang(&geometry, x, out, outs.f32(0));
+        }
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Joining, splitting and making tensors: `concat`, `split`, `stack`, `shape`, `identity`, ….
 //!
-//! Semantics: coremltools `tensor_operation`.
+//! Semantics: coremltools `tensor_operation`; the rest of that family is in the files of this folder.
 
 use coreml_model::Opset;
 use coreml_tensor::Shape;
@@ -8,6 +8,11 @@ use coreml_tensor::Shape;
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, axis_of, constant, input, shape_of, variadic};
 use crate::ops::tensor_transformation::copy;
 use crate::value::{Kind, Type};
+
+pub(crate) mod create;
+pub(crate) mod extend;
+pub(crate) mod order;
+pub(crate) mod suppression;
 
 pub(crate) static OPS: &[OpSpec] = &[
     OpSpec {

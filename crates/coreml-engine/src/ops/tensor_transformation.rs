@@ -1,11 +1,15 @@
 //! Shape and order: `reshape`, `transpose`, `expand_dims`, `squeeze`, `slice_by_index`, and their kin.
 //!
-//! Semantics: coremltools `tensor_transformation`. Operations that only rename elements are views.
+//! Semantics: coremltools `tensor_transformation`; the rest of that family is in the files of this folder. Operations
+//! that only rename elements are views.
 
 use coreml_model::Opset;
 use coreml_tensor::{MAX_RANK, Shape};
 
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, axis_of, constant, input, shape_of};
+
+pub(crate) mod blocks;
+pub(crate) mod parts;
 
 pub(crate) static OPS: &[OpSpec] = &[
     OpSpec {

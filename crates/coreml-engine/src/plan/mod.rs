@@ -8,9 +8,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use coreml_kernels::image::{self, ChannelOrder};
+use coreml_kernels::transpose::transpose;
 use coreml_kernels::{Isa, ThreadPool};
 use coreml_model::Function;
-use coreml_tensor::{DType, DataView, Shape, Tensor, TensorView};
+use coreml_tensor::{Shape, Tensor, TensorView};
 
 use crate::error::{PlanError, PlanErrorKind, RunError};
 use crate::graph::{Graph, Id, Labels, Literal, build};
@@ -100,8 +102,9 @@ pub struct Plan {
 pub(crate) struct Port {
     pub(crate) name: String,
     value: usize,
-    pub(crate) dtype: DType,
     pub(crate) labels: Option<Arc<Labels>>,
+    /// The plan wants an input `[n, c, h, w]` as `[n, h, w, c]`; setting it reorders.
+    channels_last: bool,
 }
 
 /// Where a value's elements are.
@@ -134,6 +137,8 @@ pub struct Workspace {
     slots: Vec<Buffer>,
     types: Vec<Type>,
     scratch: Buffer,
+    /// Inputs on their way into another layout.
+    staging: Buffer,
     taken: Vec<Buffer>,
     taken_types: Vec<Type>,
     nested: Vec<Workspace>,
@@ -192,7 +197,8 @@ impl Plan {
         }
         let port = |&Id(value): &Id| {
             let info = &graph.values[value];
-            Port { name: info.name.clone(), value, dtype: info.dtype, labels: info.labels.clone() }
+            let channels_last = graph.channels_last_inputs.contains(&Id(value));
+            Port { name: info.name.clone(), value, labels: info.labels.clone(), channels_last }
         };
         let placeholder = Type::new(Kind::Float, Shape::SCALAR);
         Ok(Self {
@@ -218,6 +224,7 @@ impl Plan {
             slots: self.slots.iter().map(|&len| Buffer::with_len(len)).collect(),
             types: self.types.clone(),
             scratch: Buffer::with_len(self.scratch),
+            staging: Buffer::default(),
             taken: Vec::with_capacity(8),
             taken_types: Vec::with_capacity(8),
             nested: self.steps.iter().flat_map(|step| step.op.nested()).map(Self::workspace).collect(),
@@ -259,7 +266,12 @@ impl Plan {
 
     /// The shape input `i` was planned for.
     pub fn input_shape(&self, i: usize) -> Shape {
-        self.types[self.inputs[i].value].shape
+        let port = &self.inputs[i];
+        let shape = self.types[port.value].shape;
+        match *shape.dims() {
+            [n, h, w, c] if port.channels_last => [n, c, h, w].into(),
+            _ => shape,
+        }
     }
 
     /// Copies `tensor` into input `i`, converting its elements.
@@ -270,7 +282,7 @@ impl Plan {
         let Some(port) = self.inputs.get(i) else {
             return Err(PlanError::general(PlanErrorKind::Inputs, format!("there is no input {i}")));
         };
-        let ty = self.types[port.value];
+        let ty = self.types[port.value].with_shape(self.input_shape(i));
         let kind = Kind::of(tensor.dtype());
         if tensor.shape() != ty.shape || (kind == Kind::Float) != (ty.kind == Kind::Float) {
             let message = format!(
@@ -283,40 +295,51 @@ impl Plan {
             );
             return Err(PlanError::general(PlanErrorKind::Inputs, message));
         }
-        if let Place::Slot(slot) = self.places[port.value] {
-            load_tensor(tensor.data(), &mut workspace.slots[slot]);
+        let Place::Slot(slot) = self.places[port.value] else { return Ok(()) };
+        let Workspace { slots, staging, .. } = workspace;
+        if !port.channels_last {
+            load_tensor(tensor.data(), &mut slots[slot]);
+            return Ok(());
         }
+        let planes = match tensor.as_slice::<f32>() {
+            Some(planes) => planes,
+            None => {
+                load_tensor(tensor.data(), staging);
+                &staging.floats()[..ty.count()]
+            }
+        };
+        let pixels = &mut slots[slot].floats_mut()[..ty.count()];
+        transpose(&self.compute.pool, &ty.shape, &[0, 2, 3, 1], planes, pixels);
         Ok(())
     }
 
-    /// As [`Plan::set_input`] for elements whose shape the caller vouches for; only their number and kind are checked.
-    pub(crate) fn set_elements(
+    /// Copies an image of bytes `[h, w, c]` into input `i` of shape `[1, c, h, w]`, `order` saying how its channels
+    /// follow each other there.
+    ///
+    /// # Errors
+    /// When there is no such input or its shape is not the image's.
+    pub fn set_image(
         &self,
         workspace: &mut Workspace,
         i: usize,
-        elements: DataView<'_>,
+        [h, w, c]: [usize; 3],
+        order: ChannelOrder,
+        pixels: &[u8],
     ) -> Result<(), PlanError> {
-        let value = self.inputs[i].value;
-        let ty = self.types[value];
-        let kind = Kind::of(elements.dtype());
-        if elements.len() != ty.count() || (kind == Kind::Float) != (ty.kind == Kind::Float) {
-            let name = &self.inputs[i].name;
-            let (planned, found) = (ty.kind.name(), kind.name());
-            let message = format!("input {name} is planned as {planned}{}, not {} x {found}", ty.shape, elements.len());
+        let fits = i < self.inputs.len() && *self.input_shape(i) == [1, c, h, w] && pixels.len() == h * w * c;
+        if !fits {
+            let message = format!("input {i} is not planned for an image of {w} x {h} pixels with {c} channels");
             return Err(PlanError::general(PlanErrorKind::Inputs, message));
         }
-        if let Place::Slot(slot) = self.places[value] {
-            load_tensor(elements, &mut workspace.slots[slot]);
+        let port = &self.inputs[i];
+        let Place::Slot(slot) = self.places[port.value] else { return Ok(()) };
+        let out = &mut workspace.slots[slot].floats_mut()[..h * w * c];
+        if port.channels_last {
+            image::bytes_to_pixels(&self.compute.pool, [h, w, c], order, pixels, out);
+        } else {
+            image::bytes_to_planes(&self.compute.pool, [h, w, c], order, pixels, out);
         }
         Ok(())
-    }
-
-    /// The elements of input `i`, to be written by the caller.
-    pub(crate) fn input_mut<'w>(&self, workspace: &'w mut Workspace, i: usize) -> Option<&'w mut [f32]> {
-        let value = self.inputs[i].value;
-        let Place::Slot(slot) = self.places[value] else { return None };
-        let count = workspace.types[value].count();
-        Some(&mut workspace.slots[slot].floats_mut()[..count])
     }
 
     /// Sets input `i` of a nested block, whose type may differ from run to run.

@@ -5,12 +5,14 @@
 //!   where there is padding, the image is first copied into a zero frame.
 //! * One input channel per group goes to a kernel vectorised over channels (`depthwise.rs`).
 
+mod chain;
 mod dense;
 mod depthwise;
 
 use crate::activation::Activation;
 use crate::parallel::ThreadPool;
 use crate::simd::Isa;
+pub use chain::{Chain, Stage};
 use dense::Dense;
 use depthwise::Depthwise;
 
@@ -139,12 +141,29 @@ impl Conv2d {
         out: &mut [f32],
         scratch: &mut [f32],
     ) {
-        let (oh, ow) = self.out_size(h, w);
+        assert!(scratch.len() >= self.scratch_len(h, w, pool.threads()), "scratch too short");
+        self.run_as(&self.shape, pool, n, h, w, input, epilogue, out, scratch);
+    }
+
+    /// As [`Conv2d::run`] with the padding of `shape`, which is this convolution's shape otherwise.
+    #[allow(clippy::too_many_arguments, reason = "as the public function")]
+    fn run_as(
+        &self,
+        shape: &ConvShape,
+        pool: &ThreadPool,
+        n: usize,
+        h: usize,
+        w: usize,
+        input: &[f32],
+        epilogue: &ConvEpilogue<'_>,
+        out: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let (oh, ow) = shape.out_size(h, w);
         let out_len = n * oh * ow * self.shape.cout;
         assert!(input.len() >= n * h * w * self.shape.cin, "input too short");
         assert!(out.len() >= out_len, "output too short");
         assert!(epilogue.residual.is_none_or(|r| r.len() >= out_len), "residual too short");
-        assert!(scratch.len() >= self.scratch_len(h, w, pool.threads()), "scratch too short");
         if out_len == 0 {
             return;
         }
@@ -160,8 +179,8 @@ impl Conv2d {
             out: out.as_mut_ptr(),
         };
         match &self.method {
-            Method::Dense(dense) => dense.run(self.isa, pool, &self.shape, &images, scratch),
-            Method::Depthwise(depthwise) => depthwise.run(self.isa, pool, &self.shape, &images, scratch),
+            Method::Dense(dense) => dense.run(self.isa, pool, shape, &images, scratch),
+            Method::Depthwise(depthwise) => depthwise.run(self.isa, pool, shape, &images, scratch),
         }
     }
 }

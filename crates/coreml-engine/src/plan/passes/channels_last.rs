@@ -4,6 +4,7 @@
 //! keeps for each value its plain form, its channels-last twin, or both:
 //!
 //! * convolutions, pooling and batch normalisation take the twin of their input and give the twin of their output;
+//! * zeros put around an image become padding of the convolution they were meant for;
 //! * an operation that can work on permuted axes does so when one of its inputs has a twin and no plain form;
 //! * everything else takes plain inputs.
 //!
@@ -11,14 +12,14 @@
 //! and none inside. A program's own transpositions to and from channels-last vanish. The plain form of a value keeps
 //! the value's id.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use coreml_kernels::Activation;
 use coreml_kernels::conv::{Conv2d, ConvShape};
 use coreml_kernels::pool::{PoolKind, PoolShape};
 use coreml_model::Constant;
-use coreml_tensor::Shape;
+use coreml_tensor::{MAX_RANK, Shape};
 
 use super::Compute;
 use crate::graph::{Graph, GraphOperands, Id, Node};
@@ -26,12 +27,15 @@ use crate::lowered;
 use crate::lowered::view::View;
 use crate::op::{Ins, Op};
 use crate::ops;
+use crate::ops::tensor_operation::extend::Pad;
 use crate::ops::tensor_transformation::Transpose;
 use crate::value::{Kind, Type, store_tensor};
 
 pub(super) fn run(graph: &mut Graph, compute: &Compute) {
     let nodes = std::mem::take(&mut graph.nodes);
-    let mut sweep = Sweep { graph, compute, twins: HashMap::new(), plain_missing: HashMap::new() };
+    let mut sweep =
+        Sweep { graph, compute, twins: HashMap::new(), plain_missing: HashSet::new(), padded: HashMap::new() };
+    sweep.inputs(&nodes);
     for node in nodes {
         sweep.node(node);
     }
@@ -46,7 +50,9 @@ struct Sweep<'a> {
     /// The channels-last form of a value, where there is one.
     twins: HashMap<Id, Id>,
     /// Values that exist only as twins so far.
-    plain_missing: HashMap<Id, ()>,
+    plain_missing: HashSet<Id>,
+    /// Images with zeros around them: the image, and how many before and after each axis.
+    padded: HashMap<Id, (Id, [[usize; 2]; MAX_RANK])>,
 }
 
 /// Channels last, for tensors `[n, c, spatial...]`: output axis `i` is plain axis `perm[i]`.
@@ -71,8 +77,42 @@ fn moves_nothing(shape: Shape, perm: &[usize]) -> bool {
     perm.iter().filter(|&&axis| shape[axis] != 1).is_sorted()
 }
 
+/// Whether a value's only use, or that of what is computed from it element by element, is a convolution.
+fn leads_to_conv(mut value: Id, nodes: &[Node]) -> bool {
+    loop {
+        let mut users = nodes.iter().filter(|node| node.inputs.contains(&Some(value)));
+        let (Some(user), None) = (users.next(), users.next()) else { return false };
+        if user.op.is::<ops::conv::Conv>().is_some() {
+            return true;
+        }
+        if user.op.permuted(&to_last(4)).is_none() || user.outputs.len() != 1 {
+            return false;
+        }
+        value = user.outputs[0];
+    }
+}
+
 impl Sweep<'_> {
+    /// Has images brought channels last where only that form of them is wanted: reordering while they are copied in
+    /// costs nothing.
+    fn inputs(&mut self, nodes: &[Node]) {
+        for i in 0..self.graph.inputs.len() {
+            let input = self.graph.inputs[i];
+            let is_image = self.graph.ty(input).is_some_and(|ty| ty.kind == Kind::Float && ty.rank() == 4);
+            if self.graph.is_entry && is_image && leads_to_conv(input, nodes) {
+                let info = self.graph.value(input).clone();
+                let ty = info.ty.map(|ty| ty.with_shape(permute(ty.shape, &to_last(4))));
+                let twin = self.graph.add_value(info.name, info.dtype, ty);
+                self.twins.insert(input, twin);
+                self.plain_missing.insert(input);
+                self.graph.inputs[i] = twin;
+                self.graph.channels_last_inputs.push(twin);
+            }
+        }
+    }
+
     fn node(&mut self, node: Node) {
+        self.remember_padding(&node);
         let lowered = self.conv(&node).or_else(|| self.pool(&node)).or_else(|| self.batch_norm(&node));
         if let Some((op, x)) = lowered {
             let x = self.twin(x);
@@ -88,6 +128,17 @@ impl Sweep<'_> {
         self.graph.nodes.push(node);
     }
 
+    fn remember_padding(&mut self, node: &Node) {
+        let operands = GraphOperands { graph: self.graph, inputs: &node.inputs };
+        let known = node.inputs.iter().flatten().all(|&id| self.graph.ty(id).is_some());
+        let pad = node.op.is::<Pad>().filter(|_| known);
+        if let (Some(amounts), Some(x)) = (pad.and_then(|pad| pad.zeros(Ins(&operands))), node.inputs[0])
+            && amounts[..2] == [[0; 2]; 2]
+        {
+            self.padded.insert(node.outputs[0], (x, amounts));
+        }
+    }
+
     fn transposition(&mut self, from: Id, to: Id, perm: &[usize]) {
         let Some(ty) = self.graph.ty(from) else { unreachable!("only values of known type are permuted") };
         let op: Arc<dyn Op> = if moves_nothing(ty.shape, perm) {
@@ -100,7 +151,7 @@ impl Sweep<'_> {
 
     /// Makes sure that the plain form of a value exists.
     fn need_plain(&mut self, id: Id) {
-        if self.plain_missing.remove(&id).is_some() {
+        if self.plain_missing.remove(&id) {
             let twin = self.twins[&id];
             let rank = self.graph.ty(twin).map_or(0, |ty| ty.rank());
             self.transposition(twin, id, &to_first(rank));
@@ -140,7 +191,7 @@ impl Sweep<'_> {
             let ty = info.ty.map(|ty| ty.with_shape(permute(ty.shape, &to_last(ty.rank()))));
             let twin = self.graph.add_value(info.name, info.dtype, ty);
             self.twins.insert(id, twin);
-            self.plain_missing.insert(id, ());
+            self.plain_missing.insert(id);
             twin
         });
         let outputs = outputs.collect();
@@ -155,7 +206,16 @@ impl Sweep<'_> {
     fn conv(&self, node: &Node) -> Option<(Box<dyn Op>, Id)> {
         let conv = node.op.is::<ops::conv::Conv>()?;
         let (x, weight) = (node.inputs[0]?, node.inputs[1]?);
-        let geometry = conv.0.geometry(Ins(&GraphOperands { graph: self.graph, inputs: &node.inputs }), false).ok()?;
+        let operands = GraphOperands { graph: self.graph, inputs: &node.inputs };
+        let mut geometry = conv.0.geometry(Ins(&operands), false).ok()?;
+        let mut x = x;
+        if let Some(&(image, amounts)) = self.padded.get(&x) {
+            x = image;
+            for axis in 0..geometry.spatial {
+                geometry.pad_before[axis] += amounts[axis + 2][0];
+                geometry.pad_after[axis] += amounts[axis + 2][1];
+            }
+        }
         let (input, kernel) = (self.graph.ty(x)?.shape, self.graph.ty(weight)?.shape);
         // One spatial axis runs as an image of height one.
         let two = |values: &[usize]| match (geometry.spatial, values) {
@@ -181,7 +241,8 @@ impl Sweep<'_> {
             Some(bias) => Some(self.constant(bias)?),
             None => None,
         };
-        let kernel = Arc::new(Conv2d::new(self.compute.isa, shape, self.constant(weight)?, bias));
+        let weight = self.constant(weight)?;
+        let kernel = Arc::new(Conv2d::new(self.compute.isa, shape, weight, bias));
         Some((Box::new(lowered::conv::Conv { kernel, activation: Activation::None, residual: false }), x))
     }
 
@@ -242,9 +303,9 @@ impl Sweep<'_> {
             self.graph.nodes.push(Node { op, kind, inputs: vec![Some(twin)], outputs: vec![output] });
             return true;
         }
-        if *perm == to_first(ty.rank()) && !self.plain_missing.contains_key(&x) && ty.kind == Kind::Float {
+        if *perm == to_first(ty.rank()) && !self.plain_missing.contains(&x) && ty.kind == Kind::Float {
             self.twins.insert(output, x);
-            self.plain_missing.insert(output, ());
+            self.plain_missing.insert(output);
             return true;
         }
         false
@@ -253,7 +314,7 @@ impl Sweep<'_> {
     /// Reductions over the spatial axes leave `[n, c]`, which has no layout.
     fn reduction(&mut self, node: &Node) -> bool {
         let Some(reduce) = node.op.is::<ops::reduction::Reduce>() else { return false };
-        let Some(x) = node.inputs[0].filter(|id| self.plain_missing.contains_key(id)) else { return false };
+        let Some(x) = node.inputs[0].filter(|id| self.plain_missing.contains(id)) else { return false };
         let Some(ty) = self.graph.ty(x) else { return false };
         let Some(op) = reduce.permuted_dropping(&to_last(ty.rank())) else { return false };
         let twin = self.twin(x);
@@ -266,7 +327,7 @@ impl Sweep<'_> {
     /// Runs an operation on twins, if it can and one of its inputs is a twin without a plain form.
     fn permuted(&mut self, node: &Node) -> bool {
         let Some(ty) = node.outputs.first().and_then(|&id| self.graph.ty(id)) else { return false };
-        let prefers = node.inputs.iter().flatten().any(|id| self.plain_missing.contains_key(id));
+        let prefers = node.inputs.iter().flatten().any(|id| self.plain_missing.contains(id));
         let rank = node.inputs.iter().flatten().filter_map(|&id| self.graph.ty(id)).map(|ty| ty.rank()).max();
         if !prefers || rank != Some(ty.rank()) || ty.rank() < 3 {
             return false;

@@ -4,6 +4,7 @@
 use super::Compute;
 use crate::graph::Graph;
 
+mod chain;
 mod channels_last;
 mod dead_code;
 mod fuse;
@@ -17,6 +18,8 @@ static PASSES: &[(&str, Pass)] = &[
     ("channels_last", channels_last::run),
     ("dead_code", dead_code::run),
     ("fuse", fuse::run),
+    ("dead_code", dead_code::run),
+    ("chain", chain::run),
     ("dead_code", dead_code::run),
 ];
 

@@ -1,0 +1,601 @@
+//! Recurrent layers: `lstm`, `gru`, `rnn` over `x` `[steps, batch, features]`.
+//!
+//! Semantics: coremltools `recurrent`. Gates are stacked in the weights in the order input, forget, output, cell for
+//! `lstm` and reset, new, update for `gru`. The products with the inputs do not depend on each other and are computed
+//! for all steps at once; what depends on the step before follows step by step. Run in reverse, a layer gives its
+//! results in the order it computed them; only the backward half of a bidirectional `lstm` is put in the order of the
+//! inputs. `clip` limits the state of the cell.
+
+use coreml_kernels::gemm::{MatMulShape, MatStrides, matmul, matmul_scratch_len};
+use coreml_model::Opset;
+
+use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, constant, input, shape_of};
+use crate::plan::Compute;
+use crate::value::Type;
+
+pub(crate) static OPS: &[OpSpec] = &[
+    OpSpec {
+        name: "lstm",
+        since: Opset::Ios15,
+        params: &[
+            input("x"),
+            input("initial_h"),
+            input("initial_c"),
+            input("weight_ih"),
+            input("weight_hh"),
+            input("bias").optional(),
+            input("peephole").optional(),
+            input("weight_ih_back").optional(),
+            input("weight_hh_back").optional(),
+            input("bias_back").optional(),
+            input("peephole_back").optional(),
+            constant("direction").optional(),
+            constant("output_sequence").optional(),
+            constant("recurrent_activation").optional(),
+            constant("cell_activation").optional(),
+            constant("activation").optional(),
+            constant("clip").optional(),
+        ],
+        bind: Bind::Node(|args| {
+            let clip = args.float("clip", f32::INFINITY)?;
+            if clip.is_nan() || clip < 0.0 {
+                return Err(OpError::parameter("clip", format!("{clip} is not a limit")));
+            }
+            Ok(Box::new(Recurrent {
+                cell: Cell::Lstm {
+                    gate: Squash::read(args, "recurrent_activation", "sigmoid")?,
+                    cell: Squash::read(args, "cell_activation", "tanh")?,
+                    output: Squash::read(args, "activation", "tanh")?,
+                    clip,
+                },
+                direction: Direction::read(args, true)?,
+                output_sequence: args.bool("output_sequence", false)?,
+            }))
+        }),
+    },
+    OpSpec {
+        name: "gru",
+        since: Opset::Ios15,
+        params: &[
+            input("x"),
+            input("initial_h"),
+            input("weight_ih"),
+            input("weight_hh"),
+            input("bias").optional(),
+            input("input_bias").optional(),
+            constant("direction").optional(),
+            constant("output_sequence").optional(),
+            constant("recurrent_activation").optional(),
+            constant("activation").optional(),
+            constant("reset_after").optional(),
+        ],
+        bind: Bind::Node(|args| {
+            Ok(Box::new(Recurrent {
+                cell: Cell::Gru {
+                    gate: Squash::read(args, "recurrent_activation", "sigmoid")?,
+                    output: Squash::read(args, "activation", "tanh")?,
+                    reset_after: args.bool("reset_after", false)?,
+                },
+                direction: Direction::read(args, false)?,
+                output_sequence: args.bool("output_sequence", false)?,
+            }))
+        }),
+    },
+    OpSpec {
+        name: "rnn",
+        since: Opset::Ios15,
+        params: &[
+            input("x"),
+            input("initial_h"),
+            input("weight_ih"),
+            input("weight_hh"),
+            input("bias").optional(),
+            constant("direction").optional(),
+            constant("output_sequence").optional(),
+            constant("activation").optional(),
+        ],
+        bind: Bind::Node(|args| {
+            Ok(Box::new(Recurrent {
+                cell: Cell::Rnn { output: Squash::read(args, "activation", "tanh")? },
+                direction: Direction::read(args, false)?,
+                output_sequence: args.bool("output_sequence", false)?,
+            }))
+        }),
+    },
+];
+
+/// A function applied to gates and states.
+#[derive(Debug, Clone, Copy)]
+enum Squash {
+    Sigmoid,
+    Tanh,
+    Relu,
+    HardSigmoid,
+    Linear,
+}
+
+impl Squash {
+    fn read(args: &Args<'_>, name: &'static str, default: &'static str) -> Result<Self, OpError> {
+        Ok(match args.str(name, default)?.to_ascii_lowercase().as_str() {
+            "sigmoid" => Self::Sigmoid,
+            // The scaled form has factors of one here.
+            "tanh" | "scaled_tanh" => Self::Tanh,
+            "relu" => Self::Relu,
+            "hard_sigmoid" | "sigmoid_hard" => Self::HardSigmoid,
+            "linear" => Self::Linear,
+            other => return Err(OpError::parameter(name, format!("`{other}` is not an activation"))),
+        })
+    }
+
+    fn of(self, x: f32) -> f32 {
+        match self {
+            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Self::Tanh => x.tanh(),
+            Self::Relu => x.max(0.0),
+            Self::HardSigmoid => (0.2 * x + 0.5).clamp(0.0, 1.0),
+            Self::Linear => x,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Reverse,
+    Both,
+}
+
+impl Direction {
+    fn read(args: &Args<'_>, both: bool) -> Result<Self, OpError> {
+        Ok(match args.str("direction", "forward")? {
+            "forward" => Self::Forward,
+            "reverse" => Self::Reverse,
+            "bidirectional" if both => Self::Both,
+            other => return Err(OpError::parameter("direction", format!("`{other}` is not a direction"))),
+        })
+    }
+}
+
+/// What happens in one step.
+#[derive(Debug, Clone, Copy)]
+enum Cell {
+    Lstm { gate: Squash, cell: Squash, output: Squash, clip: f32 },
+    Gru { gate: Squash, output: Squash, reset_after: bool },
+    Rnn { output: Squash },
+}
+
+impl Cell {
+    fn gates(self) -> usize {
+        match self {
+            Self::Lstm { .. } => 4,
+            Self::Gru { .. } => 3,
+            Self::Rnn { .. } => 1,
+        }
+    }
+
+    /// Number of states: the output, and for `lstm` that of the cell.
+    fn states(self) -> usize {
+        if matches!(self, Self::Lstm { .. }) { 2 } else { 1 }
+    }
+}
+
+#[derive(Debug)]
+struct Recurrent {
+    cell: Cell,
+    direction: Direction,
+    output_sequence: bool,
+}
+
+/// Sizes of a layer.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    steps: usize,
+    batch: usize,
+    features: usize,
+    hidden: usize,
+    gates: usize,
+    directions: usize,
+}
+
+/// The parameters of one direction.
+struct Weights<'a> {
+    input: &'a [f32],
+    hidden: &'a [f32],
+    bias: Option<&'a [f32]>,
+    /// `lstm`: what the gates see of the cell. `gru`: the bias of the products with the inputs.
+    extra: Option<&'a [f32]>,
+}
+
+/// The positions of a direction's parameters among the inputs.
+#[derive(Debug, Clone, Copy)]
+struct Places {
+    input: usize,
+    hidden: usize,
+    bias: usize,
+    extra: Option<usize>,
+}
+
+impl Recurrent {
+    fn places(&self, backward: bool) -> Places {
+        match (self.cell, backward) {
+            (Cell::Lstm { .. }, false) => Places { input: 3, hidden: 4, bias: 5, extra: Some(6) },
+            (Cell::Lstm { .. }, true) => Places { input: 7, hidden: 8, bias: 9, extra: Some(10) },
+            (Cell::Gru { .. }, _) => Places { input: 2, hidden: 3, bias: 4, extra: Some(5) },
+            (Cell::Rnn { .. }, _) => Places { input: 2, hidden: 3, bias: 4, extra: None },
+        }
+    }
+
+    fn weights<'a>(&self, ins: Ins<'a>, backward: bool) -> Weights<'a> {
+        let places = self.places(backward);
+        Weights {
+            input: ins.f32(places.input),
+            hidden: ins.f32(places.hidden),
+            bias: ins.optional_f32(places.bias),
+            extra: places.extra.and_then(|extra| ins.optional_f32(extra)),
+        }
+    }
+
+    fn sizes(&self, ins: Ins<'_>) -> Result<Sizes, OpError> {
+        let x = ins.float(0)?.shape;
+        let &[steps, batch, features] = x.dims() else {
+            return Err(OpError::parameter("x", format!("{x} is not [steps, batch, features]")));
+        };
+        let directions = if self.direction == Direction::Both { 2 } else { 1 };
+        let hidden = ins.float(self.places(false).hidden)?.shape.last().copied().unwrap_or(0);
+        let sizes = Sizes { steps, batch, features, hidden, gates: self.cell.gates(), directions };
+        if hidden > 1 << 24 || directions * hidden == 0 {
+            return Err(OpError::parameter("weight_hh", format!("gives a state of {hidden} elements")));
+        }
+        for backward in [false, true].into_iter().take(directions) {
+            sizes.check(ins, self.places(backward), matches!(self.cell, Cell::Lstm { .. }))?;
+        }
+        for i in 1..=self.cell.states() {
+            let found = ins.float(i)?.shape;
+            if found[..] != [batch, directions * hidden] {
+                let name = if i == 1 { "initial_h" } else { "initial_c" };
+                return Err(OpError::parameter(name, format!("{found} should be [{batch}, {}]", directions * hidden)));
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// Computes one direction; `backward` is the second of two.
+    fn direction(
+        &self,
+        sizes: Sizes,
+        backward: bool,
+        ins: Ins<'_>,
+        outs: &mut Outs<'_>,
+        env: &mut Env<'_>,
+    ) -> Result<(), OpError> {
+        let Sizes { steps, batch, hidden, gates, directions, .. } = sizes;
+        let weights = self.weights(ins, backward);
+        let (products, rest) = std::mem::take(&mut env.scratch).split_at_mut(sizes.products());
+        let (work, rest) = rest.split_at_mut(sizes.work());
+        env.scratch = rest;
+        input_products(sizes, ins.f32(0), weights.input, products, env);
+        let (sums, states) = work.split_at_mut(gates * hidden);
+        let (h, rest) = states.split_at_mut(hidden);
+        let (c, reset) = rest.split_at_mut(hidden);
+        let width = directions * hidden;
+        let first = if backward { hidden } else { 0 };
+        for row in 0..batch {
+            h.copy_from_slice(&ins.f32(1)[row * width + first..][..hidden]);
+            if self.cell.states() == 2 {
+                c.copy_from_slice(&ins.f32(2)[row * width + first..][..hidden]);
+            }
+            for step in 0..steps {
+                let at = if backward || self.direction == Direction::Reverse { steps - 1 - step } else { step };
+                let inputs = &products[(at * batch + row) * gates * hidden..][..gates * hidden];
+                self.step(&weights, inputs, sums, h, c, reset, env.reference);
+                if self.output_sequence {
+                    let place = if backward { at } else { step };
+                    outs.f32(0)[(place * batch + row) * width + first..][..hidden].copy_from_slice(h);
+                }
+            }
+            if !self.output_sequence {
+                outs.f32(0)[row * width + first..][..hidden].copy_from_slice(h);
+            }
+            outs.f32(1)[row * width + first..][..hidden].copy_from_slice(h);
+            if self.cell.states() == 2 {
+                outs.f32(2)[row * width + first..][..hidden].copy_from_slice(c);
+            }
+        }
+        Ok(())
+    }
+
+    /// One step of one row: `inputs` are the products with the inputs, `sums`, `h` and `c` what is left afterwards.
+    #[allow(clippy::too_many_arguments, reason = "the state of a cell and room to work in")]
+    fn step(
+        &self,
+        weights: &Weights<'_>,
+        inputs: &[f32],
+        sums: &mut [f32],
+        h: &mut [f32],
+        c: &mut [f32],
+        reset: &mut [f32],
+        exact: bool,
+    ) {
+        let hidden = h.len();
+        let row = |gate: usize, i: usize| &weights.hidden[(gate * hidden + i) * hidden..][..hidden];
+        let bias = |at: usize| weights.bias.map_or(0.0, |bias| bias[at]);
+        match self.cell {
+            Cell::Rnn { output } => {
+                for i in 0..hidden {
+                    sums[i] = inputs[i] + dot(row(0, i), h, exact) + bias(i);
+                }
+                h.iter_mut().zip(&*sums).for_each(|(h, &sum)| *h = output.of(sum));
+            }
+            Cell::Lstm { gate, cell, output, clip } => {
+                for (at, sum) in sums.iter_mut().enumerate() {
+                    *sum = inputs[at] + dot(row(0, at), h, exact) + bias(at);
+                }
+                let peephole = |gate: usize, i: usize| weights.extra.map_or(0.0, |extra| extra[gate * hidden + i]);
+                for i in 0..hidden {
+                    let enter = gate.of(sums[i] + peephole(0, i) * c[i]);
+                    let forget = gate.of(sums[hidden + i] + peephole(1, i) * c[i]);
+                    let new = forget * c[i] + enter * cell.of(sums[3 * hidden + i]);
+                    c[i] = new.clamp(-clip, clip);
+                    let leave = gate.of(sums[2 * hidden + i] + peephole(2, i) * c[i]);
+                    h[i] = leave * output.of(c[i]);
+                }
+            }
+            Cell::Gru { gate, output, reset_after } => {
+                let input_bias = |at: usize| weights.extra.map_or(0.0, |bias| bias[at]);
+                for i in 0..hidden {
+                    let (update, new) = (2 * hidden + i, hidden + i);
+                    let sum =
+                        |at: usize, gate: usize| inputs[at] + input_bias(at) + dot(row(gate, i), h, exact) + bias(at);
+                    sums[i] = gate.of(sum(i, 0));
+                    sums[update] = gate.of(sum(update, 2));
+                    sums[new] = inputs[new] + input_bias(new);
+                    reset[i] = sums[i] * h[i];
+                }
+                for i in 0..hidden {
+                    let at = hidden + i;
+                    let remembered = if reset_after {
+                        sums[i] * (dot(row(1, i), h, exact) + bias(at))
+                    } else {
+                        dot(row(1, i), reset, exact) + bias(at)
+                    };
+                    sums[at] = output.of(sums[at] + remembered);
+                }
+                for i in 0..hidden {
+                    let update = sums[2 * hidden + i];
+                    h[i] = (1.0 - update) * sums[hidden + i] + update * h[i];
+                }
+            }
+        }
+    }
+}
+
+impl Sizes {
+    fn check(self, ins: Ins<'_>, places: Places, lstm: bool) -> Result<(), OpError> {
+        let rows = self.gates * self.hidden;
+        let check = |i: usize, name: &'static str, expected: &[usize]| match ins.has(i) {
+            false => Err(OpError::parameter(name, "is missing")),
+            true if ins.float(i)?.shape[..] == *expected => Ok(()),
+            true => Err(OpError::parameter(name, format!("{} should be {expected:?}", ins.shape(i)))),
+        };
+        check(places.input, "weight_ih", &[rows, self.features])?;
+        check(places.hidden, "weight_hh", &[rows, self.hidden])?;
+        if ins.has(places.bias) {
+            check(places.bias, "bias", &[rows])?;
+        }
+        match places.extra.filter(|&extra| ins.has(extra)) {
+            Some(extra) if lstm => check(extra, "peephole", &[3 * self.hidden]),
+            Some(extra) => check(extra, "input_bias", &[rows]),
+            None => Ok(()),
+        }
+    }
+
+    /// Elements of the products with the inputs.
+    fn products(self) -> usize {
+        self.steps * self.batch * self.gates * self.hidden
+    }
+
+    /// Elements of the sums and states of one row.
+    fn work(self) -> usize {
+        (self.gates + 3) * self.hidden
+    }
+
+    fn matrices(self) -> (MatMulShape, MatStrides, MatStrides) {
+        let shape = MatMulShape { batch: 1, m: self.steps * self.batch, k: self.features, n: self.gates * self.hidden };
+        let transposed = MatStrides { batch: 0, row: 1, col: self.features };
+        (shape, MatStrides::contiguous(shape.m, shape.k), transposed)
+    }
+}
+
+/// `x * weight^T` for all steps and rows.
+fn input_products(sizes: Sizes, x: &[f32], weight: &[f32], out: &mut [f32], env: &mut Env<'_>) {
+    let (shape, x_strides, weight_strides) = sizes.matrices();
+    if env.reference {
+        for (at, slot) in out.iter_mut().enumerate() {
+            let (row, column) = (at / shape.n, at % shape.n);
+            *slot = dot(&x[row * shape.k..][..shape.k], &weight[column * shape.k..][..shape.k], true);
+        }
+    } else {
+        matmul(env.isa, env.pool, shape, x, x_strides, weight, weight_strides, 1.0, out, env.scratch);
+    }
+}
+
+/// The inner product; exact to the last bit or fast.
+fn dot(a: &[f32], b: &[f32], exact: bool) -> f32 {
+    if exact {
+        return a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>() as f32;
+    }
+    const LANES: usize = 16;
+    let mut sums = [0.0f32; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
+
+impl Op for Recurrent {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        let sizes = self.sizes(ins)?;
+        let width = sizes.directions * sizes.hidden;
+        let steps = if self.output_sequence { sizes.steps } else { 1 };
+        let float = |dims: &[usize]| Ok(Type { shape: shape_of(dims)?, ..ins.ty(0) });
+        let mut types = vec![float(&[steps, sizes.batch, width])?];
+        for _ in 0..self.cell.states() {
+            types.push(float(&[sizes.batch, width])?);
+        }
+        Ok(types)
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
+        let sizes = self.sizes(ins)?;
+        let whole = std::mem::take(&mut env.scratch);
+        for backward in [false, true].into_iter().take(sizes.directions) {
+            let mut part = Env {
+                isa: env.isa,
+                pool: env.pool,
+                reference: env.reference,
+                scratch: &mut *whole,
+                nested: &mut *env.nested,
+                states: &mut *env.states,
+            };
+            self.direction(sizes, backward, ins, outs, &mut part)?;
+        }
+        Ok(())
+    }
+
+    fn scratch(&self, ins: Ins<'_>, compute: &Compute) -> usize {
+        let Ok(sizes) = self.sizes(ins) else { return 0 };
+        let (shape, strides, _) = sizes.matrices();
+        let product = matmul_scratch_len(compute.isa, &shape, strides, compute.threads());
+        sizes.products() + sizes.work() + product
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::testing::{Value, run};
+
+    fn values(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 37 + seed * 11) % 19) as f32 / 19.0 - 0.45).collect()
+    }
+
+    const STEPS: usize = 3;
+
+    fn inputs(gates: usize) -> Vec<Value> {
+        vec![
+            Value::float(&[gates * 2, 2], &values(gates * 4, 1)),
+            Value::float(&[gates * 2, 2], &values(gates * 4, 2)),
+            Value::float(&[gates * 2], &values(gates * 2, 3)),
+        ]
+    }
+
+    fn x() -> Value {
+        Value::float(&[STEPS, 1, 2], &values(STEPS * 2, 5))
+    }
+
+    fn sequence() -> (&'static str, Value) {
+        ("output_sequence", Value::bool(&[], &[true]))
+    }
+
+    fn sigmoid(x: f64) -> f64 {
+        1.0 / (1.0 + (-x).exp())
+    }
+
+    /// The sums of all gates, in double precision.
+    fn sums(weights: &[Value], x: &[f64], h: &[f64]) -> Vec<f64> {
+        let [w, r, b] = [0, 1, 2].map(|i| weights[i].floats());
+        (0..b.len()).map(|g| (0..2).map(|k| w[2 * g + k] * x[k] + r[2 * g + k] * h[k]).sum::<f64>() + b[g]).collect()
+    }
+
+    fn close(found: &Value, expected: &[f64]) {
+        let found = found.floats();
+        assert_eq!(found.len(), expected.len());
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn lstm_gates_are_input_forget_output_cell() {
+        let weights = inputs(4);
+        let zero = Value::float(&[1, 2], &[0.1, -0.2]);
+        let ins = [&[x(), zero.clone(), zero][..], &weights[..]].concat();
+        let out = run("lstm", &ins, &[sequence()]).unwrap();
+        let (mut h, mut c) = (vec![f64::from(0.1f32), f64::from(-0.2f32)], vec![f64::from(0.1f32), f64::from(-0.2f32)]);
+        let mut all = Vec::new();
+        for step in x().floats().chunks(2) {
+            let s = sums(&weights, step, &h);
+            for i in 0..2 {
+                c[i] = sigmoid(s[2 + i]) * c[i] + sigmoid(s[i]) * s[6 + i].tanh();
+                h[i] = sigmoid(s[4 + i]) * c[i].tanh();
+            }
+            all.extend(h.clone());
+        }
+        close(&out[0], &all);
+        close(&out[1], &h);
+        close(&out[2], &c);
+    }
+
+    #[test]
+    fn lstm_clips_the_cell() {
+        let start = Value::float(&[1, 2], &[5.0, -5.0]);
+        let ins = [&[x(), start.clone(), start][..], &inputs(4)[..]].concat();
+        let out = run("lstm", &ins, &[("clip", Value::float(&[], &[0.01]))]).unwrap();
+        assert!(out[2].floats().iter().all(|c| c.abs() <= 0.0100001));
+    }
+
+    #[test]
+    fn gru_gates_are_reset_new_update() {
+        for reset_after in [false, true] {
+            let weights = inputs(3);
+            let start = Value::float(&[1, 2], &[0.3, -0.6]);
+            let ins = [&[x(), start.clone()][..], &weights[..]].concat();
+            let out = run("gru", &ins, &[sequence(), ("reset_after", Value::bool(&[], &[reset_after]))]).unwrap();
+            let [w, r, b] = [0, 1, 2].map(|i| weights[i].floats());
+            let mut h = start.floats();
+            let mut all = Vec::new();
+            for step in x().floats().chunks(2) {
+                let s = sums(&weights, step, &h);
+                let reset = [sigmoid(s[0]), sigmoid(s[1])];
+                let mut next = h.clone();
+                for i in 0..2 {
+                    let g = 2 + i;
+                    let input: f64 = (0..2).map(|k| w[2 * g + k] * step[k]).sum();
+                    let remembered = if reset_after {
+                        reset[i] * ((0..2).map(|k| r[2 * g + k] * h[k]).sum::<f64>() + b[g])
+                    } else {
+                        (0..2).map(|k| r[2 * g + k] * reset[k] * h[k]).sum::<f64>() + b[g]
+                    };
+                    let update = sigmoid(s[4 + i]);
+                    next[i] = (1.0 - update) * (input + remembered).tanh() + update * h[i];
+                }
+                h = next;
+                all.extend(h.clone());
+            }
+            close(&out[0], &all);
+            close(&out[1], &h);
+        }
+    }
+
+    #[test]
+    fn reverse_gives_results_in_the_order_it_computes_them() {
+        let start = Value::float(&[1, 2], &[0.0, 0.0]);
+        let ins = [&[x(), start.clone()][..], &inputs(1)[..]].concat();
+        let reverse = run("rnn", &ins, &[sequence(), ("direction", Value::str("reverse"))]).unwrap();
+        let backwards: Vec<f32> = values(STEPS * 2, 5).chunks(2).rev().flatten().copied().collect();
+        let ins = [&[Value::float(&[STEPS, 1, 2], &backwards), start][..], &inputs(1)[..]].concat();
+        let forward = run("rnn", &ins, &[sequence()]).unwrap();
+        assert_eq!(reverse, forward);
+    }
+
+    #[test]
+    fn bad_weights_are_named() {
+        let start = Value::float(&[1, 2], &[0.0, 0.0]);
+        let ins = [&[x(), start.clone(), start.clone()][..], &inputs(3)[..]].concat();
+        assert!(run("lstm", &ins, &[]).unwrap_err().to_string().contains("weight_ih"));
+        let wide = Value::float(&[1, 3], &[0.0; 3]);
+        let ins = [&[x(), start, wide][..], &inputs(4)[..]].concat();
+        assert!(run("lstm", &ins, &[]).unwrap_err().to_string().contains("initial_c"));
+    }
+}

@@ -1,0 +1,230 @@
+//! Reading at indices: `gather`, `gather_along_axis`, `gather_nd`; writing at them is in [`scatter`].
+//!
+//! Semantics: coremltools `scatter_gather`. A negative index counts from the end in every operation set, which the
+//! later ones leave open. An index that is out of range all the same is an error if the program asks for
+//! `validate_indices`; else zero is read there and nothing is written.
+
+use coreml_model::Opset;
+use coreml_tensor::Shape;
+
+use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, axis_of, constant, input, shape_of};
+use crate::value::Kind;
+
+pub(crate) mod scatter;
+
+pub(crate) static OPS: &[OpSpec] = &[
+    OpSpec {
+        name: "gather",
+        since: Opset::Ios15,
+        params: &[
+            input("x"),
+            input("indices"),
+            constant("axis").optional(),
+            constant("batch_dims").optional(),
+            constant("validate_indices").optional(),
+        ],
+        bind: Bind::Node(|args| {
+            let (axis, batch_dims) = (args.int("axis", 0)?, batch_dims(args)?);
+            Ok(Box::new(Gather { axis, batch_dims, bounds: Bounds::read(args)? }))
+        }),
+    },
+    OpSpec {
+        name: "gather_along_axis",
+        since: Opset::Ios15,
+        params: &[input("x"), input("indices"), constant("axis").optional(), constant("validate_indices").optional()],
+        bind: Bind::Node(|args| {
+            Ok(Box::new(GatherAlongAxis { axis: args.int("axis", 0)?, bounds: Bounds::read(args)? }))
+        }),
+    },
+    OpSpec {
+        name: "gather_nd",
+        since: Opset::Ios15,
+        params: &[
+            input("x"),
+            input("indices"),
+            constant("batch_dims").optional(),
+            constant("validate_indices").optional(),
+        ],
+        bind: Bind::Node(|args| Ok(Box::new(GatherNd { batch_dims: batch_dims(args)?, bounds: Bounds::read(args)? }))),
+    },
+];
+
+fn batch_dims(args: &Args<'_>) -> Result<usize, OpError> {
+    let count = args.int("batch_dims", 0)?;
+    usize::try_from(count).map_err(|_| OpError::parameter("batch_dims", format!("{count} is negative")))
+}
+
+/// What happens to indices out of range.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    validate: bool,
+}
+
+impl Bounds {
+    fn read(args: &Args<'_>) -> Result<Self, OpError> {
+        Ok(Self { validate: args.bool("validate_indices", false)? })
+    }
+
+    /// The position that `index` means on an axis of `size`; `None` if there is none and that is no error.
+    fn resolve(self, index: i32, size: usize) -> Result<Option<usize>, OpError> {
+        let wrapped = if index < 0 { i64::from(index) + size as i64 } else { i64::from(index) };
+        match usize::try_from(wrapped).ok().filter(|&position| position < size) {
+            None if self.validate => {
+                Err(OpError::parameter("indices", format!("{index} is out of range for an axis of {size}")))
+            }
+            position => Ok(position),
+        }
+    }
+
+    /// The offset of the element that a tuple of indices means, in units of what the tuple leaves open.
+    fn resolve_tuple(self, indices: &[i32], dims: &[usize]) -> Result<Option<usize>, OpError> {
+        let mut offset = Some(0);
+        for (&index, &size) in indices.iter().zip(dims) {
+            let position = self.resolve(index, size)?;
+            offset = offset.zip(position).map(|(offset, position)| offset * size + position);
+        }
+        Ok(offset)
+    }
+}
+
+/// Copies block `from` of `x` to block `to` of `out`, or zeros if there is no such block.
+fn copy_block(x: &[f32], from: Option<usize>, out: &mut [f32], to: usize, len: usize) {
+    let slot = &mut out[to * len..][..len];
+    match from {
+        Some(from) => slot.copy_from_slice(&x[from * len..][..len]),
+        None => slot.fill(0.0),
+    }
+}
+
+fn product(dims: &[usize]) -> usize {
+    dims.iter().product()
+}
+
+/// The first `batch_dims` axes of both inputs must agree.
+fn check_batch(batch_dims: usize, x: Shape, indices: Shape) -> Result<(), OpError> {
+    if x.get(..batch_dims).is_some_and(|batch| indices.get(..batch_dims) == Some(batch)) {
+        Ok(())
+    } else {
+        Err(OpError::parameter("batch_dims", format!("x {x} and indices {indices} do not share {batch_dims} axes")))
+    }
+}
+
+/// Slices of `x` along an axis, one for each index: the axis is replaced by the axes of `indices`.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    axis: i64,
+    batch_dims: usize,
+    bounds: Bounds,
+}
+
+impl Op for Gather {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        let (x, indices) = (ins.ty(0), ins.expect_kind(1, Kind::Int)?);
+        let axis = axis_of("axis", self.axis, x.rank())?;
+        check_batch(self.batch_dims, x.shape, indices.shape)?;
+        if axis < self.batch_dims {
+            return Err(OpError::parameter("axis", format!("{axis} is one of {} batch axes", self.batch_dims)));
+        }
+        let dims = [&x.shape[..axis], &indices.shape[self.batch_dims..], &x.shape[axis + 1..]].concat();
+        Ok(vec![x.with_shape(shape_of(&dims)?)])
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+        let x = ins.shape(0);
+        let axis = axis_of("axis", self.axis, x.rank())?;
+        let (along, inner) = (x[axis], product(&x[axis + 1..]));
+        let (batch, outer) = (product(&x[..self.batch_dims]), product(&x[self.batch_dims..axis]));
+        let indices = ins.i32(1);
+        let per_batch = indices.len().checked_div(batch).unwrap_or(0);
+        let (x, out) = (ins.f32(0), outs.f32(0));
+        let mut to = 0;
+        for row in 0..batch * outer {
+            for &index in &indices[row / outer * per_batch..][..per_batch] {
+                let position = self.bounds.resolve(index, along)?;
+                copy_block(x, position.map(|position| row * along + position), out, to, inner);
+                to += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One element for each index: `out[.., i, ..] = x[.., indices[.., i, ..], ..]`.
+#[derive(Debug)]
+struct GatherAlongAxis {
+    axis: i64,
+    bounds: Bounds,
+}
+
+/// Everything but the axis must agree.
+fn check_along(axis: usize, x: Shape, indices: Shape) -> Result<(), OpError> {
+    if x.rank() == indices.rank() && (0..x.rank()).all(|i| i == axis || x[i] == indices[i]) {
+        Ok(())
+    } else {
+        Err(OpError::parameter("indices", format!("{indices} does not fit {x} along axis {axis}")))
+    }
+}
+
+impl Op for GatherAlongAxis {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        let (x, indices) = (ins.ty(0), ins.expect_kind(1, Kind::Int)?);
+        check_along(axis_of("axis", self.axis, x.rank())?, x.shape, indices.shape)?;
+        Ok(vec![x.with_shape(indices.shape)])
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+        let (x, indices) = (ins.shape(0), ins.shape(1));
+        let axis = axis_of("axis", self.axis, x.rank())?;
+        let (along, inner) = (x[axis], product(&x[axis + 1..]));
+        let per_row = indices[axis] * inner;
+        let values = ins.f32(0);
+        for (at, (slot, &index)) in outs.f32(0).iter_mut().zip(ins.i32(1)).enumerate() {
+            let start = at / per_row * along * inner + at % inner;
+            *slot = self.bounds.resolve(index, along)?.map_or(0.0, |position| values[start + position * inner]);
+        }
+        Ok(())
+    }
+}
+
+/// What the index tuples in the last axis of `indices` lead to.
+#[derive(Debug)]
+struct GatherNd {
+    batch_dims: usize,
+    bounds: Bounds,
+}
+
+/// Length of the index tuples, which must not be longer than the rest of the data's rank.
+fn tuple_len(indices: Shape, rank: usize) -> Result<usize, OpError> {
+    let len = indices.last().copied();
+    len.filter(|&len| len <= rank)
+        .ok_or_else(|| OpError::parameter("indices", format!("{indices} has no tuples for data of rank {rank}")))
+}
+
+impl Op for GatherNd {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        let (x, indices) = (ins.ty(0), ins.expect_kind(1, Kind::Int)?);
+        check_batch(self.batch_dims, x.shape, indices.shape)?;
+        let tuple = tuple_len(indices.shape, x.rank() - self.batch_dims)?;
+        if indices.rank() == self.batch_dims {
+            return Err(OpError::parameter("batch_dims", "leaves no axis of indices for the tuples"));
+        }
+        let outer = &indices.shape[..indices.rank() - 1];
+        let dims = [outer, &x.shape[self.batch_dims + tuple..]].concat();
+        Ok(vec![x.with_shape(shape_of(&dims)?)])
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+        let (x, indices) = (ins.shape(0), ins.shape(1));
+        let tuple = tuple_len(indices, x.rank() - self.batch_dims)?;
+        let (dims, inner) = (&x[self.batch_dims..][..tuple], product(&x[self.batch_dims + tuple..]));
+        let tuples = product(&indices[..indices.rank() - 1]);
+        let per_batch = product(&indices[self.batch_dims..indices.rank() - 1]);
+        let (values, indices, out) = (ins.f32(0), ins.i32(1), outs.f32(0));
+        for to in 0..tuples {
+            let offset = self.bounds.resolve_tuple(&indices[to * tuple..][..tuple], dims)?;
+            let from = offset.map(|offset| to / per_batch * product(dims) + offset);
+            copy_block(values, from, out, to, inner);
+        }
+        Ok(())
+    }
+}

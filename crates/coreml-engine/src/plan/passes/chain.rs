@@ -1,0 +1,107 @@
+//! Joins products in a row where the result between them would not stay in the cache: convolutions into chains that
+//! run strip by strip, plain matrix products into pairs.
+
+use std::sync::Arc;
+
+use coreml_kernels::conv::{Chain, Stage};
+
+use super::Compute;
+use crate::graph::{Graph, Id, Node};
+use crate::lowered::conv::Conv;
+use crate::lowered::conv_chain::ConvChain;
+use crate::lowered::linear::Linear;
+use crate::lowered::linear_pair::LinearPair;
+
+/// Elements of a result that a core's second-level cache keeps beside weights and inputs. A smaller one is better
+/// computed whole: each weight matrix is then read once instead of once per strip.
+const CACHED: usize = 1 << 18;
+
+/// The most convolutions in a chain.
+const LONGEST: usize = 4;
+
+/// The most arithmetic, as a part of all, that strips may do again because they share lines.
+const MOST_RECOMPUTED: f64 = 0.15;
+
+pub(super) fn run(graph: &mut Graph, compute: &Compute) {
+    let uses = graph.use_counts();
+    let producers = graph.producers();
+    // From the back, so that a chain is found from its last node.
+    for at in (0..graph.nodes.len()).rev() {
+        let links = Links { graph, uses: &uses, producers: &producers };
+        if let Some(node) = links.pair(at).or_else(|| links.chain(at, compute)) {
+            graph.nodes[at] = node;
+        }
+    }
+}
+
+struct Links<'a> {
+    graph: &'a Graph,
+    uses: &'a [usize],
+    producers: &'a [Option<usize>],
+}
+
+impl Links<'_> {
+    /// The node that makes the first input of `node`, if nobody else uses it.
+    fn source(&self, node: &Node) -> Option<(&Node, Id)> {
+        let id = node.inputs[0].filter(|id| self.uses[id.0] == 1)?;
+        Some((&self.graph.nodes[self.producers[id.0]?], id))
+    }
+
+    fn count(&self, id: Id) -> usize {
+        self.graph.ty(id).map_or(0, |ty| ty.count())
+    }
+
+    fn pair(&self, at: usize) -> Option<Node> {
+        let node = &self.graph.nodes[at];
+        let second = node.op.is::<Linear>()?;
+        let (source, between) = self.source(node)?;
+        let first = source.op.is::<Linear>().filter(|first| !first.residual)?;
+        let op = LinearPair { first: first.clone(), second: second.clone() };
+        (self.count(between) > CACHED).then(|| joined(Arc::new(op), &[source, node]))
+    }
+
+    /// The chain that ends in the node at `at`: as long as what lies between would not stay in the cache.
+    fn chain(&self, at: usize, compute: &Compute) -> Option<Node> {
+        let last = &self.graph.nodes[at];
+        let residual = last.op.is::<Conv>()?.residual;
+        let mut nodes = vec![last];
+        let mut best = None;
+        while let Some((source, between)) = self.source(nodes[0])
+            && nodes.len() < LONGEST
+            && source.op.is::<Conv>().is_some_and(|conv| !conv.residual)
+        {
+            nodes.insert(0, source);
+            // A small result in the middle may still be worth passing by for the sake of a large one before it.
+            if self.count(between) <= CACHED {
+                continue;
+            }
+            let stages = nodes
+                .iter()
+                .filter_map(|node| node.op.is::<Conv>())
+                .map(|conv| Stage { conv: (*conv.kernel).clone(), activation: conv.activation });
+            let chain = Chain::new(stages.collect());
+            let [h, w] = self.image(nodes[0])?;
+            if chain.recomputed(h, w, compute.threads()) <= MOST_RECOMPUTED {
+                best = Some(joined(Arc::new(ConvChain { chain: Arc::new(chain), residual }), &nodes));
+            }
+        }
+        best
+    }
+
+    /// Height and width of a convolution's input.
+    fn image(&self, node: &Node) -> Option<[usize; 2]> {
+        match *self.graph.ty(node.inputs[0]?)?.shape.dims() {
+            [_, h, w, _] => Some([h, w]),
+            [_, w, _] => Some([1, w]),
+            _ => None,
+        }
+    }
+}
+
+/// One node in place of `nodes`, which follow each other.
+fn joined(op: Arc<dyn crate::op::Op>, nodes: &[&Node]) -> Node {
+    let (first, last) = (nodes[0], nodes[nodes.len() - 1]);
+    let kinds: Vec<_> = nodes.iter().map(|node| node.kind.as_str()).collect();
+    let inputs = std::iter::once(first.inputs[0]).chain(last.inputs[1..].iter().copied()).collect();
+    Node { op, kind: kinds.join(" > "), inputs, outputs: last.outputs.clone() }
+}

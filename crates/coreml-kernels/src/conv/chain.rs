@@ -1,0 +1,247 @@
+//! Convolutions in a row, strip by strip, so that what lies between them stays in the cache.
+//!
+//! A strip is some lines of the last convolution's output. Going backwards from it, each convolution's output lines
+//! are the lines its successor reads; going forwards, they are computed into scratch. Where a successor's kernel is
+//! taller than its stride, neighbouring strips both compute the lines they share: strips are made as tall as scratch
+//! allows, so that this is little.
+
+use super::{Conv2d, ConvEpilogue, ConvShape};
+use crate::activation::Activation;
+use crate::aligned::aligned;
+use crate::parallel::ThreadPool;
+use crate::simd::MAX_LANES;
+
+/// Values between the convolutions of one strip: less than half of a 2 MiB second-level cache, which also holds
+/// weights, input and output.
+const STRIP_VALUES: usize = 200 * 1024;
+
+/// Convolutions of which each takes its predecessor's output.
+#[derive(Debug)]
+pub struct Chain {
+    stages: Vec<Stage>,
+    /// Runs a convolution within a task.
+    solo: ThreadPool,
+}
+
+/// One convolution of a [`Chain`].
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// The convolution.
+    pub conv: Conv2d,
+    /// Applied to its output.
+    pub activation: Activation,
+}
+
+/// Lines of an image, and how much padding of the convolution that reads them is left at either end.
+#[derive(Clone, Copy, Debug)]
+struct Lines {
+    first: usize,
+    end: usize,
+    top: usize,
+    bottom: usize,
+}
+
+impl Lines {
+    /// The lines of an image of `h` lines that output lines `first..end` of `shape` depend on.
+    fn under(shape: &ConvShape, h: usize, first: usize, end: usize) -> Self {
+        if first == end {
+            // Its reader sees nothing but padding.
+            return Self { first: 0, end: 0, top: 0, bottom: 0 };
+        }
+        let (stride, top) = (shape.stride[0], shape.pad[0]);
+        let reach = (shape.kernel[0] - 1) * shape.dilation[0] + 1;
+        let (from, to) = (first * stride, (end - 1) * stride + reach);
+        Self {
+            first: from.saturating_sub(top).min(h),
+            end: to.saturating_sub(top).min(h),
+            top: top.saturating_sub(from),
+            // Counted from the window's first line where that lies below the image already.
+            bottom: to.saturating_sub((top + h).max(from)),
+        }
+    }
+}
+
+impl Chain {
+    /// # Panics
+    /// If there is no stage, or one does not take the channels its predecessor gives.
+    pub fn new(stages: Vec<Stage>) -> Self {
+        assert!(!stages.is_empty(), "a chain has at least one stage");
+        let fits = |pair: &[Stage]| pair[0].conv.shape().cout == pair[1].conv.shape().cin;
+        assert!(stages.windows(2).all(fits), "stages do not fit together");
+        Self { stages, solo: ThreadPool::new(1) }
+    }
+
+    /// The convolutions, first to last.
+    pub fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    /// Height and width of the output for an `h x w` image.
+    pub fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
+        self.stages.iter().fold((h, w), |(h, w), stage| stage.conv.out_size(h, w))
+    }
+
+    /// Values of one line of each stage's output, and the most lines of it that a strip of `lines` needs.
+    fn extents(&self, h: usize, w: usize, lines: usize) -> impl Iterator<Item = (usize, usize)> {
+        // Backwards: the stages after `i` decide how many lines of its output are needed.
+        (0..self.stages.len()).map(move |i| {
+            let (oh, ow) = self.stages[..=i].iter().fold((h, w), |(h, w), stage| stage.conv.out_size(h, w));
+            let needed = self.stages[i + 1..].iter().rev().fold(lines, |lines, stage| {
+                let shape = stage.conv.shape();
+                (lines - 1) * shape.stride[0] + (shape.kernel[0] - 1) * shape.dilation[0] + 1
+            });
+            (ow * self.stages[i].conv.shape().cout, needed.min(oh))
+        })
+    }
+
+    /// Values that lie between the stages for a strip of `lines`.
+    fn between(&self, h: usize, w: usize, lines: usize) -> usize {
+        let inner = self.stages.len() - 1;
+        self.extents(h, w, lines).take(inner).map(|(line, lines)| (line * lines).next_multiple_of(MAX_LANES)).sum()
+    }
+
+    /// Lines of the output per strip: as many as fit the cache, but a few strips for each thread.
+    fn strip(&self, h: usize, w: usize, threads: usize) -> usize {
+        let (oh, _) = self.out_size(h, w);
+        let fits = |&lines: &usize| self.between(h, w, lines) <= STRIP_VALUES;
+        let most = (1..=oh).rev().find(fits).unwrap_or(1);
+        // Even strips: the last one is not a sliver.
+        let strips = oh.div_ceil(most).max(if threads == 1 { 1 } else { 2 * threads });
+        oh.div_ceil(strips).max(1)
+    }
+
+    /// The part of all arithmetic on `h x w` images that is done again because strips share lines.
+    pub fn recomputed(&self, h: usize, w: usize, threads: usize) -> f64 {
+        let (oh, _) = self.out_size(h, w);
+        let lines = self.strip(h, w, threads);
+        let strips = oh.div_ceil(lines);
+        let (mut once, mut total) = (0.0, 0.0);
+        let (whole, strip) = (self.extents(h, w, oh.max(1)), self.extents(h, w, lines));
+        for (((line, height), (_, needed)), stage) in whole.zip(strip).zip(&self.stages) {
+            let shape = stage.conv.shape();
+            let work = (line * shape.kernel[0] * shape.kernel[1] * shape.cin / shape.groups) as f64;
+            once += work * height as f64;
+            total += work * (needed * strips).max(height) as f64;
+        }
+        if once == 0.0 { 0.0 } else { total / once - 1.0 }
+    }
+
+    /// Scratch values of one participant: what lies between the stages, and what a stage itself needs.
+    fn slot_len(&self, h: usize, w: usize, threads: usize) -> usize {
+        let lines = self.strip(h, w, threads);
+        let mut width = w;
+        let mut own = 0;
+        let mut extents = self.extents(h, w, lines);
+        let mut height = h;
+        for stage in &self.stages {
+            own = own.max(stage.conv.scratch_len(height, width, 1));
+            (_, width) = stage.conv.out_size(height.max(1), width);
+            height = extents.next().map_or(0, |(_, lines)| lines);
+        }
+        self.between(h, w, lines) + own.next_multiple_of(MAX_LANES)
+    }
+
+    /// Scratch values that [`Chain::run`] needs for `h x w` images on a pool of `threads`.
+    pub fn scratch_len(&self, h: usize, w: usize, threads: usize) -> usize {
+        threads * self.slot_len(h, w, threads) + MAX_LANES
+    }
+
+    /// Takes `n` images `[h, w, cin]` through all stages into `out`; `residual`, of the output's size, is added before
+    /// the last activation.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    #[allow(clippy::too_many_arguments, reason = "an image batch in, an image batch out")]
+    pub fn run(
+        &self,
+        pool: &ThreadPool,
+        n: usize,
+        h: usize,
+        w: usize,
+        input: &[f32],
+        residual: Option<&[f32]>,
+        out: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        struct Ends(*mut f32, *mut f32);
+        // SAFETY: participants use disjoint parts of scratch and tasks write disjoint lines of the output.
+        unsafe impl Sync for Ends {}
+        let (oh, ow) = self.out_size(h, w);
+        let last = self.stages.len() - 1;
+        let out_line = ow * self.stages[last].conv.shape().cout;
+        let image_len = h * w * self.stages[0].conv.shape().cin;
+        assert!(input.len() >= n * image_len, "input too short");
+        assert!(out.len() >= n * oh * out_line, "output too short");
+        assert!(residual.is_none_or(|r| r.len() >= n * oh * out_line), "residual too short");
+        let slot = self.slot_len(h, w, pool.threads());
+        let scratch = aligned(scratch);
+        assert!(scratch.len() >= slot * pool.threads(), "scratch too short");
+        if n * oh * out_line == 0 {
+            return;
+        }
+        let lines = self.strip(h, w, pool.threads());
+        let strips = oh.div_ceil(lines);
+        let ends = Ends(out.as_mut_ptr(), scratch.as_mut_ptr());
+        pool.run_indexed(n * strips, &|participant, task| {
+            let Ends(out, scratch) = &ends;
+            let (image, first) = (task / strips, task % strips * lines);
+            let end = oh.min(first + lines);
+            // SAFETY: the slot of this participant.
+            let slot = unsafe { std::slice::from_raw_parts_mut(scratch.add(participant * slot), slot) };
+            let start = (image * oh + first) * out_line;
+            // SAFETY: these lines of this image are this task's alone.
+            let out = unsafe { std::slice::from_raw_parts_mut(out.add(start), (end - first) * out_line) };
+            let residual = residual.map(|residual| &residual[start..][..out.len()]);
+            self.strip_of(h, w, &input[image * image_len..][..image_len], residual, first, end, out, slot);
+        });
+    }
+
+    /// Computes output lines `first..end` of one image.
+    #[allow(clippy::too_many_arguments, reason = "an image in, lines of an image out")]
+    fn strip_of(
+        &self,
+        h: usize,
+        w: usize,
+        input: &[f32],
+        residual: Option<&[f32]>,
+        first: usize,
+        end: usize,
+        out: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        const MOST: usize = 8;
+        assert!(self.stages.len() <= MOST, "a chain has at most {MOST} stages");
+        // Sizes of every stage's input, then which of its lines are read.
+        let mut sizes = [(h, w); MOST];
+        for (i, stage) in self.stages[..self.stages.len() - 1].iter().enumerate() {
+            sizes[i + 1] = stage.conv.out_size(sizes[i].0, sizes[i].1);
+        }
+        let mut read = [Lines { first: 0, end: 0, top: 0, bottom: 0 }; MOST];
+        let (mut from, mut to) = (first, end);
+        for (i, stage) in self.stages.iter().enumerate().rev() {
+            read[i] = Lines::under(stage.conv.shape(), sizes[i].0, from, to);
+            (from, to) = (read[i].first, read[i].end);
+        }
+        let line = sizes[0].1 * self.stages[0].conv.shape().cin;
+        let mut current: &[f32] = &input[read[0].first * line..read[0].end * line];
+        let mut rest = scratch;
+        let last = self.stages.len() - 1;
+        for (i, stage) in self.stages.iter().enumerate() {
+            let Lines { first, end, top, bottom } = read[i];
+            let [_, _, left, right] = stage.conv.shape().pad;
+            let shape = ConvShape { pad: [top, bottom, left, right], ..*stage.conv.shape() };
+            let residual = if i == last { residual } else { None };
+            let epilogue = ConvEpilogue { residual, activation: stage.activation };
+            let height = end - first;
+            if i == last {
+                stage.conv.run_as(&shape, &self.solo, 1, height, sizes[i].1, current, &epilogue, out, rest);
+                return;
+            }
+            let made = (read[i + 1].end - read[i + 1].first) * sizes[i + 1].1 * shape.cout;
+            let (next, remaining) = rest.split_at_mut(made.next_multiple_of(MAX_LANES));
+            stage.conv.run_as(&shape, &self.solo, 1, height, sizes[i].1, current, &epilogue, next, remaining);
+            current = &next[..made];
+            rest = remaining;
+        }
+    }
+}
