@@ -1,2 +1,47 @@
 //! Runs Core ML models on any machine.
+//!
+//! ```no_run
+//! use coreml_anywhere::{Image, Inputs, Session};
+//!
+//! let session = Session::open("Classifier.mlpackage")?;
+//! let photo = Image::open("photo.jpg")?;
+//! let answer = session.predict(&Inputs::new().image("image", &photo))?;
+//! println!("{} by {}", answer.string("classLabel")?, answer.served_by());
+//! # Ok::<(), coreml_anywhere::Error>(())
+//! ```
+//!
+//! [`Session::open`] uses the best backends this host has, in order: Core ML itself where the feature `coreml` is on and the
+//! system has it, and the CPU engine. [`Session::builder`] is for those who want to say more. Inputs are checked against the
+//! model's interface before any backend sees them, a backend that fails is replaced by the next one, and every answer
+//! says who gave it.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod session;
+mod synthetic;
+
+use std::sync::Arc;
+
+pub use coreml_core::{
+    Attempt, Availability, Backend, CheckedInputs, CheckedValue, Clock, ComputeUnits, Crop, Error, ErrorKind, Image,
+    Inputs, Label, LoadOptions, Model, ModelInfo, ModelState, Outputs, Passed, Prediction, State, Value, cast,
+    describe,
+};
+pub use coreml_engine::{CpuBackend, CpuOptions};
+pub use coreml_model as model;
+pub use coreml_telemetry as telemetry;
+pub use coreml_tensor as tensor;
+pub use session::{Session, SessionBuilder};
+pub use synthetic::synthetic_inputs;
+
+#[cfg(feature = "coreml")]
+pub use coreml_bridge::CoreMlBackend;
+
+/// The backends in the order in which they are tried: Core ML, with the feature `coreml`, then the CPU engine.
+pub fn default_backends() -> Vec<Arc<dyn Backend>> {
+    vec![
+        #[cfg(feature = "coreml")]
+        Arc::new(CoreMlBackend),
+        Arc::new(CpuBackend::default()),
+    ]
+}

@@ -1,2 +1,29 @@
 //! Sessions over interchangeable backends.
+//!
+//! A [`Session`] checks a caller's [`Inputs`] against the model's interface, hands them to the first of its
+//! [`Backend`]s, and goes on to the next where the error's kind says that another may succeed. The [`Prediction`] tells
+//! which one answered. This crate knows backends only through their traits; what computes depends on it.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod backend;
+mod check;
+mod classify;
+mod clock;
+mod error;
+mod image;
+mod inputs;
+mod outputs;
+mod session;
+
+pub use ::image as image_crate;
+pub use backend::{
+    Availability, Backend, ComputeUnits, LoadOptions, Model, ModelInfo, ModelState, UnknownComputeUnits,
+};
+pub use check::{CheckedInputs, CheckedValue, check, describe};
+pub use clock::{Clock, SystemClock};
+pub use error::{Error, ErrorKind};
+pub use image::{Crop, Image, PreparedImage};
+pub use inputs::Inputs;
+pub use outputs::{Label, Outputs, Value, cast};
+pub use session::{Attempt, Passed, Prediction, Session, SessionBuilder, State};

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod backend;
 mod error;
 mod graph;
 mod lowered;
@@ -15,6 +16,7 @@ mod plan;
 mod state;
 mod value;
 
+pub use backend::{CpuBackend, CpuOptions};
 pub use error::{PlanError, PlanErrorKind, Problem, RunError};
 pub use plan::{Compute, Plan, PlanOptions, Workspace};
 pub use state::States;

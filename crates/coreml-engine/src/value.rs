@@ -77,14 +77,6 @@ impl Buffer {
         buffer
     }
 
-    pub(crate) fn from_f32(values: impl ExactSizeIterator<Item = f32>) -> Self {
-        let mut buffer = Self::with_len(values.len());
-        for (slot, value) in buffer.floats_mut().iter_mut().zip(values) {
-            *slot = value;
-        }
-        buffer
-    }
-
     /// Makes room for `len` elements; never shrinks, so that a repeated run allocates nothing.
     pub(crate) fn grow(&mut self, len: usize) {
         let lines = len.div_ceil(16);

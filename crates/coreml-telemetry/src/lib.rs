@@ -1,2 +1,20 @@
-//! Histograms, counters and the run report.
+//! What is measured, and how it is told.
+//!
+//! [`Histogram`], [`Counter`] and [`Gauge`] are recorded into without locks or allocation; a [`Registry`] hands them out
+//! by the names of [`names`], the one table of them, and [`Registry::snapshot`] reads them all. [`report`] holds the
+//! run report: every figure in it says its unit, how many samples it rests on and where it came from, or why it is
+//! not there.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod environment;
+mod histogram;
+pub mod names;
+pub mod percentile;
+mod registry;
+pub mod report;
+
+pub use environment::Environment;
+pub use histogram::{Distribution, Histogram};
+pub use registry::{Counter, Gauge, Reading, Registry, Series, Snapshot};
+pub use report::Metric;

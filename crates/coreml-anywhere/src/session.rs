@@ -1,0 +1,44 @@
+//! The session of the facade: that of `coreml-core` with this host's backends.
+
+use std::ops::Deref;
+use std::path::Path;
+
+use coreml_core::Error;
+
+use crate::default_backends;
+
+/// A model that is ready for predictions on the best backends this host has. Everything it does is documented at
+/// [`coreml_core::Session`], to which it dereferences.
+#[derive(Debug)]
+pub struct Session(coreml_core::Session);
+
+/// Makes a [`Session`]; its methods are those of [`coreml_core::SessionBuilder`].
+pub type SessionBuilder = coreml_core::SessionBuilder<Session>;
+
+impl Session {
+    /// Opens a model package or model file for predictions on the [`default_backends`].
+    ///
+    /// # Errors
+    /// When the model cannot be read, or none of the backends can run it; see [`coreml_core::SessionBuilder::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::builder().open(path)
+    }
+
+    /// Starts a session on the [`default_backends`].
+    pub fn builder() -> SessionBuilder {
+        SessionBuilder::default().backends(default_backends())
+    }
+}
+
+impl From<coreml_core::Session> for Session {
+    fn from(session: coreml_core::Session) -> Self {
+        Self(session)
+    }
+}
+
+impl Deref for Session {
+    type Target = coreml_core::Session;
+    fn deref(&self) -> &coreml_core::Session {
+        &self.0
+    }
+}

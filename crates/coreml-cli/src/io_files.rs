@@ -1,0 +1,151 @@
+//! Tensors and pictures from files, and outputs into them.
+
+use std::path::{Path, PathBuf};
+
+use coreml_anywhere::model::{FeatureKind, Interface};
+use coreml_anywhere::tensor::npz::{self, Array};
+use coreml_anywhere::tensor::{Shape, Tensor};
+use coreml_anywhere::{Image, Inputs, Label, Outputs, Value, cast};
+
+use crate::failure::Failure;
+
+/// `NAME=FILE` of `--input`.
+#[derive(Debug, Clone)]
+pub(crate) struct NamedFile {
+    name: String,
+    path: PathBuf,
+}
+
+impl std::str::FromStr for NamedFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+                Ok(Self { name: name.into(), path: path.into() })
+            }
+            _ => Err("expected NAME=FILE".into()),
+        }
+    }
+}
+
+/// The inputs of each prediction: one for each `.npz`, or one if there is none, each with the named files added.
+pub(crate) fn read_inputs(
+    interface: &Interface,
+    archives: &[PathBuf],
+    files: &[NamedFile],
+) -> Result<Vec<Inputs<'static>>, Failure> {
+    let mut predictions = Vec::new();
+    for archive in archives {
+        let mut inputs = Inputs::new();
+        for (name, array) in read_arrays(archive)? {
+            inputs = add_array(inputs, interface, &name, array);
+        }
+        predictions.push(inputs);
+    }
+    if predictions.is_empty() {
+        predictions.push(Inputs::new());
+    }
+    for NamedFile { name, path } in files {
+        for inputs in &mut predictions {
+            let so_far = std::mem::take(inputs);
+            *inputs = match extension(path).as_str() {
+                "png" | "jpg" | "jpeg" => so_far.image(name, Image::open(path)?),
+                "npy" | "npz" => add_array(so_far, interface, name, read_one(path, name)?),
+                other => {
+                    let message = format!("{}: cannot read `.{other}`; use .npy, .npz, .png or .jpg", path.display());
+                    return Err(Failure::usage(message));
+                }
+            };
+        }
+    }
+    Ok(predictions)
+}
+
+/// All arrays of an `.npz` file, or the one of an `.npy` file under the name `""`.
+pub(crate) fn read_arrays(path: &Path) -> Result<Vec<(String, Array)>, Failure> {
+    npz::read(path).map_err(|error| Failure::file(format!("cannot read {}", path.display()), error))
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().map_or_else(String::new, |extension| extension.to_string_lossy().to_ascii_lowercase())
+}
+
+/// The array `name` of a file, or its only one.
+fn read_one(path: &Path, name: &str) -> Result<Array, Failure> {
+    let mut arrays = read_arrays(path)?;
+    let position = arrays.iter().position(|(known, _)| known == name);
+    match position.or((arrays.len() == 1).then_some(0)) {
+        Some(position) => Ok(arrays.swap_remove(position).1),
+        None => {
+            let known: Vec<_> = arrays.into_iter().map(|(known, _)| known).collect();
+            let message = format!("{} has no array `{name}`", path.display());
+            Err(Failure::file(message, format!("it has {}", known.join(", "))))
+        }
+    }
+}
+
+/// Single elements stand for the features that are no arrays.
+fn add_array(inputs: Inputs<'static>, interface: &Interface, name: &str, array: Array) -> Inputs<'static> {
+    let single = |tensor: &Tensor| match tensor.view().to_f64_vec().as_slice() {
+        &[value] => Some(value),
+        _ => None,
+    };
+    match (array, interface.input(name).map(|feature| &feature.kind)) {
+        (Array::Strings(_, mut strings), _) if strings.len() == 1 => inputs.string(name, strings.remove(0)),
+        (Array::Strings(_, strings), _) => inputs.sequence(name, strings.into_iter().map(Label::String)),
+        (Array::Tensor(tensor), Some(FeatureKind::Double)) if single(&tensor).is_some() => {
+            inputs.double(name, single(&tensor).unwrap_or_default())
+        }
+        (Array::Tensor(tensor), Some(FeatureKind::Int64)) => {
+            let whole = cast(tensor.view(), coreml_anywhere::tensor::DType::Int64);
+            match whole.as_ref().and_then(Tensor::as_slice::<i64>) {
+                Some(&[value]) if !tensor.dtype().is_float() => inputs.int64(name, value),
+                _ => inputs.owned_tensor(name, tensor),
+            }
+        }
+        (Array::Tensor(tensor), _) => inputs.owned_tensor(name, tensor),
+    }
+}
+
+/// The outputs of each prediction as arrays by name: `NAME`, or `STEP/NAME` if there are several predictions.
+pub(crate) fn output_arrays(predictions: &[Outputs]) -> Vec<(String, Array)> {
+    let mut arrays = Vec::new();
+    for (step, outputs) in predictions.iter().enumerate() {
+        for (name, value) in outputs.iter() {
+            let name = if predictions.len() > 1 { format!("{step}/{name}") } else { name.to_owned() };
+            arrays.extend(value_arrays(name, value));
+        }
+    }
+    arrays
+}
+
+fn value_arrays(name: String, value: &Value) -> Vec<(String, Array)> {
+    let scalar = |array| vec![(name.clone(), array)];
+    match value {
+        Value::Tensor(tensor) | Value::Image(tensor) => scalar(Array::Tensor(tensor.clone())),
+        Value::String(string) => scalar(Array::Strings(Shape::SCALAR, vec![string.clone()])),
+        Value::Int64(value) => scalar(Array::Tensor(Tensor::scalar(*value))),
+        Value::Double(value) => scalar(Array::Tensor(Tensor::scalar(*value))),
+        Value::Dictionary(entries) => {
+            let shape = Shape::from([entries.len()]);
+            let integer = |(label, _): &(Label, f64)| if let Label::Int64(label) = label { Some(*label) } else { None };
+            let integers: Option<Vec<i64>> = entries.iter().map(integer).collect();
+            let keys = match integers.map(|integers| Tensor::new(shape, integers)) {
+                Some(Ok(integers)) => Array::Tensor(integers),
+                _ => Array::Strings(shape, entries.iter().map(|(label, _)| label.to_string()).collect()),
+            };
+            let numbers = Tensor::new(shape, entries.iter().map(|(_, value)| *value).collect::<Vec<f64>>());
+            let values = numbers.map_or_else(|_| Array::Strings(shape, Vec::new()), Array::Tensor);
+            vec![(format!("{name}.keys"), keys), (format!("{name}.values"), values)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Writes the outputs of each prediction to an `.npz` file.
+pub(crate) fn write_outputs(path: &Path, predictions: &[Outputs]) -> Result<(), Failure> {
+    let arrays = output_arrays(predictions);
+    npz::write(path, arrays.iter().map(|(name, array)| (name.as_str(), array)))
+        .map_err(|error| Failure::file(format!("cannot write {}", path.display()), error))
+}

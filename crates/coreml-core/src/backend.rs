@@ -1,0 +1,188 @@
+//! What executes models, seen from the session: the traits a backend implements.
+
+use std::any::Any;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use coreml_model::Package;
+
+use crate::check::CheckedInputs;
+use crate::error::Error;
+use crate::outputs::Outputs;
+
+/// Something that can execute models.
+pub trait Backend: Send + Sync + fmt::Debug {
+    /// Its name in reports, metrics and commands: `cpu`, `core-ml`.
+    fn name(&self) -> &'static str;
+
+    /// Whether this host has it.
+    fn availability(&self) -> Availability;
+
+    /// Makes a model ready for predictions: everything that can be done once is done here.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for what the backend lacks, and other kinds by whose
+    /// fault it is.
+    fn load(&self, package: &Arc<Package>, options: &LoadOptions) -> Result<Box<dyn Model>, Error>;
+}
+
+/// A loaded model. Any number of threads may predict at once.
+pub trait Model: Send + Sync + fmt::Debug {
+    /// Answers one prediction. `state` is one that [`Model::new_state`] of this model gave, if the model has states.
+    ///
+    /// # Errors
+    /// By whose fault it is; the inputs have been checked against the interface.
+    fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error>;
+
+    /// A fresh state, all zero.
+    ///
+    /// # Errors
+    /// When the backend cannot make one.
+    fn new_state(&self) -> Result<ModelState, Error>;
+
+    /// What was loaded, for reports.
+    fn info(&self) -> ModelInfo;
+}
+
+/// Whether a host has a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Availability {
+    /// It has.
+    Available,
+    /// It has not.
+    Unavailable {
+        /// Why, in words for the user.
+        reason: String,
+    },
+}
+
+/// A model's state in the form of the backend that made it.
+pub struct ModelState(Box<dyn Any + Send>);
+
+impl ModelState {
+    /// Wraps a backend's own type.
+    pub fn new(state: impl Any + Send) -> Self {
+        Self(Box::new(state))
+    }
+
+    /// The backend's own type; `None` if another backend made the state.
+    pub fn downcast_mut<T: Any>(&mut self) -> Option<&mut T> {
+        self.0.downcast_mut()
+    }
+}
+
+impl fmt::Debug for ModelState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ModelState(..)")
+    }
+}
+
+/// What a backend says about a model it has loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// Operations that one prediction executes.
+    pub steps: usize,
+    /// Threads that take part in one prediction.
+    pub threads: usize,
+    /// The processor's instruction set it uses; empty where the backend does not know.
+    pub isa: String,
+    /// Bytes one prediction works in, besides the weights.
+    pub workspace_bytes: usize,
+    /// The compiled program as text; empty where the backend has none.
+    pub plan: String,
+}
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoadOptions {
+    /// The function to run; the model's default if `None`.
+    pub function: Option<String>,
+    /// Where the model may run.
+    pub compute_units: ComputeUnits,
+    /// Threads for one prediction; 0 for as many as there are processors.
+    pub threads: usize,
+}
+
+/// Where Core ML may run a model: permissions, not placement. The CPU engine runs on the CPU whatever this says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+#[repr(i32)]
+pub enum ComputeUnits {
+    /// The CPU only.
+    CpuOnly = 0,
+    /// The CPU and the GPU.
+    CpuAndGpu = 1,
+    /// All of them.
+    #[default]
+    All = 2,
+    /// The CPU and the Neural Engine.
+    CpuAndNeuralEngine = 3,
+}
+
+impl ComputeUnits {
+    /// The value of `MLComputeUnits`.
+    pub const fn raw_value(self) -> i32 {
+        self as i32
+    }
+}
+
+impl fmt::Display for ComputeUnits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::CpuOnly => "cpu_only",
+            Self::CpuAndGpu => "cpu_and_gpu",
+            Self::All => "all",
+            Self::CpuAndNeuralEngine => "cpu_and_neural_engine",
+        })
+    }
+}
+
+/// A name that is not one of [`ComputeUnits`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownComputeUnits(String);
+
+impl fmt::Display for UnknownComputeUnits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is not one of all, cpu_only, cpu_and_gpu, cpu_and_neural_engine", self.0)
+    }
+}
+
+impl std::error::Error for UnknownComputeUnits {}
+
+/// Accepts the names of [`Display`](fmt::Display), in any case, and the short forms `cpu`, `gpu`, `ane`, `cpu_and_ne`.
+impl FromStr for ComputeUnits {
+    type Err = UnknownComputeUnits;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name.to_ascii_lowercase().replace('-', "_").as_str() {
+            "all" => Ok(Self::All),
+            "cpu" | "cpu_only" => Ok(Self::CpuOnly),
+            "gpu" | "cpu_and_gpu" => Ok(Self::CpuAndGpu),
+            "ane" | "cpu_and_ne" | "cpu_and_neural_engine" => Ok(Self::CpuAndNeuralEngine),
+            _ => Err(UnknownComputeUnits(name.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_values_are_core_mls() {
+        let units = [
+            (ComputeUnits::CpuOnly, 0),
+            (ComputeUnits::CpuAndGpu, 1),
+            (ComputeUnits::All, 2),
+            (ComputeUnits::CpuAndNeuralEngine, 3),
+        ];
+        for (units, raw) in units {
+            assert_eq!(units.raw_value(), raw);
+            assert_eq!(units.to_string().parse(), Ok(units));
+        }
+        assert_eq!("CPU_AND_NE".parse(), Ok(ComputeUnits::CpuAndNeuralEngine));
+        assert!("npu".parse::<ComputeUnits>().unwrap_err().to_string().contains("`npu` is not one of"));
+    }
+}

@@ -1,0 +1,277 @@
+//! Where a caller's mistakes stop: inputs against the interface, before any backend sees them.
+
+use std::borrow::Cow;
+
+use coreml_model::{
+    ArrayFeature, ColorLayout, Feature, FeatureKind, ImageFeature, Interface, ShapeConstraint, SizeRange,
+};
+use coreml_tensor::{DType, Shape, Tensor, TensorView};
+
+use crate::error::{Error, ErrorKind};
+use crate::image::{self, PreparedImage};
+use crate::inputs::{Input, Inputs};
+use crate::outputs::{self, Label};
+
+/// Inputs that fit an interface: every input feature has a value of its type, in the interface's order.
+#[derive(Debug)]
+pub struct CheckedInputs<'a> {
+    entries: Vec<(&'a str, CheckedValue<'a>)>,
+}
+
+/// A value that fits its feature.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CheckedValue<'a> {
+    /// A multi-array: shape admitted, elements of the feature's sort. Borrowed from the caller.
+    Tensor(TensorView<'a>),
+    /// A multi-array that stands in for an optional one left out.
+    Default(Tensor),
+    /// An image feature's pixels as bytes.
+    Image(PreparedImage<'a>),
+    /// An image feature's pixels as floating-point planes 1×C×H×W in the feature's colour order.
+    Planes(TensorView<'a>),
+    /// A string.
+    String(&'a str),
+    /// A 64-bit integer.
+    Int64(i64),
+    /// A double.
+    Double(f64),
+    /// Numbers by label.
+    Dictionary(&'a [(Label, f64)]),
+    /// Labels.
+    Sequence(&'a [Label]),
+    /// An optional feature, other than an array, that was left out.
+    Absent,
+}
+
+impl<'a> CheckedInputs<'a> {
+    /// Names and values, in the interface's order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'a str, &CheckedValue<'a>)> {
+        self.entries.iter().map(|(name, value)| (*name, value))
+    }
+
+    /// The value of the feature `name`.
+    pub fn get(&self, name: &str) -> Option<&CheckedValue<'a>> {
+        self.entries.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+}
+
+/// Checks `inputs` against `interface`, prepares pictures and fills in optional arrays that were left out.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] names the feature and says what it takes: unknown or given twice, missing, of another
+/// type, rank, shape or data type, or a NaN or infinity where an image is wanted.
+pub fn check<'a>(interface: &'a Interface, inputs: &'a Inputs<'_>) -> Result<CheckedInputs<'a>, Error> {
+    let mut seen: Vec<&str> = Vec::with_capacity(inputs.entries().len());
+    for name in inputs.names() {
+        if interface.input(name).is_none() {
+            return Err(wrong(name, unknown(interface, name)));
+        }
+        if seen.contains(&name) {
+            return Err(wrong(name, "is given twice".into()));
+        }
+        seen.push(name);
+    }
+    let entry = |feature: &'a Feature| {
+        let given = inputs.entries().iter().find(|(name, _)| *name == feature.name);
+        let value = match given {
+            Some((_, input)) => value(feature, input)?,
+            None if feature.optional => default(feature)?,
+            None => return Err(wrong(&feature.name, format!("is missing; it takes {}", describe(&feature.kind)))),
+        };
+        Ok((feature.name.as_str(), value))
+    };
+    Ok(CheckedInputs { entries: interface.inputs.iter().map(entry).collect::<Result<_, _>>()? })
+}
+
+fn wrong(feature: &str, message: String) -> Error {
+    Error::feature(ErrorKind::InvalidInput, feature, message)
+}
+
+fn unknown(interface: &Interface, name: &str) -> String {
+    let known: Vec<_> = interface.inputs.iter().map(|feature| feature.name.as_str()).collect();
+    let close = known.iter().map(|known| (edits(known, name), known)).min().filter(|&(edits, _)| edits <= 2);
+    let hint = close.map_or(String::new(), |(_, known)| format!(" Did you mean `{known}`?"));
+    let listed: Vec<_> = known.iter().map(|known| format!("`{known}`")).collect();
+    format!("the model has no such input; it takes {}.{hint}", listed.join(", "))
+}
+
+/// How many letters must be inserted, removed or replaced to turn one name into the other.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, &y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn default<'a>(feature: &Feature) -> Result<CheckedValue<'a>, Error> {
+    let FeatureKind::MultiArray(array) = &feature.kind else { return Ok(CheckedValue::Absent) };
+    let bad = |message: String| Error::feature(ErrorKind::InvalidModel, &feature.name, message);
+    let shape = Shape::try_new(&array.shape).map_err(|error| bad(error.to_string()))?;
+    let filled = match array.default {
+        Some(value) if value != 0.0 => {
+            let values = Tensor::new(shape, vec![value; shape.count()]).map_err(|error| bad(error.to_string()))?;
+            outputs::cast(values.view(), array.dtype)
+                .ok_or_else(|| bad(format!("there are no defaults of type {}", array.dtype)))?
+        }
+        _ => Tensor::zeros(array.dtype, shape),
+    };
+    Ok(CheckedValue::Default(filled))
+}
+
+fn value<'a>(feature: &'a Feature, input: &'a Input<'_>) -> Result<CheckedValue<'a>, Error> {
+    match (&feature.kind, input.as_tensor()) {
+        (FeatureKind::MultiArray(array), Some(view)) => {
+            let problem = array_problem(array, &view);
+            return problem.map_or(Ok(CheckedValue::Tensor(view)), |problem| Err(wrong(&feature.name, problem)));
+        }
+        (FeatureKind::Image(image), Some(view)) => {
+            return pixels(image, view).map_err(|problem| wrong(&feature.name, problem));
+        }
+        _ => {}
+    }
+    match (&feature.kind, input) {
+        (FeatureKind::Image(image), Input::Image(picture)) => {
+            let prepared = picture.prepare(image).map_err(|error| wrong(&feature.name, error.to_string()))?;
+            Ok(CheckedValue::Image(prepared))
+        }
+        (FeatureKind::String, Input::String(value)) => Ok(CheckedValue::String(value)),
+        (FeatureKind::Int64, Input::Int64(value)) => Ok(CheckedValue::Int64(*value)),
+        (FeatureKind::Double, Input::Double(value)) => Ok(CheckedValue::Double(*value)),
+        (FeatureKind::Dictionary(_), Input::Dictionary(entries)) => Ok(CheckedValue::Dictionary(entries)),
+        (FeatureKind::Sequence(_), Input::Sequence(labels)) => Ok(CheckedValue::Sequence(labels)),
+        (kind, input) => {
+            let message = format!("takes {}, {} was given", describe(kind), input.describe());
+            Err(wrong(&feature.name, message))
+        }
+    }
+}
+
+/// What a feature takes, in words.
+pub fn describe(kind: &FeatureKind) -> String {
+    match kind {
+        FeatureKind::Int64 => "an integer".into(),
+        FeatureKind::Double => "a double".into(),
+        FeatureKind::String => "a string".into(),
+        FeatureKind::Dictionary(_) => "a dictionary".into(),
+        FeatureKind::Sequence(_) => "a sequence".into(),
+        FeatureKind::MultiArray(array) | FeatureKind::State(array) => {
+            format!("a {} tensor of shape {}", array.dtype, describe_shape(array))
+        }
+        FeatureKind::Image(image) => {
+            let color = match image.color {
+                ColorLayout::Grayscale => "8-bit grey",
+                ColorLayout::GrayscaleFloat16 => "half-precision grey",
+                ColorLayout::Rgb => "RGB",
+                ColorLayout::Bgr => "BGR",
+                _ => "another colour layout",
+            };
+            let sizes = match &image.constraint {
+                ShapeConstraint::Enumerated(sizes) => {
+                    let sizes: Vec<_> = sizes.iter().map(|[w, h]| format!("{w} x {h}")).collect();
+                    sizes.join(" or ")
+                }
+                ShapeConstraint::Range([w, h]) => format!("{} x {}", range(w), range(h)),
+                _ => format!("{} x {}", image.width, image.height),
+            };
+            format!("a {color} image of {sizes}")
+        }
+        _ => "a value of a type this version does not know".into(),
+    }
+}
+
+fn describe_shape(array: &ArrayFeature) -> String {
+    match &array.constraint {
+        ShapeConstraint::Enumerated(shapes) => {
+            shapes.iter().map(|shape| format!("{shape:?}")).collect::<Vec<_>>().join(" or ")
+        }
+        ShapeConstraint::Range(ranges) => {
+            format!("[{}]", ranges.iter().map(range).collect::<Vec<_>>().join(", "))
+        }
+        _ => format!("{:?}", array.shape),
+    }
+}
+
+fn range(range: &SizeRange) -> String {
+    match range.max {
+        Some(max) if max == range.min => max.to_string(),
+        Some(max) => format!("{}..{max}", range.min),
+        None => format!("{}..", range.min),
+    }
+}
+
+/// Whether `size` lies in `range`.
+pub(crate) fn within(range: &SizeRange, size: usize) -> bool {
+    size >= range.min && range.max.is_none_or(|max| size <= max)
+}
+
+fn array_problem(array: &ArrayFeature, view: &TensorView<'_>) -> Option<String> {
+    let dims = view.shape();
+    let admitted = match &array.constraint {
+        ShapeConstraint::Enumerated(shapes) => shapes.iter().any(|shape| shape == &*dims) || array.shape == *dims,
+        ShapeConstraint::Range(ranges) => {
+            ranges.len() == dims.rank() && ranges.iter().zip(dims.iter()).all(|(range, &size)| within(range, size))
+        }
+        _ => array.shape == *dims,
+    };
+    if !admitted {
+        let rank = if dims.rank() == array.shape.len() { "" } else { " (another rank)" };
+        return Some(format!("takes the shape {}, {dims} was given{rank}", describe_shape(array)));
+    }
+    let sort = |dtype: DType| (dtype.is_float(), dtype == DType::Bool);
+    if sort(view.dtype()) != sort(array.dtype) {
+        return Some(format!("takes elements of type {}, {} was given", array.dtype, view.dtype()));
+    }
+    None
+}
+
+/// A tensor for an image feature: bytes with channels innermost, or floating-point planes.
+fn pixels<'a>(image: &ImageFeature, view: TensorView<'a>) -> Result<CheckedValue<'a>, String> {
+    let channels = if image::is_gray(image.color) { 1 } else { 3 };
+    let admits = |height: usize, width: usize| {
+        if image::admits(image, width, height) {
+            Ok(())
+        } else {
+            Err(format!(
+                "takes {}, pixels of {width} x {height} were given",
+                describe(&FeatureKind::Image(image.clone()))
+            ))
+        }
+    };
+    let dims = view.shape();
+    if let Some(bytes) = view.as_slice::<u8>() {
+        let (height, width) = match (&*dims, channels) {
+            (&[h, w], 1) | (&[h, w, 1], 1) | (&[h, w, 3], 3) => (h, w),
+            (_, 1) => return Err(format!("takes bytes of shape [height, width], {dims} was given")),
+            _ => return Err(format!("takes bytes of shape [height, width, 3], {dims} was given")),
+        };
+        admits(height, width)?;
+        return Ok(CheckedValue::Image(PreparedImage { width, height, channels, pixels: Cow::Borrowed(bytes) }));
+    }
+    if !view.dtype().is_float() {
+        return Err(format!(
+            "takes uint8 pixels or floating-point planes, elements of type {} were given",
+            view.dtype()
+        ));
+    }
+    let &[1, c, height, width] = &*dims else {
+        return Err(format!("takes planes of shape [1, {channels}, height, width], {dims} was given"));
+    };
+    if c != channels {
+        return Err(format!("takes {channels} planes, {c} were given"));
+    }
+    admits(height, width)?;
+    let mut finite = true;
+    view.for_each_f64(|value| finite &= value.is_finite());
+    if !finite {
+        return Err("holds pixels that are NaN or infinite".into());
+    }
+    Ok(CheckedValue::Planes(view))
+}

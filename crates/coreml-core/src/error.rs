@@ -1,0 +1,146 @@
+//! What goes wrong, and whose fault it is.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use coreml_model::{ReadError, ReadErrorKind};
+
+/// Why a model could not be opened or a prediction not be made. Cheap to clone.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    feature: Option<String>,
+    operation: Option<String>,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// Whose fault an [`Error`] is. This alone decides whether another backend is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The caller's: a wrong feature, shape, data type or value.
+    InvalidInput,
+    /// The file's: missing, broken or contradictory.
+    InvalidModel,
+    /// Nobody's: the backend lacks an operation, a shape or a kind of model.
+    Unsupported,
+    /// The system's: the backend is not there, or has gone away.
+    Unavailable,
+    /// The backend's: it failed while it computed.
+    Fault,
+    /// The backend's: it did not answer in time.
+    Timeout,
+    /// The caller's wish.
+    Cancelled,
+    /// This library's. Please report it.
+    Bug,
+}
+
+impl ErrorKind {
+    /// The kind as it appears in reports and metrics: `invalid_input`, ….
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidInput => "invalid_input",
+            Self::InvalidModel => "invalid_model",
+            Self::Unsupported => "unsupported",
+            Self::Unavailable => "unavailable",
+            Self::Fault => "fault",
+            Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
+            Self::Bug => "bug",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Error {
+    /// An error of this kind; the message says what is wrong and, where it can, what to do.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner { kind, feature: None, operation: None, message: message.into(), source: None }))
+    }
+
+    /// As [`Error::new`], about the feature of this name.
+    pub fn feature(kind: ErrorKind, feature: &str, message: impl Into<String>) -> Self {
+        let feature = Some(feature.to_owned());
+        Self(Arc::new(Inner { kind, feature, operation: None, message: message.into(), source: None }))
+    }
+
+    /// As [`Error::new`], about one operation of the program.
+    pub fn operation(kind: ErrorKind, operation: impl Into<String>, message: impl Into<String>) -> Self {
+        let operation = Some(operation.into());
+        Self(Arc::new(Inner { kind, feature: None, operation, message: message.into(), source: None }))
+    }
+
+    /// An error that another one caused.
+    pub fn caused_by(
+        kind: ErrorKind,
+        message: impl Into<String>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        let source = Some(source.into());
+        Self(Arc::new(Inner { kind, feature: None, operation: None, message: message.into(), source }))
+    }
+
+    /// Whose fault it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The feature it is about, if it is about one.
+    pub fn about_feature(&self) -> Option<&str> {
+        self.0.feature.as_deref()
+    }
+
+    /// The operation it is about, if it is about one.
+    pub fn about_operation(&self) -> Option<&str> {
+        self.0.operation.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(feature) = &self.0.feature {
+            write!(f, "feature `{feature}`: ")?;
+        }
+        if let Some(operation) = &self.0.operation {
+            write!(f, "{operation}: ")?;
+        }
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.0.kind)?;
+        match &self.0.source {
+            Some(source) => write!(f, " ({source:?})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        let kind = match error.kind() {
+            ReadErrorKind::Unsupported => ErrorKind::Unsupported,
+            ReadErrorKind::Function => ErrorKind::InvalidInput,
+            _ => ErrorKind::InvalidModel,
+        };
+        Self::caused_by(kind, "the model cannot be read", error)
+    }
+}

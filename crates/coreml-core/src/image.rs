@@ -1,0 +1,286 @@
+//! Pictures as callers have them, and as models want them.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use coreml_model::{ColorLayout, ImageFeature, ShapeConstraint};
+use image::imageops::{self, FilterType};
+use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Pixel, Rgb, RgbImage};
+
+use crate::check::within;
+use crate::error::{Error, ErrorKind};
+
+/// A decoded picture with 8 bits per channel, and how it is cut where a model wants another size.
+///
+/// A picture whose size the feature admits is used as it is. Any other is cropped in the middle to the model's aspect
+/// ratio, see [`Crop`], and resized with a Catmull-Rom filter.
+#[derive(Clone)]
+pub struct Image<'a> {
+    width: usize,
+    height: usize,
+    channels: Channels,
+    pixels: Cow<'a, [u8]>,
+    crop: Crop,
+}
+
+/// What part of a picture the model sees when the picture has another size than the model wants.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Crop {
+    /// The largest part in the middle with the model's aspect ratio, its sides multiplied by this number (above 0, at
+    /// most 1). The default is 0.875, with which image classifiers are customarily trained and evaluated.
+    CenterFraction(f32),
+    /// The whole picture, stretched.
+    Stretch,
+}
+
+impl Default for Crop {
+    fn default() -> Self {
+        Self::CenterFraction(0.875)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Channels {
+    Gray,
+    Rgb,
+    Rgba,
+    Bgra,
+}
+
+impl Channels {
+    fn count(self) -> usize {
+        match self {
+            Self::Gray => 1,
+            Self::Rgb => 3,
+            Self::Rgba | Self::Bgra => 4,
+        }
+    }
+}
+
+/// A picture in the size and with the channels a feature asked for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PreparedImage<'a> {
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// 1 for grey, 3 for red, green and blue in this order, whichever way round the model wants its planes.
+    pub channels: usize,
+    /// `height * width * channels` values, channels innermost.
+    pub pixels: Cow<'a, [u8]>,
+}
+
+impl<'a> Image<'a> {
+    /// Red, green and blue, `width * height * 3` bytes in rows from the top.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when the number of bytes is another.
+    pub fn rgb8(width: usize, height: usize, pixels: impl Into<Cow<'a, [u8]>>) -> Result<Self, Error> {
+        Self::new(width, height, Channels::Rgb, pixels.into())
+    }
+
+    /// As [`Image::rgb8`], with a fourth channel that is not used.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when there are not `width * height * 4` bytes.
+    pub fn rgba8(width: usize, height: usize, pixels: impl Into<Cow<'a, [u8]>>) -> Result<Self, Error> {
+        Self::new(width, height, Channels::Rgba, pixels.into())
+    }
+
+    /// Blue, green, red and a fourth channel that is not used: how Apple's systems keep pixels.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when there are not `width * height * 4` bytes.
+    pub fn bgra8(width: usize, height: usize, pixels: impl Into<Cow<'a, [u8]>>) -> Result<Self, Error> {
+        Self::new(width, height, Channels::Bgra, pixels.into())
+    }
+
+    /// Grey.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when there are not `width * height` bytes.
+    pub fn gray8(width: usize, height: usize, pixels: impl Into<Cow<'a, [u8]>>) -> Result<Self, Error> {
+        Self::new(width, height, Channels::Gray, pixels.into())
+    }
+
+    /// Reads a PNG or JPEG file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when the file cannot be read or is not such a picture.
+    #[cfg(feature = "image-files")]
+    pub fn open(path: impl AsRef<std::path::Path>) -> Result<Image<'static>, Error> {
+        let path = path.as_ref();
+        let bad = |source: Box<dyn std::error::Error + Send + Sync>| {
+            let message = format!("cannot read the picture {}", path.display());
+            Error::caused_by(ErrorKind::InvalidInput, message, source)
+        };
+        let reader = image::ImageReader::open(path).map_err(|error| bad(error.into()))?;
+        let reader = reader.with_guessed_format().map_err(|error| bad(error.into()))?;
+        let decoded = reader.decode().map_err(|error| bad(error.into()))?;
+        Ok(Image::from(&decoded).into_owned())
+    }
+
+    fn new(width: usize, height: usize, channels: Channels, pixels: Cow<'a, [u8]>) -> Result<Self, Error> {
+        let bytes = width.checked_mul(height).and_then(|count| count.checked_mul(channels.count()));
+        if width == 0 || height == 0 || bytes != Some(pixels.len()) || width.max(height) > u32::MAX as usize {
+            let count = channels.count();
+            let message = format!("{} bytes are no image of {width} x {height} x {count}", pixels.len());
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        Ok(Self { width, height, channels, pixels, crop: Crop::default() })
+    }
+
+    /// The same picture, cut in another way.
+    pub fn with_crop(self, crop: Crop) -> Self {
+        Self { crop, ..self }
+    }
+
+    /// The same picture with pixels of its own.
+    pub fn into_owned(self) -> Image<'static> {
+        let Self { width, height, channels, pixels, crop } = self;
+        Image { width, height, channels, pixels: Cow::Owned(pixels.into_owned()), crop }
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// The picture as `feature` wants it. Copies nothing if it is that already.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for a [`Crop::CenterFraction`] that is not above 0 and at most 1.
+    pub fn prepare(&self, feature: &ImageFeature) -> Result<PreparedImage<'_>, Error> {
+        let channels = if is_gray(feature.color) { 1 } else { 3 };
+        let pixels = self.with_channels(channels);
+        if admits(feature, self.width, self.height) {
+            return Ok(PreparedImage { width: self.width, height: self.height, channels, pixels });
+        }
+        let (width, height) = (feature.width, feature.height);
+        let part = self.part(width, height)?;
+        let pixels = Cow::Owned(if channels == 1 {
+            self.resize::<Luma<u8>>(&pixels, part, width, height)?
+        } else {
+            self.resize::<Rgb<u8>>(&pixels, part, width, height)?
+        });
+        Ok(PreparedImage { width, height, channels, pixels })
+    }
+
+    /// Left, top, width and height of the part that a model of this size sees.
+    fn part(&self, width: usize, height: usize) -> Result<[u32; 4], Error> {
+        let whole = [0, 0, self.width as u32, self.height as u32];
+        let fraction = match self.crop {
+            Crop::Stretch => return Ok(whole),
+            Crop::CenterFraction(fraction) if fraction > 0.0 && fraction <= 1.0 => f64::from(fraction),
+            Crop::CenterFraction(fraction) => {
+                let message = format!("the part to crop must be above 0 and at most 1, not {fraction}");
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
+        };
+        let scale = (self.width as f64 / width as f64).min(self.height as f64 / height as f64) * fraction;
+        let side = |wanted: usize, limit: usize| ((wanted as f64 * scale).round() as usize).clamp(1, limit);
+        let (w, h) = (side(width, self.width), side(height, self.height));
+        Ok([(self.width - w) / 2, (self.height - h) / 2, w, h].map(|x| x as u32))
+    }
+
+    fn resize<P>(&self, pixels: &[u8], part: [u32; 4], width: usize, height: usize) -> Result<Vec<u8>, Error>
+    where
+        P: Pixel<Subpixel = u8> + 'static,
+    {
+        let [left, top, w, h] = part;
+        let image = ImageBuffer::<P, &[u8]>::from_raw(self.width as u32, self.height as u32, pixels);
+        let image = image.ok_or_else(|| Error::new(ErrorKind::Bug, "the pixels do not fill the image"))?;
+        let view = imageops::crop_imm(&image, left, top, w, h);
+        Ok(imageops::resize(&*view, width as u32, height as u32, FilterType::CatmullRom).into_raw())
+    }
+
+    /// The pixels as grey (1) or red, green, blue (3).
+    fn with_channels(&self, channels: usize) -> Cow<'_, [u8]> {
+        let gray = |r: u8, g: u8, b: u8| {
+            // ITU-R BT.601, as most software that prepares training data has it.
+            ((299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b) + 500) / 1000) as u8
+        };
+        let pixels = &*self.pixels;
+        match (self.channels, channels) {
+            (Channels::Gray, 1) | (Channels::Rgb, 3) => return Cow::Borrowed(pixels),
+            (Channels::Gray, _) => pixels.iter().flat_map(|&v| [v; 3]).collect(),
+            (Channels::Rgb, _) => pixels.as_chunks::<3>().0.iter().map(|&[r, g, b]| gray(r, g, b)).collect(),
+            (Channels::Rgba, 1) => pixels.as_chunks::<4>().0.iter().map(|&[r, g, b, _]| gray(r, g, b)).collect(),
+            (Channels::Rgba, _) => pixels.as_chunks::<4>().0.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect(),
+            (Channels::Bgra, 1) => pixels.as_chunks::<4>().0.iter().map(|&[b, g, r, _]| gray(r, g, b)).collect(),
+            (Channels::Bgra, _) => pixels.as_chunks::<4>().0.iter().flat_map(|&[b, g, r, _]| [r, g, b]).collect(),
+        }
+    }
+}
+
+/// Whether one plane is wanted.
+pub(crate) fn is_gray(color: ColorLayout) -> bool {
+    matches!(color, ColorLayout::Grayscale | ColorLayout::GrayscaleFloat16)
+}
+
+/// Whether the feature takes images of this size.
+pub(crate) fn admits(feature: &ImageFeature, width: usize, height: usize) -> bool {
+    let default = (width, height) == (feature.width, feature.height);
+    match &feature.constraint {
+        ShapeConstraint::Enumerated(sizes) => default || sizes.contains(&[width, height]),
+        ShapeConstraint::Range([w, h]) => default || (within(w, width) && within(h, height)),
+        _ => default,
+    }
+}
+
+impl<'a> From<&'a Image<'_>> for Image<'a> {
+    fn from(image: &'a Image<'_>) -> Self {
+        Self { pixels: Cow::Borrowed(&image.pixels), ..*image }
+    }
+}
+
+impl<'a> From<&'a DynamicImage> for Image<'a> {
+    /// Borrows 8-bit grey, RGB and RGBA pixels; everything else is converted to 8-bit grey or RGB.
+    fn from(image: &'a DynamicImage) -> Self {
+        let (channels, pixels) = match image {
+            DynamicImage::ImageLuma8(gray) => (Channels::Gray, Cow::Borrowed(gray.as_raw().as_slice())),
+            DynamicImage::ImageRgb8(rgb) => (Channels::Rgb, Cow::Borrowed(rgb.as_raw().as_slice())),
+            DynamicImage::ImageRgba8(rgba) => (Channels::Rgba, Cow::Borrowed(rgba.as_raw().as_slice())),
+            other if other.color().has_color() => (Channels::Rgb, Cow::Owned(other.to_rgb8().into_raw())),
+            other => (Channels::Gray, Cow::Owned(other.to_luma8().into_raw())),
+        };
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        Self { width, height, channels, pixels, crop: Crop::default() }
+    }
+}
+
+impl<'a> From<&'a RgbImage> for Image<'a> {
+    fn from(image: &'a RgbImage) -> Self {
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        let pixels = Cow::Borrowed(image.as_raw().as_slice());
+        Self { width, height, channels: Channels::Rgb, pixels, crop: Crop::default() }
+    }
+}
+
+impl<'a> From<&'a GrayImage> for Image<'a> {
+    fn from(image: &'a GrayImage) -> Self {
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        let pixels = Cow::Borrowed(image.as_raw().as_slice());
+        Self { width, height, channels: Channels::Gray, pixels, crop: Crop::default() }
+    }
+}
+
+/// Sizes, not pixels.
+impl fmt::Debug for Image<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Image({} x {}, {:?}, {:?})", self.width, self.height, self.channels, self.crop)
+    }
+}
+
+/// Sizes, not pixels.
+impl fmt::Debug for PreparedImage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PreparedImage({} x {} x {})", self.width, self.height, self.channels)
+    }
+}

@@ -1,0 +1,377 @@
+//! The engine as a [`Backend`]: plans by input shape, workspaces by need, values by the interface.
+//!
+//! A model plans its default shapes when it is loaded, so that what the engine lacks is known then; other shapes are
+//! planned when they first come, and the last few plans are kept. A prediction takes a workspace from its plan's pool,
+//! or makes one, and gives it back, so that predictions run side by side without waiting for each other.
+
+use std::fmt;
+use std::sync::Arc;
+
+use coreml_core::{
+    Availability, Backend, CheckedInputs, CheckedValue, Error, ErrorKind, Label, LoadOptions, Model, ModelInfo,
+    ModelState, Outputs, Value, cast,
+};
+use coreml_kernels::image::ChannelOrder;
+use coreml_model::{
+    ColorLayout, Feature, FeatureKind, Function, ImageFeature, Interface, Package, ReadError, ValueType,
+};
+use coreml_tensor::{DType, DataView, Shape, Tensor};
+use parking_lot::Mutex;
+
+use crate::error::{PlanError, PlanErrorKind, RunError};
+use crate::graph::Labels;
+use crate::plan::{Compute, Plan, PlanOptions, Port, Workspace};
+use crate::state::States;
+use crate::value::Kind;
+
+/// Plans kept for a model with flexible shapes, the most recently used ones.
+const PLANS: usize = 8;
+/// Idle workspaces kept for a plan: as many predictions as usually run side by side.
+const WORKSPACES: usize = 16;
+
+/// This engine as a backend.
+#[derive(Debug, Clone, Default)]
+pub struct CpuBackend {
+    options: CpuOptions,
+}
+
+/// How the engine runs models.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct CpuOptions {
+    /// Threads for one prediction; 0 leaves it to [`LoadOptions::threads`].
+    pub threads: usize,
+    /// Slow kernels and no passes: the oracle of the optimised plan.
+    pub reference: bool,
+}
+
+impl CpuOptions {
+    /// Plans without passes, with slow kernels: for comparing.
+    pub fn reference() -> Self {
+        Self { reference: true, ..Self::default() }
+    }
+}
+
+impl CpuBackend {
+    /// The engine with these options.
+    pub fn new(options: CpuOptions) -> Self {
+        Self { options }
+    }
+}
+
+impl Backend for CpuBackend {
+    fn name(&self) -> &'static str {
+        if self.options.reference { "reference" } else { "cpu" }
+    }
+
+    fn availability(&self) -> Availability {
+        Availability::Available
+    }
+
+    fn load(&self, package: &Arc<Package>, options: &LoadOptions) -> Result<Box<dyn Model>, Error> {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = [self.options.threads, options.threads].into_iter().find(|&n| n > 0).unwrap_or_else(processors);
+        let name = options.function.as_deref().unwrap_or(package.default_function());
+        let model = CpuModel {
+            package: package.clone(),
+            interface: package.interface(Some(name)).map_err(|error: ReadError| Error::from(error))?.clone(),
+            function: name.to_owned(),
+            options: if self.options.reference { PlanOptions::reference() } else { PlanOptions::default() },
+            compute: Compute::new(threads),
+            plans: Mutex::default(),
+        };
+        let shapes = model.default_shapes()?;
+        model.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidModel))?;
+        Ok(Box::new(model))
+    }
+}
+
+struct CpuModel {
+    package: Arc<Package>,
+    interface: Interface,
+    function: String,
+    options: PlanOptions,
+    compute: Compute,
+    /// The most recently used one last.
+    plans: Mutex<Vec<Arc<Planned>>>,
+}
+
+impl fmt::Debug for CpuModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CpuModel({}, {:?})", self.package.path().display(), self.function)
+    }
+}
+
+struct Planned {
+    shapes: Vec<Shape>,
+    plan: Plan,
+    idle: Mutex<Vec<Workspace>>,
+}
+
+impl Model for CpuModel {
+    fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error> {
+        let shapes = self.shapes(inputs)?;
+        let planned = self.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidInput))?;
+        let plan = &planned.plan;
+        let idle = planned.idle.lock().pop();
+        let mut workspace = idle.unwrap_or_else(|| plan.workspace());
+        for (i, port) in plan.inputs().iter().enumerate() {
+            self.set_input(plan, &mut workspace, i, port, inputs.get(&port.name))?;
+        }
+        let mut none = States::default();
+        let states = match state {
+            Some(state) => state
+                .downcast_mut::<States>()
+                .ok_or_else(|| Error::new(ErrorKind::Bug, "the state was made by another backend"))?,
+            None => &mut none,
+        };
+        plan.run(&mut workspace, states).map_err(|RunError { operation, output, message }| {
+            Error::operation(ErrorKind::Fault, format!("{operation} -> %{output}"), message)
+        })?;
+        let output = |feature: &Feature| Ok((feature.name.clone(), self.output(plan, &workspace, feature)?));
+        let outputs = self.interface.outputs.iter().map(output).collect::<Result<_, Error>>()?;
+        let mut idle = planned.idle.lock();
+        if idle.len() < WORKSPACES {
+            idle.push(workspace);
+        }
+        Ok(Outputs::new(outputs))
+    }
+
+    fn new_state(&self) -> Result<ModelState, Error> {
+        let shapes = self.default_shapes()?;
+        let planned = self.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidModel))?;
+        Ok(ModelState::new(planned.plan.states()))
+    }
+
+    fn info(&self) -> ModelInfo {
+        let mut info =
+            ModelInfo { threads: self.compute.threads(), isa: self.compute.isa().to_owned(), ..ModelInfo::default() };
+        if let Some(planned) = self.plans.lock().last() {
+            info.steps = planned.plan.steps();
+            info.workspace_bytes = planned.plan.workspace_bytes();
+            info.plan = planned.plan.to_string();
+        }
+        info
+    }
+}
+
+impl CpuModel {
+    fn program(&self) -> Result<&Function, Error> {
+        self.package.program().functions.get(&self.function).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidModel, format!("the program has no function `{}`", self.function))
+        })
+    }
+
+    /// The plan for inputs of these shapes.
+    fn planned(&self, shapes: &[Shape]) -> Result<Arc<Planned>, PlanError> {
+        let find = |plans: &mut Vec<Arc<Planned>>| {
+            let position = plans.iter().position(|planned| planned.shapes == shapes)?;
+            let planned = plans.remove(position);
+            plans.push(planned.clone());
+            Some(planned)
+        };
+        if let Some(planned) = find(&mut self.plans.lock()) {
+            return Ok(planned);
+        }
+        let function = self.program().map_err(|error| PlanError::general(PlanErrorKind::Invalid, error.to_string()))?;
+        // Planned outside the lock, so that predictions of shapes that are planned already go on meanwhile.
+        let plan = Plan::new(function, shapes, &self.options, &self.compute)?;
+        let mut plans = self.plans.lock();
+        if let Some(planned) = find(&mut plans) {
+            return Ok(planned);
+        }
+        let planned = Arc::new(Planned { shapes: shapes.to_vec(), plan, idle: Mutex::default() });
+        if plans.len() == PLANS {
+            plans.remove(0);
+        }
+        plans.push(planned.clone());
+        Ok(planned)
+    }
+
+    /// The tensor inputs of the program, in its order, with the features they belong to.
+    fn tensor_inputs(&self) -> Result<Vec<(&str, usize, &Feature)>, Error> {
+        let function = self.program()?;
+        let values = function.inputs.iter().map(|&id| function.value(id));
+        let tensors = values.filter_map(|value| match &value.ty {
+            ValueType::Tensor(ty) => Some((value.name.as_str(), ty.dims.len())),
+            _ => None,
+        });
+        let with_feature =
+            |(name, rank): (&'_ str, usize)| match self.interface.inputs.iter().position(|f| f.name == name) {
+                Some(i) => Ok((i, rank)),
+                None => {
+                    Err(Error::feature(ErrorKind::InvalidModel, name, "the program takes it, the interface does not"))
+                }
+            };
+        let found = tensors.map(with_feature).collect::<Result<Vec<_>, _>>()?;
+        Ok(found
+            .into_iter()
+            .map(|(i, rank)| (self.interface.inputs[i].name.as_str(), rank, &self.interface.inputs[i]))
+            .collect())
+    }
+
+    fn default_shapes(&self) -> Result<Vec<Shape>, Error> {
+        let shape = |(name, rank, feature): (&str, usize, &Feature)| {
+            let dims = match &feature.kind {
+                FeatureKind::MultiArray(array) => array.shape.clone(),
+                FeatureKind::Image(image) => vec![1, channels(image), image.height, image.width],
+                _ => return Err(not_taken(name)),
+            };
+            let shape = Shape::try_new(&dims)
+                .map_err(|error| Error::feature(ErrorKind::InvalidModel, name, error.to_string()))?;
+            Ok(program_shape(shape, rank))
+        };
+        self.tensor_inputs()?.into_iter().map(shape).collect()
+    }
+
+    fn shapes(&self, inputs: &CheckedInputs<'_>) -> Result<Vec<Shape>, Error> {
+        let shape = |(name, rank, feature): (&str, usize, &Feature)| {
+            let shape = match inputs.get(name) {
+                Some(CheckedValue::Tensor(view) | CheckedValue::Planes(view)) => view.shape(),
+                Some(CheckedValue::Default(tensor)) => tensor.shape(),
+                Some(CheckedValue::Image(image)) => [1, image.channels, image.height, image.width].into(),
+                Some(CheckedValue::Absent) => match &feature.kind {
+                    FeatureKind::Image(image) => [1, channels(image), image.height, image.width].into(),
+                    _ => return Err(not_taken(name)),
+                },
+                _ => return Err(not_taken(name)),
+            };
+            Ok(program_shape(shape, rank))
+        };
+        self.tensor_inputs()?.into_iter().map(shape).collect()
+    }
+
+    fn set_input(
+        &self,
+        plan: &Plan,
+        workspace: &mut Workspace,
+        i: usize,
+        port: &Port,
+        value: Option<&CheckedValue<'_>>,
+    ) -> Result<(), Error> {
+        // The plan was made for these inputs' shapes, up to the shape of scalars.
+        let set = |workspace: &mut Workspace, elements: DataView<'_>| {
+            plan.set_elements(workspace, i, elements).map_err(|error| plan_error(error, ErrorKind::InvalidInput))
+        };
+        match value {
+            Some(CheckedValue::Tensor(view) | CheckedValue::Planes(view)) => set(workspace, view.data()),
+            Some(CheckedValue::Default(tensor)) => set(workspace, tensor.view().data()),
+            Some(CheckedValue::Image(image)) if Kind::of(port.dtype) == Kind::Float => {
+                let order = match self.interface.input(&port.name).map(|feature| &feature.kind) {
+                    Some(FeatureKind::Image(ImageFeature { color: ColorLayout::Bgr, .. })) => ChannelOrder::Reverse,
+                    _ => ChannelOrder::Keep,
+                };
+                let size = [image.height, image.width, image.channels];
+                plan.set_image(workspace, i, size, order, &image.pixels)
+                    .map_err(|error| plan_error(error, ErrorKind::InvalidInput))
+            }
+            Some(CheckedValue::Absent) if Kind::of(port.dtype) == Kind::Float => {
+                if let Some(out) = plan.input_mut(workspace, i) {
+                    out.fill(0.0);
+                }
+                Ok(())
+            }
+            _ => Err(not_taken(&port.name)),
+        }
+    }
+
+    /// The value of an output feature after a run.
+    fn output(&self, plan: &Plan, workspace: &Workspace, feature: &Feature) -> Result<Value, Error> {
+        let bad = |message: String| Error::feature(ErrorKind::InvalidModel, &feature.name, message);
+        let i = plan.output_position(&feature.name).ok_or_else(|| bad("the program does not give it".into()))?;
+        let labels = plan.outputs()[i].labels.as_deref();
+        let tensor = plan.output_tensor(workspace, i);
+        let first = || tensor.view().to_f64_vec().first().copied();
+        match (&feature.kind, labels) {
+            (FeatureKind::MultiArray(array), _) => {
+                let dtype = if array.dtype == DType::Float16 { DType::Float32 } else { array.dtype };
+                let cast = if tensor.dtype() == dtype { Some(tensor) } else { cast(tensor.view(), dtype) };
+                let cast = cast.ok_or_else(|| bad(format!("elements of type {dtype} are not supported")))?;
+                let dims = if cast.shape().rank() == 0 { Shape::from([1]) } else { cast.shape() };
+                cast.reshape(dims).map(Value::Tensor).map_err(|error| bad(error.to_string()))
+            }
+            (FeatureKind::Image(image), _) => picture(image, &tensor).map(Value::Image).map_err(bad),
+            (FeatureKind::String | FeatureKind::Int64, Some(labels)) => {
+                let class = first().map_or(0, |class| class as usize);
+                match label(labels, class) {
+                    Some(Label::String(label)) => Ok(Value::String(label)),
+                    Some(Label::Int64(label)) => Ok(Value::Int64(label)),
+                    None => Err(bad(format!("there is no class {class}"))),
+                }
+            }
+            (FeatureKind::Dictionary(_), Some(labels)) => {
+                let probabilities = tensor.view().to_f64_vec();
+                let entry = |(class, p): (usize, f64)| Some((label(labels, class)?, p));
+                Ok(Value::Dictionary(probabilities.into_iter().enumerate().filter_map(entry).collect()))
+            }
+            (FeatureKind::Int64, None) => {
+                first().map(|value| Value::Int64(value as i64)).ok_or_else(|| bad("is empty".into()))
+            }
+            (FeatureKind::Double, _) => first().map(Value::Double).ok_or_else(|| bad("is empty".into())),
+            _ => Err(bad("the program gives no value of the feature's type".into())),
+        }
+    }
+}
+
+fn not_taken(name: &str) -> Error {
+    Error::feature(ErrorKind::Unsupported, name, "the CPU engine takes multi-arrays and images only")
+}
+
+/// The program's scalars are one-element vectors in the interface.
+fn program_shape(shape: Shape, rank: usize) -> Shape {
+    if rank == 0 && shape.count() == 1 { Shape::SCALAR } else { shape }
+}
+
+fn channels(image: &ImageFeature) -> usize {
+    match image.color {
+        ColorLayout::Grayscale | ColorLayout::GrayscaleFloat16 => 1,
+        _ => 3,
+    }
+}
+
+fn label(labels: &Labels, class: usize) -> Option<Label> {
+    match labels {
+        Labels::Strings(labels) => labels.get(class).cloned().map(Label::String),
+        Labels::Ints(labels) => labels.get(class).copied().map(Label::Int64),
+    }
+}
+
+/// Planes 1×C×H×W in the feature's colour order as an image with its channels innermost.
+fn picture(feature: &ImageFeature, tensor: &Tensor) -> Result<Tensor, String> {
+    let wanted = channels(feature);
+    let (height, width) = match *tensor.shape() {
+        [1, c, h, w] | [c, h, w] if c == wanted => (h, w),
+        [h, w] if wanted == 1 => (h, w),
+        _ => return Err(format!("an image has {wanted} planes, the program gives the shape {}", tensor.shape())),
+    };
+    let planes = tensor.as_slice::<f32>().ok_or("the program gives no floating-point pixels")?;
+    let image = if feature.color == ColorLayout::GrayscaleFloat16 {
+        Tensor::new([height, width].into(), planes.to_vec())
+    } else {
+        let byte = |value: f32| value.round_ties_even() as u8;
+        let area = height * width;
+        let plane = |channel: usize| if feature.color == ColorLayout::Bgr { wanted - 1 - channel } else { channel };
+        let pixels = (0..area).flat_map(|i| (0..wanted).map(move |channel| (i, channel)));
+        let bytes: Vec<u8> = pixels.map(|(i, channel)| byte(planes[plane(channel) * area + i])).collect();
+        let shape = if wanted == 1 { [height, width].into() } else { [height, width, wanted].into() };
+        Tensor::new(shape, bytes)
+    };
+    image.map_err(|error| error.to_string())
+}
+
+/// `invalid` is the kind for a program that contradicts itself: the file's fault for its own default shapes, the
+/// caller's for shapes that came later.
+fn plan_error(error: PlanError, invalid: ErrorKind) -> Error {
+    let kind = match error.kind() {
+        PlanErrorKind::Unsupported | PlanErrorKind::Limit => ErrorKind::Unsupported,
+        PlanErrorKind::Invalid => invalid,
+        PlanErrorKind::Inputs => ErrorKind::InvalidInput,
+    };
+    match error.problems() {
+        [problem] if !problem.operation.is_empty() => {
+            let operation = format!("{} -> %{}", problem.operation, problem.output);
+            Error::operation(kind, operation, problem.message.clone())
+        }
+        _ => Error::new(kind, error.to_string()),
+    }
+}
