@@ -133,8 +133,10 @@ def evaluate(case: Any) -> dict[str, numpy.ndarray]:
     import numpy as np
     from cases import build
 
-    consts = {name: build.exact(draw.array(f"{case.name}/{name}"), case.half) for name, draw in case.consts.items()}
-    consts = {name: build.scalar(value) for name, value in consts.items()}
+    consts = {}
+    for name, draw in case.consts.items():
+        half = case.half and name not in case.options.get("wide", ())
+        consts[name] = build.scalar(build.exact(draw.array(f"{case.name}/{name}"), half))
     arrays: dict[str, numpy.ndarray] = {}
 
     def predict(prefix: str, draws: dict[str, Any], seed: str, state: dict[str, Any] | None) -> None:

@@ -86,7 +86,8 @@ def build(case: Case, weights: Path) -> Model_pb2.Model:
         for name in case.options.get("states", {}):
             arguments[name] = function.inputs[name]
         for name, draw in case.consts.items():
-            arguments[name] = scalar(stored(draw.array(f"{case.name}/{name}"), case.half))
+            half = case.half and name not in case.options.get("wide", ())
+            arguments[name] = scalar(stored(draw.array(f"{case.name}/{name}"), half))
         results = case.program(**arguments)
         results = list(results) if isinstance(results, (tuple, list)) else [results]
         names = output_names(case, len(results))
@@ -96,7 +97,7 @@ def build(case: Case, weights: Path) -> Model_pb2.Model:
         case.options["prepare"](program)
     model = load(program, str(weights), specification_version=target.value, **case.options.get("load", {}))
     if case.options.get("bare"):
-        leave_out(model, omitted)
+        leave_out(model, omitted, case.options.get("without", ()))
     return model
 
 
@@ -156,12 +157,12 @@ def blocks(model: Model_pb2.Model) -> Iterator[MIL_pb2.Block]:
         yield from inside(function.block_specializations[function.opset])
 
 
-def leave_out(model: Model_pb2.Model, omitted: dict[str, list[str]]) -> None:
-    """Removes parameters that only restate a default, and then the constants nothing reads."""
+def leave_out(model: Model_pb2.Model, omitted: dict[str, list[str]], without: tuple[str, ...]) -> None:
+    """Removes parameters that only restate a default, those called `without`, and then the constants nothing reads."""
     for block in blocks(model):
         for operation in block.operations:
             name = operation.attributes["name"].immediateValue.tensor.strings.values
-            for parameter in omitted.get(name[0] if name else "", []):
+            for parameter in [*omitted.get(name[0] if name else "", []), *without]:
                 if parameter in operation.inputs:
                     del operation.inputs[parameter]
     remove_unread(model)

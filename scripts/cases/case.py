@@ -116,6 +116,8 @@ def case(
     A plain float in `consts` is a scalar constant of the program's own precision. Options:
 
     bare: parameters the program does not name are left out of the file (coremltools writes their defaults down);
+    without: parameters that are left out of a `bare` file although the builder wants them;
+    wide: names of constants that stay f32 in an f16 program;
     literal: constants are bound as values, not by the name of a `const` operation;
     outputs: names of the results, else `y` or `y0`, `y1`, ...; raw_outputs: results keep their type (f16 stays f16);
     alt: further inputs {name: Draw} for a flexible model; steps: number of predictions made on one state;
