@@ -27,7 +27,7 @@ pub use coreml_core::{
     Inputs, Label, LoadOptions, Model, ModelInfo, ModelState, Outputs, Passed, Prediction, State, Value, cast,
     describe,
 };
-pub use coreml_engine::{CpuBackend, CpuOptions};
+pub use coreml_engine::{CpuBackend, CpuOptions, OperationInfo, ParameterInfo, isa, operations, supports};
 pub use coreml_model as model;
 pub use coreml_telemetry as telemetry;
 pub use coreml_tensor as tensor;

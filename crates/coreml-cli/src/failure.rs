@@ -16,6 +16,11 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// A comparison failed: exit code 1.
+    pub(crate) fn different(message: impl Into<String>) -> Self {
+        Self { code: 1, message: message.into(), source: None }
+    }
+
     /// The call itself is wrong: exit code 2.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { code: 2, message: message.into(), source: None }

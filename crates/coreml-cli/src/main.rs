@@ -10,12 +10,15 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod compare;
+mod doctor;
 mod failure;
+mod inspect;
 mod io_files;
 mod model_args;
+mod ops;
 mod run;
-
-use failure::Failure;
+mod table;
 
 /// Runs Core ML models on any machine.
 #[derive(Debug, Parser)]
@@ -28,7 +31,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Inspect(inspect::Arguments),
+    Ops(ops::Arguments),
     Bench(bench::Arguments),
+    Compare(compare::Arguments),
+    Doctor(doctor::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +43,10 @@ fn main() -> ExitCode {
     let out = &mut io::stdout().lock();
     let done = match cli.command {
         Command::Run(arguments) => run::run(&arguments, out),
+        Command::Inspect(arguments) => inspect::run(&arguments, out),
+        Command::Ops(arguments) => ops::run(&arguments, out),
+        Command::Compare(arguments) => compare::run(&arguments, out),
+        Command::Doctor(arguments) => doctor::run(&arguments, out),
         Command::Bench(arguments) => bench::run(&arguments, out),
     };
     let done = done.and_then(|()| Ok(out.flush()?));

@@ -15,14 +15,13 @@ use coreml_kernels::image::ChannelOrder;
 use coreml_model::{
     ColorLayout, Feature, FeatureKind, Function, ImageFeature, Interface, Package, ReadError, ValueType,
 };
-use coreml_tensor::{DType, DataView, Shape, Tensor};
+use coreml_tensor::{DType, Shape, Tensor, TensorView};
 use parking_lot::Mutex;
 
 use crate::error::{PlanError, PlanErrorKind, RunError};
 use crate::graph::Labels;
-use crate::plan::{Compute, Plan, PlanOptions, Port, Workspace};
+use crate::plan::{Compute, Plan, PlanOptions, Workspace};
 use crate::state::States;
-use crate::value::Kind;
 
 /// Plans kept for a model with flexible shapes, the most recently used ones.
 const PLANS: usize = 8;
@@ -57,6 +56,11 @@ impl CpuBackend {
     pub fn new(options: CpuOptions) -> Self {
         Self { options }
     }
+}
+
+/// The instruction set the engine uses on this machine.
+pub fn isa() -> &'static str {
+    coreml_kernels::Isa::detect().name()
 }
 
 impl Backend for CpuBackend {
@@ -116,7 +120,7 @@ impl Model for CpuModel {
         let idle = planned.idle.lock().pop();
         let mut workspace = idle.unwrap_or_else(|| plan.workspace());
         for (i, port) in plan.inputs().iter().enumerate() {
-            self.set_input(plan, &mut workspace, i, port, inputs.get(&port.name))?;
+            self.set_input(plan, &mut workspace, i, &port.name, inputs.get(&port.name))?;
         }
         let mut none = States::default();
         let states = match state {
@@ -246,33 +250,32 @@ impl CpuModel {
         plan: &Plan,
         workspace: &mut Workspace,
         i: usize,
-        port: &Port,
+        name: &str,
         value: Option<&CheckedValue<'_>>,
     ) -> Result<(), Error> {
         // The plan was made for these inputs' shapes, up to the shape of scalars.
-        let set = |workspace: &mut Workspace, elements: DataView<'_>| {
-            plan.set_elements(workspace, i, elements).map_err(|error| plan_error(error, ErrorKind::InvalidInput))
+        let set = |workspace: &mut Workspace, view: TensorView<'_>| {
+            if view.shape() == plan.input_shape(i) {
+                return plan.set_input(workspace, i, view);
+            }
+            let reshaped = view.to_tensor().reshape(plan.input_shape(i));
+            let tensor = reshaped.map_err(|error| PlanError::general(PlanErrorKind::Inputs, error.to_string()))?;
+            plan.set_input(workspace, i, tensor.view())
         };
-        match value {
-            Some(CheckedValue::Tensor(view) | CheckedValue::Planes(view)) => set(workspace, view.data()),
-            Some(CheckedValue::Default(tensor)) => set(workspace, tensor.view().data()),
-            Some(CheckedValue::Image(image)) if Kind::of(port.dtype) == Kind::Float => {
-                let order = match self.interface.input(&port.name).map(|feature| &feature.kind) {
+        let done = match value {
+            Some(CheckedValue::Tensor(view) | CheckedValue::Planes(view)) => set(workspace, *view),
+            Some(CheckedValue::Default(tensor)) => set(workspace, tensor.view()),
+            Some(CheckedValue::Absent) => set(workspace, Tensor::zeros(DType::Float32, plan.input_shape(i)).view()),
+            Some(CheckedValue::Image(image)) => {
+                let order = match self.interface.input(name).map(|feature| &feature.kind) {
                     Some(FeatureKind::Image(ImageFeature { color: ColorLayout::Bgr, .. })) => ChannelOrder::Reverse,
                     _ => ChannelOrder::Keep,
                 };
-                let size = [image.height, image.width, image.channels];
-                plan.set_image(workspace, i, size, order, &image.pixels)
-                    .map_err(|error| plan_error(error, ErrorKind::InvalidInput))
+                plan.set_image(workspace, i, [image.height, image.width, image.channels], order, &image.pixels)
             }
-            Some(CheckedValue::Absent) if Kind::of(port.dtype) == Kind::Float => {
-                if let Some(out) = plan.input_mut(workspace, i) {
-                    out.fill(0.0);
-                }
-                Ok(())
-            }
-            _ => Err(not_taken(&port.name)),
-        }
+            _ => return Err(not_taken(name)),
+        };
+        done.map_err(|error| plan_error(error, ErrorKind::InvalidInput))
     }
 
     /// The value of an output feature after a run.

@@ -16,7 +16,8 @@ mod plan;
 mod state;
 mod value;
 
-pub use backend::{CpuBackend, CpuOptions};
+pub use backend::{CpuBackend, CpuOptions, isa};
 pub use error::{PlanError, PlanErrorKind, Problem, RunError};
+pub use ops::{OperationInfo, ParameterInfo, operations, supports};
 pub use plan::{Compute, Plan, PlanOptions, Workspace};
 pub use state::States;

@@ -6,7 +6,7 @@
 
 use coreml_model::Opset;
 
-use crate::op::OpSpec;
+use crate::op::{OpSpec, Role};
 
 pub(crate) mod activation;
 pub(crate) mod classify;
@@ -66,4 +66,48 @@ pub(crate) static FAMILIES: &[(&str, &[OpSpec])] = &[
 pub(crate) fn find(name: &str, opset: Opset) -> Option<&'static OpSpec> {
     let rows = FAMILIES.iter().flat_map(|(_, rows)| rows.iter());
     rows.filter(|spec| spec.name == name && spec.since <= opset).max_by_key(|spec| spec.since)
+}
+
+/// An operation the engine has, as its row declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationInfo {
+    /// The operation's type in a program.
+    pub name: &'static str,
+    /// The family it belongs to, which is also the file it is in.
+    pub family: &'static str,
+    /// The first operation set that has it in this form.
+    pub since: Opset,
+    /// Its parameters.
+    pub parameters: Vec<ParameterInfo>,
+}
+
+/// A parameter of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParameterInfo {
+    /// The name it is bound by.
+    pub name: &'static str,
+    /// Whether it must be given.
+    pub required: bool,
+    /// Whether its value must be known when the plan is made.
+    pub constant: bool,
+}
+
+/// Every operation the engine has, by family and in the order of its table; one that changed with an operation set is
+/// listed once for each form.
+pub fn operations() -> Vec<OperationInfo> {
+    let rows = FAMILIES.iter().flat_map(|(family, rows)| rows.iter().map(move |spec| (*family, spec)));
+    let info = |(family, spec): (&'static str, &'static OpSpec)| {
+        let parameters = spec.params.iter().map(|param| ParameterInfo {
+            name: param.name,
+            required: param.required,
+            constant: param.role == Role::Constant,
+        });
+        OperationInfo { name: spec.name, family, since: spec.since, parameters: parameters.collect() }
+    };
+    rows.map(info).collect()
+}
+
+/// Whether the engine has the operation `name` as the operation set `opset` defines it.
+pub fn supports(name: &str, opset: Opset) -> bool {
+    find(name, opset).is_some()
 }

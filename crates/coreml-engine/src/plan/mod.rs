@@ -12,7 +12,7 @@ use coreml_kernels::image::{self, ChannelOrder};
 use coreml_kernels::transpose::transpose;
 use coreml_kernels::{Isa, ThreadPool};
 use coreml_model::Function;
-use coreml_tensor::{DType, DataView, Shape, Tensor, TensorView};
+use coreml_tensor::{Shape, Tensor, TensorView};
 
 use crate::error::{PlanError, PlanErrorKind, RunError};
 use crate::graph::{Graph, Id, Labels, Literal, build};
@@ -102,7 +102,6 @@ pub struct Plan {
 pub(crate) struct Port {
     pub(crate) name: String,
     value: usize,
-    pub(crate) dtype: DType,
     pub(crate) labels: Option<Arc<Labels>>,
     /// The plan wants an input `[n, c, h, w]` as `[n, h, w, c]`; setting it reorders.
     channels_last: bool,
@@ -199,7 +198,7 @@ impl Plan {
         let port = |&Id(value): &Id| {
             let info = &graph.values[value];
             let channels_last = graph.channels_last_inputs.contains(&Id(value));
-            Port { name: info.name.clone(), value, dtype: info.dtype, labels: info.labels.clone(), channels_last }
+            Port { name: info.name.clone(), value, labels: info.labels.clone(), channels_last }
         };
         let placeholder = Type::new(Kind::Float, Shape::SCALAR);
         Ok(Self {
@@ -296,7 +295,22 @@ impl Plan {
             );
             return Err(PlanError::general(PlanErrorKind::Inputs, message));
         }
-        self.set_elements(workspace, i, tensor.data())
+        let Place::Slot(slot) = self.places[port.value] else { return Ok(()) };
+        let Workspace { slots, staging, .. } = workspace;
+        if !port.channels_last {
+            load_tensor(tensor.data(), &mut slots[slot]);
+            return Ok(());
+        }
+        let planes = match tensor.as_slice::<f32>() {
+            Some(planes) => planes,
+            None => {
+                load_tensor(tensor.data(), staging);
+                &staging.floats()[..ty.count()]
+            }
+        };
+        let pixels = &mut slots[slot].floats_mut()[..ty.count()];
+        transpose(&self.compute.pool, &ty.shape, &[0, 2, 3, 1], planes, pixels);
+        Ok(())
     }
 
     /// Copies an image of bytes `[h, w, c]` into input `i` of shape `[1, c, h, w]`, `order` saying how its channels
@@ -326,48 +340,6 @@ impl Plan {
             image::bytes_to_planes(&self.compute.pool, [h, w, c], order, pixels, out);
         }
         Ok(())
-    }
-
-    /// As [`Plan::set_input`] for elements whose shape the caller vouches for; only their number and kind are checked.
-    pub(crate) fn set_elements(
-        &self,
-        workspace: &mut Workspace,
-        i: usize,
-        elements: DataView<'_>,
-    ) -> Result<(), PlanError> {
-        let port = &self.inputs[i];
-        let ty = self.types[port.value].with_shape(self.input_shape(i));
-        let kind = Kind::of(elements.dtype());
-        if elements.len() != ty.count() || (kind == Kind::Float) != (ty.kind == Kind::Float) {
-            let (planned, found) = (ty.kind.name(), kind.name());
-            let message =
-                format!("input {} is planned as {planned}{}, not {} x {found}", port.name, ty.shape, elements.len());
-            return Err(PlanError::general(PlanErrorKind::Inputs, message));
-        }
-        let Place::Slot(slot) = self.places[port.value] else { return Ok(()) };
-        let Workspace { slots, staging, .. } = workspace;
-        if !port.channels_last {
-            load_tensor(elements, &mut slots[slot]);
-            return Ok(());
-        }
-        let planes = match elements {
-            DataView::Float32(planes) => planes,
-            _ => {
-                load_tensor(elements, staging);
-                &staging.floats()[..ty.count()]
-            }
-        };
-        let pixels = &mut slots[slot].floats_mut()[..ty.count()];
-        transpose(&self.compute.pool, &ty.shape, &[0, 2, 3, 1], planes, pixels);
-        Ok(())
-    }
-
-    /// The elements of input `i`, to be written by the caller.
-    pub(crate) fn input_mut<'w>(&self, workspace: &'w mut Workspace, i: usize) -> Option<&'w mut [f32]> {
-        let value = self.inputs[i].value;
-        let Place::Slot(slot) = self.places[value] else { return None };
-        let count = workspace.types[value].count();
-        Some(&mut workspace.slots[slot].floats_mut()[..count])
     }
 
     /// Sets input `i` of a nested block, whose type may differ from run to run.

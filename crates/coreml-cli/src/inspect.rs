@@ -1,0 +1,157 @@
+//! `coreml inspect`: a model at each stage on its way to an executable plan.
+
+use std::io::Write;
+
+use clap::{Args, ValueEnum};
+use coreml_anywhere::model::{Feature, Interface, Package};
+use coreml_anywhere::{CpuBackend, CpuOptions, Error, Session, describe};
+use serde_json::{Value as Json, json};
+
+use crate::failure::Failure;
+use crate::table;
+
+/// Show what a model is, takes and gives, or its program and plan
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The model: an .mlpackage folder or an .mlmodel file
+    model: std::path::PathBuf,
+    /// The function to show, of a model that has several
+    #[arg(long, value_name = "NAME")]
+    function: Option<String>,
+    /// What to show
+    #[arg(long, value_enum, default_value_t = Stage::Package)]
+    stage: Stage,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stage {
+    /// What the file says about itself: features, functions, author
+    Package,
+    /// The program as it is in the file
+    Program,
+    /// The CPU engine's operations before any optimisation
+    Graph,
+    /// The CPU engine's optimised plan
+    Plan,
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Package => "package",
+            Self::Program => "program",
+            Self::Graph => "graph",
+            Self::Plan => "plan",
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
+    let package = Package::open(&arguments.model).map_err(Error::from)?;
+    let interface = package.interface(arguments.function.as_deref()).map_err(Error::from)?.clone();
+    let text = match arguments.stage {
+        Stage::Package if arguments.json => {
+            writeln!(out, "{:#}", summary(&package, &interface, arguments.function.as_deref()))?;
+            return Ok(());
+        }
+        Stage::Package => return Ok(overview(&package, &interface, out)?),
+        Stage::Program => package.program().to_string(),
+        Stage::Graph => plan(package, arguments.function.as_deref(), CpuOptions::reference())?,
+        Stage::Plan => plan(package, arguments.function.as_deref(), CpuOptions::default())?,
+    };
+    if arguments.json {
+        let report = json!({"schema": "coreml-anywhere.stage/1", "stage": arguments.stage.name(), "text": text});
+        writeln!(out, "{report:#}")?;
+    } else {
+        write!(out, "{text}")?;
+    }
+    Ok(())
+}
+
+fn plan(package: Package, function: Option<&str>, options: CpuOptions) -> Result<String, Failure> {
+    let mut builder = Session::builder().backends([]).backend(CpuBackend::new(options));
+    if let Some(function) = function {
+        builder = builder.function(function);
+    }
+    Ok(builder.load(package)?.info().plan)
+}
+
+fn overview(package: &Package, interface: &Interface, out: &mut impl Write) -> std::io::Result<()> {
+    let metadata = package.metadata();
+    let mut facts = vec![
+        ("size", format!("{} bytes", package.size_bytes())),
+        ("specification", format!("version {}", package.specification_version())),
+    ];
+    let said = [
+        ("description", &metadata.short_description),
+        ("author", &metadata.author),
+        ("license", &metadata.license),
+        ("version", &metadata.version),
+    ];
+    facts.extend(said.into_iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| (name, text.clone())));
+    for (name, function) in &package.program().functions {
+        let default = if name == package.default_function() { ", the default" } else { "" };
+        let operations = function.body.operations.len();
+        facts.push(("function", format!("{name}: {operations} operations, {}{default}", function.opset)));
+    }
+    let rows: Vec<_> = facts.into_iter().map(|(name, text)| vec![name.into(), text]).collect();
+    table::print(out, &rows)?;
+    let sections = [("inputs", &interface.inputs), ("outputs", &interface.outputs), ("states", &interface.states)];
+    for (title, features) in sections {
+        if features.is_empty() {
+            continue;
+        }
+        writeln!(out, "\n{title}")?;
+        let row = |feature: &Feature| {
+            let optional = if feature.optional { ", may be left out" } else { "" };
+            vec![
+                format!("  {}", feature.name),
+                format!("{}{optional}", describe(&feature.kind)),
+                feature.description.clone(),
+            ]
+        };
+        table::print(out, &features.iter().map(row).collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+fn summary(package: &Package, interface: &Interface, function: Option<&str>) -> Json {
+    let features = |features: &[Feature]| -> Vec<Json> {
+        let one = |feature: &Feature| {
+            json!({
+                "name": feature.name, "type": describe(&feature.kind),
+                "optional": feature.optional, "description": feature.description,
+            })
+        };
+        features.iter().map(one).collect()
+    };
+    let functions: Vec<_> = package
+        .program()
+        .functions
+        .iter()
+        .map(|(name, function)| {
+            json!({"name": name, "opset": function.opset.name(), "operations": function.body.operations.len()})
+        })
+        .collect();
+    let metadata = package.metadata();
+    json!({
+        "schema": "coreml-anywhere.package/1",
+        "path": package.path(),
+        "size_bytes": package.size_bytes(),
+        "specification_version": package.specification_version(),
+        "function": function.unwrap_or(package.default_function()),
+        "functions": functions,
+        "inputs": features(&interface.inputs),
+        "outputs": features(&interface.outputs),
+        "states": features(&interface.states),
+        "predicted_feature": interface.predicted_feature,
+        "predicted_probabilities": interface.predicted_probabilities,
+        "metadata": {
+            "author": metadata.author, "description": metadata.short_description,
+            "license": metadata.license, "version": metadata.version, "user_defined": metadata.user_defined,
+        },
+    })
+}
