@@ -47,14 +47,14 @@ pub(crate) struct Linear;
 
 impl Op for Linear {
     fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
-        let (x, weight) = (ins.float(0)?, ins.float(1)?);
+        let (x, weight) = (ins.ty(0), ins.ty(1));
         let (Some((&depth, outer)), &[out, inner]) = (x.shape.split_last(), weight.shape.dims()) else {
             return Err(OpError::parameter("weight", format!("{} does not fit x {}", weight.shape, x.shape)));
         };
         if depth != inner {
             return Err(OpError::parameter("weight", format!("{} does not fit x {}", weight.shape, x.shape)));
         }
-        if ins.has(2) && ![1, out].contains(&ins.float(2)?.count()) {
+        if ins.has(2) && ![1, out].contains(&ins.ty(2).count()) {
             return Err(OpError::parameter("bias", format!("{} does not fit {out} outputs", ins.shape(2))));
         }
         let mut dims = outer.to_vec();
@@ -64,10 +64,20 @@ impl Op for Linear {
 
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
         let (out, depth) = (ins.shape(1)[0], ins.shape(1)[1]);
-        let (x, weight, bias) = (ins.f32(0), ins.f32(1), ins.optional_f32(2));
         if out == 0 {
             return Ok(());
         }
+        if (0..ins.len()).any(|i| ins.has(i) && ins.ty(i).kind != Kind::Float) {
+            let (x, weight) = (numbers(ins, 0), numbers(ins, 1));
+            store(outs, |at| {
+                let (row, column) = (at / out, at % out);
+                let bias =
+                    if ins.has(2) { numbers(ins, 2)(if ins.ty(2).count() == 1 { 0 } else { column }) } else { 0.0 };
+                (0..depth).map(|k| x(row * depth + k) * weight(column * depth + k)).sum::<f64>() + bias
+            });
+            return Ok(());
+        }
+        let (x, weight, bias) = (ins.f32(0), ins.f32(1), ins.optional_f32(2));
         for (row, results) in outs.f32(0).chunks_exact_mut(out).enumerate() {
             for (column, result) in results.iter_mut().enumerate() {
                 let bias = bias.map_or(0.0, |bias| f64::from(bias[if bias.len() == 1 { 0 } else { column }]));
@@ -75,6 +85,21 @@ impl Op for Linear {
             }
         }
         Ok(())
+    }
+}
+
+/// The elements of input `i` as numbers, whatever their kind: later operation sets let integers meet floats.
+fn numbers<'a>(ins: Ins<'a>, i: usize) -> impl Fn(usize) -> f64 + 'a {
+    let float = ins.ty(i).kind == Kind::Float;
+    move |at| if float { ins.f32(i)[at].into() } else { ins.i32(i)[at].into() }
+}
+
+/// Fills the output with the numbers that `each` gives; integers wrap.
+fn store(outs: &mut Outs<'_>, each: impl Fn(usize) -> f64) {
+    if outs.ty(0).kind == Kind::Float {
+        outs.f32(0).iter_mut().enumerate().for_each(|(at, slot)| *slot = each(at) as f32);
+    } else {
+        outs.i32(0).iter_mut().enumerate().for_each(|(at, slot)| *slot = each(at) as i64 as i32);
     }
 }
 
@@ -218,9 +243,6 @@ fn multiply_scratch(p: &Product, compute: &Compute) -> usize {
 impl Op for MatMul {
     fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
         let (x, y) = (ins.ty(0), ins.ty(1));
-        if x.kind != Kind::Float || y.kind != Kind::Float {
-            return Err(OpError::new("integer matrix products are not supported"));
-        }
         let product = self.product(ins)?;
         let mut dims = product.batch.to_vec();
         dims.extend((x.rank() > 1).then_some(product.m));
@@ -229,7 +251,18 @@ impl Op for MatMul {
     }
 
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
-        multiply(&self.product(ins)?, ins.f32(0), ins.f32(1), 1.0, outs.f32(0), env);
+        let product = self.product(ins)?;
+        if (0..2).any(|i| ins.ty(i).kind != Kind::Float) {
+            let (x, y) = (numbers(ins, 0), numbers(ins, 1));
+            store(outs, |at| {
+                let (i, j) = (at / product.n % product.m, at % product.n);
+                let (xo, yo) = product.offsets(at / product.n / product.m);
+                let (xo, yo) = (xo + i * product.x_strides[0], yo + j * product.y_strides[1]);
+                (0..product.k).map(|k| x(xo + k * product.x_strides[1]) * y(yo + k * product.y_strides[0])).sum()
+            });
+            return Ok(());
+        }
+        multiply(&product, ins.f32(0), ins.f32(1), 1.0, outs.f32(0), env);
         Ok(())
     }
 
