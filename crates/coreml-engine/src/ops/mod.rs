@@ -17,6 +17,7 @@ pub(crate) mod elementwise_binary;
 pub(crate) mod elementwise_unary;
 pub(crate) mod image_resizing;
 pub(crate) mod linear;
+pub(crate) mod list;
 pub(crate) mod normalization;
 pub(crate) mod pool;
 pub(crate) mod quantization;
@@ -43,6 +44,7 @@ pub(crate) static FAMILIES: &[(&str, &[OpSpec])] = &[
     ("image_resizing", image_resizing::OPS),
     ("image_resizing/sampling", image_resizing::sampling::OPS),
     ("linear", linear::OPS),
+    ("list", list::OPS),
     ("normalization", normalization::OPS),
     ("pool", pool::OPS),
     ("quantization", quantization::OPS),
