@@ -81,7 +81,7 @@ impl Op for Linear {
         for (row, results) in outs.f32(0).chunks_exact_mut(out).enumerate() {
             for (column, result) in results.iter_mut().enumerate() {
                 let bias = bias.map_or(0.0, |bias| f64::from(bias[if bias.len() == 1 { 0 } else { column }]));
-                *result = (dot(&x[row * depth..], 1, &weight[column * depth..], 1, depth) + bias) as f32;
+                *result = (dot(&x[row * depth..][..depth], &weight[column * depth..][..depth]) + bias) as f32;
             }
         }
         Ok(())
@@ -103,8 +103,8 @@ fn store(outs: &mut Outs<'_>, each: impl Fn(usize) -> f64) {
     }
 }
 
-fn dot(a: &[f32], a_step: usize, b: &[f32], b_step: usize, len: usize) -> f64 {
-    (0..len).map(|i| f64::from(a[i * a_step]) * f64::from(b[i * b_step])).sum()
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }
 
 /// The batched product `[batch..., m, k] x [batch..., k, n]`; rank-1 operands are a row or a column.
@@ -204,13 +204,22 @@ impl MatMul {
 /// Runs a product by the kernels or, in the reference plan, by dot products.
 fn multiply(p: &Product, x: &[f32], y: &[f32], scale: f32, out: &mut [f32], env: &mut Env<'_>) {
     let area = p.m * p.n;
+    if area * p.k * p.batch.count() == 0 {
+        return out.fill(0.0);
+    }
     if env.reference {
         for batch in 0..p.batch.count() {
             let (xo, yo) = p.offsets(batch);
             for i in 0..p.m {
                 for j in 0..p.n {
-                    let (x, y) = (&x[xo + i * p.x_strides[0]..], &y[yo + j * p.y_strides[1]..]);
-                    let sum = dot(x, p.x_strides[1], y, p.y_strides[0], p.k);
+                    let product = |k: usize| {
+                        let (x, y) = (
+                            x[xo + i * p.x_strides[0] + k * p.x_strides[1]],
+                            y[yo + j * p.y_strides[1] + k * p.y_strides[0]],
+                        );
+                        f64::from(x) * f64::from(y)
+                    };
+                    let sum: f64 = (0..p.k).map(product).sum();
                     out[batch * area + i * p.n + j] = (sum * f64::from(scale)) as f32;
                 }
             }
@@ -300,14 +309,17 @@ fn is_channel_product(equation: &str) -> bool {
     }
 }
 
-/// Sizes of an [`Einsum`]: of x `[n, c, h, w]`, of y `[n, w, h, u]`; 1 stretches.
-fn einsum_sizes(ins: Ins<'_>) -> Result<([usize; 4], [usize; 4], [usize; 4]), OpError> {
+/// Sizes of an [`Einsum`]: of x `[n, c, h, w]`, of y `[n, w, h, u]`, of the result; 1 stretches.
+fn einsum_sizes(ins: Ins<'_>) -> Result<[[usize; 4]; 3], OpError> {
     let four = |shape: Shape| match *shape.dims() {
         [a, b, c] => Ok([1, a, b, c]),
         [n, a, b, c] => Ok([n, a, b, c]),
         _ => Err(OpError::parameter("values", format!("must have rank 3 or 4, found {shape}"))),
     };
     let (x, y) = (four(ins.shape(0))?, four(ins.shape(1))?);
+    if ins.shape(0).rank() != ins.shape(1).rank() {
+        return Err(OpError::parameter("values", format!("{} and {} differ in rank", ins.shape(0), ins.shape(1))));
+    }
     let stretch = |a: usize, b: usize| match (a, b) {
         (a, b) if a == b => Ok(a),
         (1, b) => Ok(b),
@@ -315,25 +327,25 @@ fn einsum_sizes(ins: Ins<'_>) -> Result<([usize; 4], [usize; 4], [usize; 4]), Op
         _ => Err(OpError::parameter("values", format!("{} and {} do not fit", ins.shape(0), ins.shape(1)))),
     };
     stretch(x[3], y[1])?;
-    Ok((x, y, [stretch(x[0], y[0])?, x[1], stretch(x[2], y[2])?, y[3]]))
+    Ok([x, y, [stretch(x[0], y[0])?, x[1], stretch(x[2], y[2])?, y[3]]])
 }
 
 impl Op for Einsum {
     fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
         ins.float(0)?;
         ins.float(1)?;
-        let (_, _, out) = einsum_sizes(ins)?;
+        let [_, _, out] = einsum_sizes(ins)?;
         let skip = 4 - ins.shape(0).rank();
         Ok(vec![Type::new(Kind::Float, shape_of(&out[skip..])?)])
     }
 
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
-        let (x, y, [batch, channels, height, width]) = einsum_sizes(ins)?;
+        let [x, y, [batch, channels, height, width]] = einsum_sizes(ins)?;
         let (a, b) = (ins.f32(0), ins.f32(1));
         let at = |dims: [usize; 4], index: [usize; 4]| {
             (0..4).fold(0, |offset, i| offset * dims[i] + if dims[i] == 1 { 0 } else { index[i] })
         };
-        let depth = x[3].max(y[1]);
+        let depth = if x[3] == 1 { y[1] } else { x[3] };
         let out = outs.f32(0);
         let mut position = 0;
         for n in 0..batch {

@@ -24,6 +24,8 @@ pub(crate) mod quantization;
 pub(crate) mod random;
 pub(crate) mod recurrent;
 pub(crate) mod reduction;
+#[cfg(test)]
+mod robustness;
 pub(crate) mod scalar;
 pub(crate) mod scatter_gather;
 pub(crate) mod states;
