@@ -232,7 +232,7 @@ impl CpuModel {
         let shape = |(name, rank, feature): (&str, usize, &Feature)| {
             let shape = match inputs.get(name) {
                 Some(CheckedValue::Tensor(view) | CheckedValue::Planes(view)) => view.shape(),
-                Some(CheckedValue::Default(tensor)) => tensor.shape(),
+                Some(CheckedValue::Made(tensor)) => tensor.shape(),
                 Some(CheckedValue::Image(image)) => [1, image.channels, image.height, image.width].into(),
                 Some(CheckedValue::Absent) => match &feature.kind {
                     FeatureKind::Image(image) => [1, channels(image), image.height, image.width].into(),
@@ -264,7 +264,7 @@ impl CpuModel {
         };
         let done = match value {
             Some(CheckedValue::Tensor(view) | CheckedValue::Planes(view)) => set(workspace, *view),
-            Some(CheckedValue::Default(tensor)) => set(workspace, tensor.view()),
+            Some(CheckedValue::Made(tensor)) => set(workspace, tensor.view()),
             Some(CheckedValue::Absent) => set(workspace, Tensor::zeros(DType::Float32, plan.input_shape(i)).view()),
             Some(CheckedValue::Image(image)) => {
                 let order = match self.interface.input(name).map(|feature| &feature.kind) {
