@@ -80,7 +80,6 @@ def clear(out: Path) -> None:
 
 def make(case: Any, out: Path, interpreter: Any) -> tuple[dict[str, Any], str]:
     """Writes one case. Returns its row of the index and what an interpreter said against it, if anything."""
-    import numpy as np
     from cases import build
 
     path = out / case.name
@@ -90,6 +89,7 @@ def make(case: Any, out: Path, interpreter: Any) -> tuple[dict[str, Any], str]:
         model = build.build(case, weights)
         if "edit" in case.options:
             case.options["edit"](model)
+        build.check_names(model)
         suffix = ".mlpackage" if case.options.get("package") else ".mlmodel"
         if case.options.get("package"):
             build.write_package(path.parent / (path.name + suffix), model, weights)
@@ -116,9 +116,6 @@ def make(case: Any, out: Path, interpreter: Any) -> tuple[dict[str, Any], str]:
             entry[key] = case.options[key]
     if case.note:
         entry["note"] = case.note
-    for name, array in arrays.items():
-        if array.dtype == np.float64 and "probabilities" not in name:
-            raise ValueError(f"{name} is f64")
     difference = ""
     if interpreter is not None and "uncheckable" not in case.options:
         reopened = path.parent / (path.name + suffix)
@@ -156,16 +153,16 @@ def evaluate(case: Any) -> dict[str, numpy.ndarray]:
             arguments[name] = build.exact(feature, case.half, draw.inner)
         if state is not None:
             arguments |= {"state": state}
-        results = case.reference(**arguments)
-        results = list(results) if isinstance(results, (tuple, list)) else [results]
-        for name, value in zip(case.options.get("stored") or build.output_names(case, len(results)), results, strict=True):
-            value = np.asarray(value)
-            if value.dtype.kind == "f" and "probabilities" not in name:
-                half = case.options.get("raw_outputs") and case.half
-                value = value.astype(np.float16 if half else np.float32)
-            elif value.dtype.kind in "biu" and value.dtype != np.int8 and name != "classLabel":
-                value = value.astype(np.int32)
-            arrays[f"{prefix}out:{name}"] = value
+        for function in case.options.get("functions", [""]):
+            reference = case.reference[function] if function else case.reference
+            results = reference(**arguments)
+            results = list(results) if isinstance(results, (tuple, list)) else [results]
+            names = case.options.get("stored") or build.output_names(case, len(results))
+            start = f"{prefix}{function}:out:" if function else f"{prefix}out:"
+            for name, value in zip(names, results, strict=True):
+                arrays[start + name] = result_array(case, name, np.asarray(value))
+                if name in case.options.get("image_outputs", {}):
+                    arrays[f"{prefix}imgout:{name}"] = case.options["image_outputs"][name](value)
 
     steps = case.options.get("steps")
     with np.errstate(all="ignore"):
@@ -180,6 +177,19 @@ def evaluate(case: Any) -> dict[str, numpy.ndarray]:
             if "alt" in case.options:
                 predict("alt:", case.options["alt"], f"{case.name}/alt", None)
     return arrays
+
+
+def result_array(case: Any, name: str, value: numpy.ndarray) -> numpy.ndarray:
+    """An expected result in the type of its feature."""
+    import numpy as np
+
+    if name in ("classLabel", "probabilities"):
+        return value
+    if "result_types" in case.options:
+        return value.astype(case.options["result_types"][name])
+    if value.dtype.kind == "f":
+        return value.astype(np.float16 if case.options.get("raw_outputs") and case.half else np.float32)
+    return value.astype(np.int32)
 
 
 def load_interpreter(path: Path) -> Any:
@@ -222,7 +232,7 @@ def load_interpreter(path: Path) -> Any:
         else:
             interp = module.Interp(SingleFile(file), "wide")
         state = interp.new_state() if case.options.get("steps") else None
-        prefixes = dict.fromkeys(key.rpartition("out:")[0] for key in arrays if "out:" in key)
+        prefixes = dict.fromkeys(key.rpartition("out:")[0] for key in arrays if "out:" in key and "imgout:" not in key)
         for prefix in prefixes:
             feeds = {k[len(prefix) + 3 :]: v for k, v in arrays.items() if k.startswith(prefix + "in:")}
             function = prefix[:-1] if prefix and prefix[:-1] in case.options.get("functions", []) else None

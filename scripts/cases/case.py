@@ -119,13 +119,17 @@ def case(
     without: parameters that are left out of a `bare` file although the builder wants them;
     wide: names of constants that stay f32 in an f16 program;
     literal: constants are bound as values, not by the name of a `const` operation;
-    outputs: names of the results, else `y` or `y0`, `y1`, ...; raw_outputs: results keep their type (f16 stays f16);
+    outputs: names of the results, else `out` or `out0`, `out1`, ...; raw_outputs: results keep their type (f16 stays f16);
     alt: further inputs {name: Draw} for a flexible model; steps: number of predictions made on one state;
-    states: {name: shape}; edit: changes the finished model; package: keep a folder with weight.bin;
+    states: {name: shape}; functions: names of functions, `program` and `reference` are then dicts, the first is the default;
+    features, result_types: {name: type} of features that are not fp32 or int32; absent: optional inputs nobody passes;
+    images: {input: pixels from feature}; image_outputs: {output: pixels from result}; load: arguments for coremltools;
+    stored: names of expected results where they differ from the features'; edit: changes the finished model; package: keep a folder with weight.bin;
     check: "distribution" with `bounds` for what is random; uncheckable: why the interpreter cannot run it.
     """
     consts = {k: v if isinstance(v, Draw) else given(v) for k, v in (consts or {}).items()}
-    source = source or getattr(reference, "source", "numpy")
+    first = next(iter(reference.values())) if isinstance(reference, dict) else reference
+    source = source or getattr(first, "source", "numpy")
     for suffix, is_half in [("", half)] + ([("-f16", True)] if both else []):
         full = name + suffix
         if full in CASES:
