@@ -3,9 +3,10 @@
 
     python3 scripts/make_cases.py [--out tests/golden] [--only PREFIX] [--interpreter PATH]
 
-Needs PyPI on the first run. Everything is pinned and seeded; two runs give the same bytes. `tests/golden/README.md`
-tells the format. With `--interpreter` every case is also run by an independent interpreter of ML Programs (a Python file
-with a class `Interp`), and any disagreement is reported and fails the run, but for cases whose note explains it.
+Needs PyPI on the first run. Everything is pinned and seeded; two runs give the same bytes. The format is told in
+`tests/golden/README.md`. With `--interpreter` every case is also run by an independent interpreter of ML Programs (a
+Python file with a class `Interp`); any disagreement is reported and fails the run, but for the cases that are known to
+be right where that interpreter is wrong.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def main() -> int:
         for line in lines:
             print(f"{title} {line}")
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
-    print(f"{len(index)} cases, {len(failures)} failed, {len(disagreements)} disagree; {size / 1e6:.2f} MB in {args.out}")
+    print(
+        f"{len(index)} cases, {len(failures)} failed, {len(disagreements)} disagree; {size / 1e6:.2f} MB in {args.out}"
+    )
     return 1 if failures or disagreements else 0
 
 
@@ -146,7 +149,9 @@ def evaluate(case: Any) -> dict[str, numpy.ndarray]:
             feature = build.feature_array(draw, f"{seed}/{name}")
             kind = case.options.get("features", {}).get(name)
             if kind:
-                feature = feature.astype({"fp16": np.float16, "int8": np.int8, "fp32": np.float32, "int32": np.int32}[kind])
+                feature = feature.astype(
+                    {"fp16": np.float16, "int8": np.int8, "fp32": np.float32, "int32": np.int32}[kind]
+                )
             if name in images:
                 arrays[f"{prefix}img:{name}"] = images[name](feature)
             arrays[f"{prefix}in:{name}"] = feature
@@ -226,6 +231,11 @@ def load_interpreter(path: Path) -> Any:
         bound = case.atol + case.rtol * largest if want.dtype.kind == "f" else 0
         return "" if worst <= bound else f"{name}: off by {worst:.3g}, largest value {largest:.3g}"
 
+    def misfit(got: Any, shape: tuple[int, ...], bounds: dict[str, list[float]]) -> str:
+        found = {"mean": [got.mean()], "std": [got.std()], "range": [got.min(), got.max()]}
+        outside = [key for key, (low, high) in bounds.items() if not all(low <= value <= high for value in found[key])]
+        return f"shape {got.shape}, outside its bounds: {outside}" if got.shape != shape or outside else ""
+
     def check(case: Any, file: Path, arrays: dict[str, numpy.ndarray]) -> str:
         if file.is_dir():
             interp = module.Interp(str(file), "wide")
@@ -248,8 +258,12 @@ def load_interpreter(path: Path) -> Any:
                 name = key[len(prefix) + 4 :]
                 value = got.get(name)
                 if name in ("probabilities", "classLabel"):
-                    value = next(v for v in got.values() if isinstance(v, dict) == (name == "probabilities") and not isinstance(v, np.ndarray))
+                    plain = [v for v in got.values() if not isinstance(v, np.ndarray)]
+                    value = next(v for v in plain if isinstance(v, dict) == (name == "probabilities"))
                 if case.options.get("check") == "distribution":
+                    message = misfit(value, want.shape, case.options["bounds"])
+                    if message:
+                        return message
                     continue
                 if message := differ(prefix + name, value, want, case):
                     return message

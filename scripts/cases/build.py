@@ -48,7 +48,7 @@ def stored(value: np.ndarray, half: bool) -> np.ndarray:
 
 
 def exact(value: np.ndarray, half: bool, inner: str | None = None) -> np.ndarray:
-    """What the reference calculates with: the stored number in double precision; whole numbers and truth as they are."""
+    """What the reference calculates with: the stored number in double precision; whole numbers as they are."""
     if inner is not None:
         value = value.astype(NUMPY[inner])
     value = stored(value, half)
@@ -161,7 +161,9 @@ def check_names(model: Model_pb2.Model) -> None:
             for operation in block.operations:
                 new += [result.name for result in operation.outputs]
             if len(set(new)) != len(new) or taken & set(new):
-                raise ValueError(f"a name is taken twice in {name}: {sorted(n for n in new if n in taken or new.count(n) > 1)}")
+                raise ValueError(
+                    f"a name is taken twice in {name}: {sorted(n for n in new if n in taken or new.count(n) > 1)}"
+                )
             for operation in block.operations:
                 for inner in operation.blocks:
                     visit(inner, taken | set(new))
@@ -279,7 +281,8 @@ def write_package(path: Path, model: Model_pb2.Model, weights: Path) -> None:
         "fileFormatVersion": "1.0.0",
         "itemInfoEntries": {
             root: entry | {"name": "model.mlmodel", "path": "com.apple.CoreML/model.mlmodel"},
-            blob: entry | {"description": "CoreML Model Weights", "name": "weights", "path": "com.apple.CoreML/weights"},
+            blob: entry
+            | {"description": "CoreML Model Weights", "name": "weights", "path": "com.apple.CoreML/weights"},
         },
         "rootModelIdentifier": root,
     }

@@ -25,8 +25,25 @@ def accumulate_reference(x, state):
     return state["s"]
 
 
-case("state/accumulator", accumulate, accumulate_reference, {"x": quarters(2, 3)}, states={"s": (2, 3)}, steps=4, **QUARTER)
-case("state/read-only", lambda x, s: mb.add(x=mb.read_state(input=s), y=x), lambda x, state: state["s"] + x, {"x": quarters(2, 3)}, states={"s": (2, 3)}, steps=2, note="a state nobody writes stays zero", **QUARTER)
+case(
+    "state/accumulator",
+    accumulate,
+    accumulate_reference,
+    {"x": quarters(2, 3)},
+    states={"s": (2, 3)},
+    steps=4,
+    **QUARTER,
+)
+case(
+    "state/read-only",
+    lambda x, s: mb.add(x=mb.read_state(input=s), y=x),
+    lambda x, state: state["s"] + x,
+    {"x": quarters(2, 3)},
+    states={"s": (2, 3)},
+    steps=2,
+    note="a state nobody writes stays zero",
+    **QUARTER,
+)
 
 
 def previous(x, s):
@@ -40,7 +57,16 @@ def previous_reference(x, state):
     return before - x
 
 
-case("state/read-before-write", previous, previous_reference, {"x": quarters(4)}, states={"s": (4,)}, steps=3, note="what was read is a copy: a later write does not change it; the program ends with a write nobody reads", **QUARTER)
+case(
+    "state/read-before-write",
+    previous,
+    previous_reference,
+    {"x": quarters(4)},
+    states={"s": (4,)},
+    steps=3,
+    note="what was read is a copy: a later write does not change it; the program ends with a write nobody reads",
+    **QUARTER,
+)
 
 
 def two_writes(x, s):
@@ -54,7 +80,16 @@ def two_writes_reference(x, state):
     return x, 2 * x, 2 * x
 
 
-case("state/write-twice", two_writes, two_writes_reference, {"x": quarters(3)}, states={"s": (3,)}, steps=2, note="reads between writes see what was written last before them", **QUARTER)
+case(
+    "state/write-twice",
+    two_writes,
+    two_writes_reference,
+    {"x": quarters(3)},
+    states={"s": (3,)},
+    steps=2,
+    note="reads between writes see what was written last before them",
+    **QUARTER,
+)
 
 
 def two_states(x, a, b):
@@ -68,18 +103,26 @@ def two_states_reference(x, state):
     return np.concatenate([state["a"], state["b"]])
 
 
-case("state/two-states", two_states, two_states_reference, {"x": quarters(2, 2)}, states={"a": (2, 2), "b": (2, 2)}, steps=3, **QUARTER)
+case(
+    "state/two-states",
+    two_states,
+    two_states_reference,
+    {"x": quarters(2, 2)},
+    states={"a": (2, 2), "b": (2, 2)},
+    steps=3,
+    **QUARTER,
+)
 
 
 def cache(q, k, i, s):
     """One step of attention against a cache of keys that this step writes its own key into."""
     begin = mb.concat(values=[np.array([0], np.int32), i, np.array([0], np.int32)], axis=0)
-    end = mb.concat(values=[np.array([1], np.int32), mb.add(x=i, y=np.array([1], np.int32)), np.array([4], np.int32)], axis=0)
+    end = mb.concat(
+        values=[np.array([1], np.int32), mb.add(x=i, y=np.array([1], np.int32)), np.array([4], np.int32)], axis=0
+    )
     keys = mb.slice_update(x=mb.read_state(input=s), update=k, begin=begin, end=end)
     keys = mb.coreml_update_state(state=s, value=keys)
     return mb.matmul(x=q, y=keys, transpose_y=True)
-
-
 
 
 def cache_reference(q, k, i, state):
@@ -89,13 +132,29 @@ def cache_reference(q, k, i, state):
     return q @ keys.swapaxes(1, 2)
 
 
-case("state/key-cache", cache, cache_reference, {"q": quarters(1, 2, 4), "k": quarters(1, 1, 4), "i": Draw(lambda rng: rng.integers(0, 6, (1,)).astype(np.int32), "int32")}, states={"s": (1, 6, 4)}, steps=5,
-     note="read, slice_update, write: an engine may do it in place", **QUARTER)
+case(
+    "state/key-cache",
+    cache,
+    cache_reference,
+    {
+        "q": quarters(1, 2, 4),
+        "k": quarters(1, 1, 4),
+        "i": Draw(lambda rng: rng.integers(0, 6, (1,)).astype(np.int32), "int32"),
+    },
+    states={"s": (1, 6, 4)},
+    steps=5,
+    note="read, slice_update, write: an engine may do it in place",
+    **QUARTER,
+)
 
 
 def conditional(x, s):
     large = mb.greater(x=mb.reduce_sum(x=x), y=np.float16(0))
-    value = mb.cond(pred=large, _true_fn=lambda: mb.add(x=mb.read_state(input=s), y=x), _false_fn=lambda: mb.mul(x=mb.read_state(input=s), y=np.float16(-1)))
+    value = mb.cond(
+        pred=large,
+        _true_fn=lambda: mb.add(x=mb.read_state(input=s), y=x),
+        _false_fn=lambda: mb.mul(x=mb.read_state(input=s), y=np.float16(-1)),
+    )
     return mb.coreml_update_state(state=s, value=value)
 
 
@@ -104,4 +163,13 @@ def conditional_reference(x, state):
     return state["s"]
 
 
-case("state/read-in-cond", conditional, conditional_reference, {"x": quarters(3)}, states={"s": (3,)}, steps=5, note="the state is read inside the branches", **QUARTER)
+case(
+    "state/read-in-cond",
+    conditional,
+    conditional_reference,
+    {"x": quarters(3)},
+    states={"s": (3,)},
+    steps=5,
+    note="the state is read inside the branches",
+    **QUARTER,
+)
