@@ -386,7 +386,7 @@ def sparse_vectors(x, m, i, t):
         indices_mask=narrow(m.astype(np.uint8), 1),
         indices_nonzero_data=narrow(i[: int(m.sum())], 2),
         lut=t,
-        vector_axis=np.int32(0),
+        vector_axis=np.int32(1),
     )
     return mb.add(x=mb.constexpr_sparse_to_dense(nonzero_data=values, mask=mask), y=x)
 
@@ -394,7 +394,7 @@ def sparse_vectors(x, m, i, t):
 case(
     "compression/chain-lut_to_sparse-vectors",
     sparse_vectors,
-    lambda x, m, i, t: np.where(np.repeat(m, 2, 0), looked_up(sparse(m, i).astype(int), t, 0), 0) + x,
+    lambda x, m, i, t: np.where(np.repeat(m, 2, 1), looked_up(sparse(m, i).astype(int), t, 1), 0) + x,
     X,
     {"m": boolean(4, 6), "i": integers(24, lo=0, hi=4, inner="uint8"), "t": table(1, 1, 4, 2)},
     opset=18,

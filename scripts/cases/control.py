@@ -277,6 +277,21 @@ def integers_in_list(x):
 
 case("control/list-int32", integers_in_list, lambda x: np.stack([x, x + 1]), {"x": integers(2)})
 
+case(
+    "control/list_length-as-made",
+    lambda x: mb.add(x=mb.list_length(ls=mb.make_list(init_length=5, dynamic_length=False, elem_shape=(2,))), y=x),
+    lambda x: x + 5,
+    {"x": integers(2)},
+    source="hand",
+)
+case(
+    "control/list-int32-unwritten",
+    lambda x: mb.add(x=mb.list_read(ls=mb.make_list(init_length=2, elem_shape=(2,), dtype="int32"), index=1), y=x),
+    lambda x: x,
+    {"x": integers(2)},
+    note="an element nobody has written is a zero of the list's type",
+)
+
 # ---- random numbers: only their distribution can be known
 MANY = (4, 1000)
 

@@ -82,6 +82,7 @@ for kind in ("max", "avg", "l2"):
     pool(kind, "same", X, [3, 2], strides=[2, 3], pad_type="same")
     pool(kind, "asymmetric-pad", X, [3, 3], strides=[2, 2], pad_type="custom", pad=[0, 1, 1, 0])
     pool(kind, "1d", (2, 3, 11), [3], strides=[2], pad_type="custom", pad=[1, 1])
+pool("l2", "ceil", (1, 2, 8, 7), [3, 3], strides=[2, 2], pad_type="custom", pad=[1, 1, 1, 1], ceil_mode=True)
 for kind in ("max", "avg"):
     pool(kind, "stride1-same", X, [3, 3], pad_type="same")
     pool(

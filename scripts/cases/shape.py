@@ -289,7 +289,7 @@ case(
 case(
     "shape/slice_update-masks",
     lambda x, u: mb.slice_update(
-        x=x, update=u, begin=[1, 0, 1], end=[2, 0, 0], begin_mask=[False, True, False], end_mask=[False, True, True]
+        x=x, update=u, begin=[1, 2, 1], end=[2, 0, 0], begin_mask=[False, True, False], end_mask=[False, True, True]
     ),
     lambda x, u: updated(x, u, slice(1, 2), slice(None), slice(1, None)),
     X | {"u": real(1, 3, 3)},
