@@ -3,9 +3,10 @@
 
     python3 scripts/make_cases.py [--out tests/golden] [--only PREFIX] [--interpreter PATH]
 
-Needs PyPI on the first run. Everything is pinned and seeded; two runs give the same bytes. `tests/golden/README.md`
-tells the format. With `--interpreter` every case is also run by an independent interpreter of ML Programs (a Python file
-with a class `Interp`), and any disagreement is reported and fails the run, but for cases whose note explains it.
+Needs PyPI on the first run. Everything is pinned and seeded; two runs give the same bytes. The format is told in
+`tests/golden/README.md`. With `--interpreter` every case is also run by an independent interpreter of ML Programs (a
+Python file with a class `Interp`); any disagreement is reported and fails the run, but for the cases that are known to
+be right where that interpreter is wrong.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def main() -> int:
         for line in lines:
             print(f"{title} {line}")
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
-    print(f"{len(index)} cases, {len(failures)} failed, {len(disagreements)} disagree; {size / 1e6:.2f} MB in {args.out}")
+    print(
+        f"{len(index)} cases, {len(failures)} failed, {len(disagreements)} disagree; {size / 1e6:.2f} MB in {args.out}"
+    )
     return 1 if failures or disagreements else 0
 
 
@@ -80,7 +83,6 @@ def clear(out: Path) -> None:
 
 def make(case: Any, out: Path, interpreter: Any) -> tuple[dict[str, Any], str]:
     """Writes one case. Returns its row of the index and what an interpreter said against it, if anything."""
-    import numpy as np
     from cases import build
 
     path = out / case.name
@@ -90,6 +92,7 @@ def make(case: Any, out: Path, interpreter: Any) -> tuple[dict[str, Any], str]:
         model = build.build(case, weights)
         if "edit" in case.options:
             case.options["edit"](model)
+        build.check_names(model)
         suffix = ".mlpackage" if case.options.get("package") else ".mlmodel"
         if case.options.get("package"):
             build.write_package(path.parent / (path.name + suffix), model, weights)
@@ -116,9 +119,6 @@ def make(case: Any, out: Path, interpreter: Any) -> tuple[dict[str, Any], str]:
             entry[key] = case.options[key]
     if case.note:
         entry["note"] = case.note
-    for name, array in arrays.items():
-        if array.dtype == np.float64 and "probabilities" not in name:
-            raise ValueError(f"{name} is f64")
     difference = ""
     if interpreter is not None and "uncheckable" not in case.options:
         reopened = path.parent / (path.name + suffix)
@@ -149,23 +149,25 @@ def evaluate(case: Any) -> dict[str, numpy.ndarray]:
             feature = build.feature_array(draw, f"{seed}/{name}")
             kind = case.options.get("features", {}).get(name)
             if kind:
-                feature = feature.astype({"fp16": np.float16, "int8": np.int8, "fp32": np.float32, "int32": np.int32}[kind])
+                feature = feature.astype(
+                    {"fp16": np.float16, "int8": np.int8, "fp32": np.float32, "int32": np.int32}[kind]
+                )
             if name in images:
                 arrays[f"{prefix}img:{name}"] = images[name](feature)
             arrays[f"{prefix}in:{name}"] = feature
             arguments[name] = build.exact(feature, case.half, draw.inner)
         if state is not None:
             arguments |= {"state": state}
-        results = case.reference(**arguments)
-        results = list(results) if isinstance(results, (tuple, list)) else [results]
-        for name, value in zip(case.options.get("stored") or build.output_names(case, len(results)), results, strict=True):
-            value = np.asarray(value)
-            if value.dtype.kind == "f" and "probabilities" not in name:
-                half = case.options.get("raw_outputs") and case.half
-                value = value.astype(np.float16 if half else np.float32)
-            elif value.dtype.kind in "biu" and value.dtype != np.int8 and name != "classLabel":
-                value = value.astype(np.int32)
-            arrays[f"{prefix}out:{name}"] = value
+        for function in case.options.get("functions", [""]):
+            reference = case.reference[function] if function else case.reference
+            results = reference(**arguments)
+            results = list(results) if isinstance(results, (tuple, list)) else [results]
+            names = case.options.get("stored") or build.output_names(case, len(results))
+            start = f"{prefix}{function}:out:" if function else f"{prefix}out:"
+            for name, value in zip(names, results, strict=True):
+                arrays[start + name] = result_array(case, name, np.asarray(value))
+                if name in case.options.get("image_outputs", {}):
+                    arrays[f"{prefix}imgout:{name}"] = case.options["image_outputs"][name](value)
 
     steps = case.options.get("steps")
     with np.errstate(all="ignore"):
@@ -180,6 +182,19 @@ def evaluate(case: Any) -> dict[str, numpy.ndarray]:
             if "alt" in case.options:
                 predict("alt:", case.options["alt"], f"{case.name}/alt", None)
     return arrays
+
+
+def result_array(case: Any, name: str, value: numpy.ndarray) -> numpy.ndarray:
+    """An expected result in the type of its feature."""
+    import numpy as np
+
+    if name in ("classLabel", "probabilities"):
+        return value
+    if "result_types" in case.options:
+        return value.astype(case.options["result_types"][name])
+    if value.dtype.kind == "f":
+        return value.astype(np.float16 if case.options.get("raw_outputs") and case.half else np.float32)
+    return value.astype(np.int32)
 
 
 def load_interpreter(path: Path) -> Any:
@@ -216,13 +231,18 @@ def load_interpreter(path: Path) -> Any:
         bound = case.atol + case.rtol * largest if want.dtype.kind == "f" else 0
         return "" if worst <= bound else f"{name}: off by {worst:.3g}, largest value {largest:.3g}"
 
+    def misfit(got: Any, shape: tuple[int, ...], bounds: dict[str, list[float]]) -> str:
+        found = {"mean": [got.mean()], "std": [got.std()], "range": [got.min(), got.max()]}
+        outside = [key for key, (low, high) in bounds.items() if not all(low <= value <= high for value in found[key])]
+        return f"shape {got.shape}, outside its bounds: {outside}" if got.shape != shape or outside else ""
+
     def check(case: Any, file: Path, arrays: dict[str, numpy.ndarray]) -> str:
         if file.is_dir():
             interp = module.Interp(str(file), "wide")
         else:
             interp = module.Interp(SingleFile(file), "wide")
         state = interp.new_state() if case.options.get("steps") else None
-        prefixes = dict.fromkeys(key.rpartition("out:")[0] for key in arrays if "out:" in key)
+        prefixes = dict.fromkeys(key.rpartition("out:")[0] for key in arrays if "out:" in key and "imgout:" not in key)
         for prefix in prefixes:
             feeds = {k[len(prefix) + 3 :]: v for k, v in arrays.items() if k.startswith(prefix + "in:")}
             function = prefix[:-1] if prefix and prefix[:-1] in case.options.get("functions", []) else None
@@ -238,8 +258,12 @@ def load_interpreter(path: Path) -> Any:
                 name = key[len(prefix) + 4 :]
                 value = got.get(name)
                 if name in ("probabilities", "classLabel"):
-                    value = next(v for v in got.values() if isinstance(v, dict) == (name == "probabilities") and not isinstance(v, np.ndarray))
+                    plain = [v for v in got.values() if not isinstance(v, np.ndarray)]
+                    value = next(v for v in plain if isinstance(v, dict) == (name == "probabilities"))
                 if case.options.get("check") == "distribution":
+                    message = misfit(value, want.shape, case.options["bounds"])
+                    if message:
+                        return message
                     continue
                 if message := differ(prefix + name, value, want, case):
                     return message

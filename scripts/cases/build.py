@@ -48,7 +48,7 @@ def stored(value: np.ndarray, half: bool) -> np.ndarray:
 
 
 def exact(value: np.ndarray, half: bool, inner: str | None = None) -> np.ndarray:
-    """What the reference calculates with: the stored number in double precision; whole numbers and truth as they are."""
+    """What the reference calculates with: the stored number in double precision; whole numbers as they are."""
     if inner is not None:
         value = value.astype(NUMPY[inner])
     value = stored(value, half)
@@ -64,22 +64,36 @@ def build(case: Case, weights: Path) -> Model_pb2.Model:
     mb.name_count = defaultdict(int)
     omitted: dict[str, list[str]] = {}
     target = TARGETS[case.opset]
+    program = Program()
+    functions = case.options.get("functions", ["main"])
+    for name in functions:
+        write = case.program[name] if isinstance(case.program, dict) else case.program
+        with recorded_omissions(omitted):
+            program.add_function(name, build_function(case, write))
+    if functions != ["main"]:
+        program.default_function_name, program.export_as_multifunction = functions[0], True
+    model = load(program, str(weights), specification_version=target.value, **case.options.get("load", {}))
+    if case.options.get("bare"):
+        leave_out(model, omitted, case.options.get("without", ()))
+    return model
+
+
+def build_function(case: Case, write: Any) -> Function:
+    """One function of the case's program: what `write` writes, between the features' types and the program's own."""
+    features = case.options.get("features", {})
     placeholders = {}
     for name, draw in case.inputs.items():
         shape = draw.dims or draw.array(f"{case.name}/{name}").shape
         shape = tuple(get_new_symbol() if size is None else size for size in shape)
-        placeholders[name] = mb.placeholder(shape=shape, dtype=FEATURE[case.options.get("features", {}).get(name) or feature_type(draw)])
+        placeholders[name] = mb.placeholder(shape=shape, dtype=FEATURE[features.get(name) or feature_type(draw)])
     for name, shape in case.options.get("states", {}).items():
         placeholders[name] = mb.state_tensor_placeholder(shape, types.fp16)
 
-    program = Program()
-    with recorded_omissions(omitted), Function(placeholders, target) as function:
+    with Function(placeholders, TARGETS[case.opset]) as function:
         arguments: dict[str, Any] = {}
         for name, draw in case.inputs.items():
             variable = function.inputs[name]
-            inner = "fp16" if case.half and draw.inner == "fp32" else draw.inner
-            if name in case.options.get("features", {}):
-                inner = case.options["features"][name]
+            inner = features.get(name) or ("fp16" if case.half and draw.inner == "fp32" else draw.inner)
             if inner != types.builtin_to_string(variable.dtype):
                 variable = mb.cast(x=variable, dtype=inner, name=f"{name}_{inner}")
             arguments[name] = variable
@@ -88,21 +102,15 @@ def build(case: Case, weights: Path) -> Model_pb2.Model:
         for name, draw in case.consts.items():
             half = case.half and name not in case.options.get("wide", ())
             arguments[name] = scalar(stored(draw.array(f"{case.name}/{name}"), half))
-        results = case.program(**arguments)
+        results = write(**arguments)
         results = list(results) if isinstance(results, (tuple, list)) else [results]
         names = output_names(case, len(results))
-        function.set_outputs([output(case, variable, name) for variable, name in zip(results, names)])
-    program.add_function("main", function)
-    if case.options.get("prepare"):
-        case.options["prepare"](program)
-    model = load(program, str(weights), specification_version=target.value, **case.options.get("load", {}))
-    if case.options.get("bare"):
-        leave_out(model, omitted, case.options.get("without", ()))
-    return model
+        function.set_outputs([output(case, variable, name) for variable, name in zip(results, names, strict=True)])
+    return function
 
 
 def output_names(case: Case, count: int) -> list[str]:
-    return case.options.get("outputs") or (["y"] if count == 1 else [f"y{i}" for i in range(count)])
+    return case.options.get("outputs") or (["out"] if count == 1 else [f"out{i}" for i in range(count)])
 
 
 def output(case: Case, variable: Any, name: str) -> Any:
@@ -141,6 +149,26 @@ class recorded_omissions:
 
     def __exit__(self, *_: Any) -> None:
         mb._add_op = self.original
+
+
+def check_names(model: Model_pb2.Model) -> None:
+    """Refuses a program in which a name stands for two things: such a program is not valid."""
+    for name, function in model.mlProgram.functions.items():
+        taken = {argument.name for argument in function.inputs}
+
+        def visit(block: MIL_pb2.Block, taken: set[str], name: str = name) -> None:
+            new = [argument.name for argument in block.inputs]
+            for operation in block.operations:
+                new += [result.name for result in operation.outputs]
+            if len(set(new)) != len(new) or taken & set(new):
+                raise ValueError(
+                    f"a name is taken twice in {name}: {sorted(n for n in new if n in taken or new.count(n) > 1)}"
+                )
+            for operation in block.operations:
+                for inner in operation.blocks:
+                    visit(inner, taken | set(new))
+
+        visit(function.block_specializations[function.opset], taken)
 
 
 def blocks(model: Model_pb2.Model) -> Iterator[MIL_pb2.Block]:
@@ -253,7 +281,8 @@ def write_package(path: Path, model: Model_pb2.Model, weights: Path) -> None:
         "fileFormatVersion": "1.0.0",
         "itemInfoEntries": {
             root: entry | {"name": "model.mlmodel", "path": "com.apple.CoreML/model.mlmodel"},
-            blob: entry | {"description": "CoreML Model Weights", "name": "weights", "path": "com.apple.CoreML/weights"},
+            blob: entry
+            | {"description": "CoreML Model Weights", "name": "weights", "path": "com.apple.CoreML/weights"},
         },
         "rootModelIdentifier": root,
     }

@@ -1,9 +1,9 @@
 """What a golden case is, and the small language the families are written in.
 
-A case is a program and a reference. Both are plain functions of the same named arguments: the program gets MIL variables
-(inputs) and numpy values (constants) and calls coremltools' builder; the reference gets the very same numbers in double
-precision and calls numpy or torch. `half=True` makes the same pair an f16 program: inputs are cast to f16 first, float
-constants are stored in f16, results are cast back, and the reference sees the rounded numbers.
+A case is a program and a reference. Both are plain functions of the same named arguments: the program gets MIL
+variables (inputs) and numpy values (constants) and calls coremltools' builder; the reference gets the very same numbers
+in double precision and calls numpy or torch. `half=True` makes the same pair an f16 program: inputs are cast to f16
+first, float constants are stored in f16, results are cast back, and the reference sees the rounded numbers.
 
 Every number is drawn from a generator seeded by the case's name and the argument's name, so that a case can be added or
 removed without changing another.
@@ -119,13 +119,22 @@ def case(
     without: parameters that are left out of a `bare` file although the builder wants them;
     wide: names of constants that stay f32 in an f16 program;
     literal: constants are bound as values, not by the name of a `const` operation;
-    outputs: names of the results, else `y` or `y0`, `y1`, ...; raw_outputs: results keep their type (f16 stays f16);
-    alt: further inputs {name: Draw} for a flexible model; steps: number of predictions made on one state;
-    states: {name: shape}; edit: changes the finished model; package: keep a folder with weight.bin;
-    check: "distribution" with `bounds` for what is random; uncheckable: why the interpreter cannot run it.
+    outputs: names of the results, else `out` or `out0`, `out1`, ...;
+    raw_outputs: results keep their type (f16 stays f16);
+    features, result_types: {name: type} of features that are not fp32 or int32;
+    stored: names of expected results where they differ from the features';
+    alt: further inputs {name: Draw} for a flexible model;
+    states: {name: shape}; steps: number of predictions made on one state;
+    functions: names of functions, `program` and `reference` are then dicts, the first is the default;
+    absent: optional inputs nobody passes;
+    images: {input: pixels from feature}; image_outputs: {output: pixels from result};
+    load: arguments for coremltools; edit: changes the finished model; package: keep a folder with weight.bin;
+    check: "distribution" with `bounds` for what is random;
+    uncheckable: why the interpreter cannot run it; disagrees: the interpreter is known to be wrong, as `note` tells.
     """
     consts = {k: v if isinstance(v, Draw) else given(v) for k, v in (consts or {}).items()}
-    source = source or getattr(reference, "source", "numpy")
+    first = next(iter(reference.values())) if isinstance(reference, dict) else reference
+    source = source or getattr(first, "source", "numpy")
     for suffix, is_half in [("", half)] + ([("-f16", True)] if both else []):
         full = name + suffix
         if full in CASES:
@@ -140,7 +149,10 @@ def torch_reference(function: Callable[..., Any]) -> Callable[..., Any]:
     import torch
 
     def run(**arguments: Any) -> Any:
-        tensors = {k: torch.from_numpy(np.ascontiguousarray(v).reshape(v.shape)) if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
+        tensors = {
+            k: torch.from_numpy(np.ascontiguousarray(v).reshape(v.shape)) if isinstance(v, np.ndarray) else v
+            for k, v in arguments.items()
+        }
         results = function(**tensors)
         results = results if isinstance(results, (tuple, list)) else [results]
         arrays = tuple(r.detach().numpy() if isinstance(r, torch.Tensor) else np.asarray(r) for r in results)

@@ -9,7 +9,7 @@ from coremltools.converters.mil.mil import Builder as mb
 
 from .case import case, normal, real, torch_reference
 
-T, B, I, H = 5, 2, 3, 4
+STEPS, BATCH, WIDTH, SIZE = 5, 2, 3, 4
 
 
 def sigmoid(x):
@@ -17,8 +17,12 @@ def sigmoid(x):
 
 
 ACTIVATIONS = {
-    "sigmoid": sigmoid, "tanh": np.tanh, "relu": lambda x: np.maximum(x, 0), "linear": lambda x: x,
-    "hard_sigmoid": lambda x: np.clip(0.2 * x + 0.5, 0, 1), "scaled_tanh": np.tanh,
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "linear": lambda x: x,
+    "hard_sigmoid": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
+    "scaled_tanh": np.tanh,
 }
 
 
@@ -38,23 +42,58 @@ def lstm_pass(x, h, c, weights, steps, recurrent="sigmoid", cell="tanh", activat
     return np.stack(results), h, c
 
 
-def lstm_reference(x, h, c, w, r, b=None, p=None, wb=None, rb=None, bb=None, pb=None, k=None, direction="forward", output_sequence=False, **activations):
+def lstm_reference(
+    x,
+    h,
+    c,
+    w,
+    r,
+    b=None,
+    p=None,
+    wb=None,
+    rb=None,
+    bb=None,
+    pb=None,
+    k=None,
+    direction="forward",
+    output_sequence=False,
+    **activations,
+):
     def weights(w, r, b, p):
         size = r.shape[1]
         return w, r, np.zeros(4 * size) if b is None else b, np.zeros(3 * size) if p is None else p
 
     size, steps = r.shape[1], range(len(x))
-    activations = {n.replace("recurrent_activation", "recurrent").replace("cell_activation", "cell"): v for n, v in activations.items()} | {"clip": k}
+    activations = {
+        n.replace("recurrent_activation", "recurrent").replace("cell_activation", "cell"): v
+        for n, v in activations.items()
+    } | {"clip": k}
     if direction == "bidirectional":
         y, h0, c0 = lstm_pass(x, h[:, :size], c[:, :size], weights(w, r, b, p), steps, **activations)
         z, h1, c1 = lstm_pass(x, h[:, size:], c[:, size:], weights(wb, rb, bb, pb), reversed(steps), **activations)
         y, h, c = np.concatenate([y, z[::-1]], 2), np.concatenate([h0, h1], 1), np.concatenate([c0, c1], 1)
     else:
-        y, h, c = lstm_pass(x, h, c, weights(w, r, b, p), steps if direction == "forward" else reversed(steps), **activations)
+        y, h, c = lstm_pass(
+            x, h, c, weights(w, r, b, p), steps if direction == "forward" else reversed(steps), **activations
+        )
     return y if output_sequence else h[None], h, c
 
 
-def lstm(what, opset=15, both=False, half=False, bias=True, peephole=False, clip=None, bare=False, note="", sizes=(T, B, I, H), source="numpy", reference=None, **options):
+def lstm(
+    what,
+    opset=15,
+    both=False,
+    half=False,
+    bias=True,
+    peephole=False,
+    clip=None,
+    bare=False,
+    note="",
+    sizes=(STEPS, BATCH, WIDTH, SIZE),
+    source="numpy",
+    reference=None,
+    **options,
+):
     steps, batch, width, size = sizes
     twice = 2 if options.get("direction") == "bidirectional" else 1
     inputs = {"x": real(steps, batch, width), "h": real(batch, twice * size), "c": real(batch, twice * size)}
@@ -69,11 +108,36 @@ def lstm(what, opset=15, both=False, half=False, bias=True, peephole=False, clip
         consts["k"] = clip
 
     def program(x, h, c, w, r, b=None, p=None, wb=None, rb=None, bb=None, pb=None, k=None):
-        return mb.lstm(x=x, initial_h=h, initial_c=c, weight_ih=w, weight_hh=r, bias=b, peephole=p, weight_ih_back=wb, weight_hh_back=rb,
-                       bias_back=bb, peephole_back=pb, clip=k, **options)
+        return mb.lstm(
+            x=x,
+            initial_h=h,
+            initial_c=c,
+            weight_ih=w,
+            weight_hh=r,
+            bias=b,
+            peephole=p,
+            weight_ih_back=wb,
+            weight_hh_back=rb,
+            bias_back=bb,
+            peephole_back=pb,
+            clip=k,
+            **options,
+        )
 
-    case(f"recurrent/lstm-{what}", program, reference or (lambda **a: lstm_reference(**a, **options)), inputs, consts, opset=opset, both=both, half=half,
-         bare=bare, note=note, source=source, outputs=["y", "last_h", "last_c"])
+    case(
+        f"recurrent/lstm-{what}",
+        program,
+        reference or (lambda **a: lstm_reference(**a, **options)),
+        inputs,
+        consts,
+        opset=opset,
+        both=both,
+        half=half,
+        bare=bare,
+        note=note,
+        source=source,
+        outputs=["y", "last_h", "last_c"],
+    )
 
 
 def torch_lstm(x, h, c, w, r, b, wb=None, rb=None, bb=None):
@@ -98,10 +162,21 @@ def torch_lstm(x, h, c, w, r, b, wb=None, rb=None, bb=None):
 
 
 lstm("torch-forward", output_sequence=True, source="torch", reference=torch_reference(torch_lstm))
-lstm("torch-bidirectional", direction="bidirectional", output_sequence=True, source="torch", reference=torch_reference(torch_lstm))
+lstm(
+    "torch-bidirectional",
+    direction="bidirectional",
+    output_sequence=True,
+    source="torch",
+    reference=torch_reference(torch_lstm),
+)
 lstm("defaults", bias=False, bare=True)
 lstm("last-only", output_sequence=False)
-lstm("reverse", direction="reverse", output_sequence=True, note="the sequence of a reverse pass stays in the order it was computed in")
+lstm(
+    "reverse",
+    direction="reverse",
+    output_sequence=True,
+    note="the sequence of a reverse pass stays in the order it was computed in",
+)
 lstm("reverse-last-only", direction="reverse")
 lstm("bidirectional-last-only", direction="bidirectional")
 lstm("peephole", peephole=True, output_sequence=True)
@@ -117,7 +192,19 @@ lstm("ios17", opset=17, output_sequence=True)
 lstm("ios17-f16", opset=17, half=True, direction="bidirectional", output_sequence=True)
 
 
-def gru_reference(x, h, w, r, b=None, k=None, direction="forward", output_sequence=False, recurrent_activation="sigmoid", activation="tanh", reset_after=False):
+def gru_reference(
+    x,
+    h,
+    w,
+    r,
+    b=None,
+    k=None,
+    direction="forward",
+    output_sequence=False,
+    recurrent_activation="sigmoid",
+    activation="tanh",
+    reset_after=False,
+):
     size = r.shape[1]
     bias = np.split(np.zeros(3 * size) if b is None else b, 3)
     extra = np.split(np.zeros(3 * size) if k is None else k, 3)
@@ -133,7 +220,17 @@ def gru_reference(x, h, w, r, b=None, k=None, direction="forward", output_sequen
     return np.stack(results) if output_sequence else h[None], h
 
 
-def gru(what, opset=15, half=False, bias=True, input_bias=False, bare=False, note="", sizes=(T, B, I, H), **options):
+def gru(
+    what,
+    opset=15,
+    half=False,
+    bias=True,
+    input_bias=False,
+    bare=False,
+    note="",
+    sizes=(STEPS, BATCH, WIDTH, SIZE),
+    **options,
+):
     steps, batch, width, size = sizes
     consts = {"w": normal(3 * size, width, scale=0.6), "r": normal(3 * size, size, scale=0.6)}
     consts |= {"b": normal(3 * size, scale=0.5)} if bias else {}
@@ -143,14 +240,29 @@ def gru(what, opset=15, half=False, bias=True, input_bias=False, bare=False, not
         extra = {} if k is None else {"input_bias": k}
         return mb.gru(x=x, initial_h=h, weight_ih=w, weight_hh=r, bias=b, **extra, **options)
 
-    case(f"recurrent/gru-{what}", program, lambda **a: gru_reference(**a, **options), {"x": real(steps, batch, width), "h": real(batch, size)}, consts, opset=opset, half=half,
-         bare=bare, note=note, outputs=["y", "last_h"])
+    case(
+        f"recurrent/gru-{what}",
+        program,
+        lambda **a: gru_reference(**a, **options),
+        {"x": real(steps, batch, width), "h": real(batch, size)},
+        consts,
+        opset=opset,
+        half=half,
+        bare=bare,
+        note=note,
+        outputs=["y", "last_h"],
+    )
 
 
 gru("forward", output_sequence=True)
 gru("defaults", bias=False, bare=True)
 gru("last-only")
-gru("reverse", direction="reverse", output_sequence=True, note="the sequence of a reverse pass stays in the order it was computed in")
+gru(
+    "reverse",
+    direction="reverse",
+    output_sequence=True,
+    note="the sequence of a reverse pass stays in the order it was computed in",
+)
 gru("activations", recurrent_activation="hard_sigmoid", activation="relu", output_sequence=True)
 gru("wider", sizes=(4, 3, 19, 9), output_sequence=True)
 gru("ios17", opset=17, half=True, output_sequence=True)
@@ -173,9 +285,18 @@ def torch_gru(x, h, w, r, b, k):
     return y, h[0]
 
 
-case("recurrent/gru-ios18-torch", lambda x, h, w, r, b, k: mb.gru(x=x, initial_h=h, weight_ih=w, weight_hh=r, bias=b, input_bias=k, reset_after=True, output_sequence=True),
-     torch_reference(torch_gru), {"x": real(T, B, I), "h": real(B, H)}, {"w": normal(3 * H, I), "r": normal(3 * H, H), "b": normal(3 * H), "k": normal(3 * H)}, opset=18,
-     outputs=["y", "last_h"], note="torch's own recurrence")
+case(
+    "recurrent/gru-ios18-torch",
+    lambda x, h, w, r, b, k: mb.gru(
+        x=x, initial_h=h, weight_ih=w, weight_hh=r, bias=b, input_bias=k, reset_after=True, output_sequence=True
+    ),
+    torch_reference(torch_gru),
+    {"x": real(STEPS, BATCH, WIDTH), "h": real(BATCH, SIZE)},
+    {"w": normal(3 * SIZE, WIDTH), "r": normal(3 * SIZE, SIZE), "b": normal(3 * SIZE), "k": normal(3 * SIZE)},
+    opset=18,
+    outputs=["y", "last_h"],
+    note="torch's own recurrence",
+)
 
 
 def rnn_reference(x, h, w, r, b=None, direction="forward", output_sequence=False, activation="tanh"):
@@ -187,15 +308,32 @@ def rnn_reference(x, h, w, r, b=None, direction="forward", output_sequence=False
 
 
 def rnn(what, opset=15, half=False, bias=True, bare=False, note="", **options):
-    consts = {"w": normal(H, I, scale=0.6), "r": normal(H, H, scale=0.6)} | ({"b": normal(H)} if bias else {})
-    case(f"recurrent/rnn-{what}", lambda x, h, w, r, b=None: mb.rnn(x=x, initial_h=h, weight_ih=w, weight_hh=r, bias=b, **options), lambda **a: rnn_reference(**a, **options),
-         {"x": real(T, B, I), "h": real(B, H)}, consts, opset=opset, half=half, bare=bare, note=note, outputs=["y", "last_h"])
+    consts = {"w": normal(SIZE, WIDTH, scale=0.6), "r": normal(SIZE, SIZE, scale=0.6)} | (
+        {"b": normal(SIZE)} if bias else {}
+    )
+    case(
+        f"recurrent/rnn-{what}",
+        lambda x, h, w, r, b=None: mb.rnn(x=x, initial_h=h, weight_ih=w, weight_hh=r, bias=b, **options),
+        lambda **a: rnn_reference(**a, **options),
+        {"x": real(STEPS, BATCH, WIDTH), "h": real(BATCH, SIZE)},
+        consts,
+        opset=opset,
+        half=half,
+        bare=bare,
+        note=note,
+        outputs=["y", "last_h"],
+    )
 
 
 rnn("forward", output_sequence=True)
 rnn("defaults", bias=False, bare=True)
 rnn("last-only")
-rnn("reverse", direction="reverse", output_sequence=True, note="the sequence of a reverse pass stays in the order it was computed in")
+rnn(
+    "reverse",
+    direction="reverse",
+    output_sequence=True,
+    note="the sequence of a reverse pass stays in the order it was computed in",
+)
 rnn("relu", activation="relu", output_sequence=True)
 rnn("sigmoid", activation="sigmoid", output_sequence=True)
 rnn("ios17", opset=17, half=True, output_sequence=True)
@@ -203,10 +341,10 @@ rnn("ios17", opset=17, half=True, output_sequence=True)
 
 # ---- a recurrent layer as converters write it: a loop around a linear layer
 def looped(x, w, b):
-    zero = mb.fill(shape=[B, H], value=np.float32(0))
+    zero = mb.fill(shape=[BATCH, SIZE], value=np.float32(0))
 
     def condition(i, h):
-        return mb.less(x=i, y=np.int32(T))
+        return mb.less(x=i, y=np.int32(STEPS))
 
     def body(i, h):
         row = mb.squeeze(x=mb.gather(x=x, indices=mb.expand_dims(x=i, axes=[0]), axis=0), axes=[0])
@@ -217,10 +355,17 @@ def looped(x, w, b):
 
 
 def looped_reference(x, w, b):
-    h = np.zeros((B, H))
-    for t in range(T):
+    h = np.zeros((BATCH, SIZE))
+    for t in range(STEPS):
         h = np.tanh(np.concatenate([x[t], h], 1) @ w.T + b)
     return h
 
 
-case("recurrent/loop", looped, looped_reference, {"x": real(T, B, I)}, {"w": normal(H, I + H, scale=0.6), "b": normal(H)}, note="the body reads the sequence and the weights from outside the loop")
+case(
+    "recurrent/loop",
+    looped,
+    looped_reference,
+    {"x": real(STEPS, BATCH, WIDTH)},
+    {"w": normal(SIZE, WIDTH + SIZE, scale=0.6), "b": normal(SIZE)},
+    note="the body reads the sequence and the weights from outside the loop",
+)
