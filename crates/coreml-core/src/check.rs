@@ -192,7 +192,7 @@ pub fn describe(kind: &FeatureKind) -> String {
                 ShapeConstraint::Range([w, h]) => format!("{} x {}", range(w), range(h)),
                 _ => format!("{} x {}", image.width, image.height),
             };
-            format!("a {color} image of {sizes}")
+            format!("an image, {color}, {sizes}")
         }
         _ => "a value of a type this version does not know".into(),
     }

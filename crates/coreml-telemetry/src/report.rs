@@ -139,6 +139,10 @@ pub struct RunReport {
     pub config: BTreeMap<String, serde_json::Value>,
     /// The figures, by name.
     pub metrics: BTreeMap<String, Metric>,
+    /// Latency of every timed prediction in milliseconds, in order: what the figures can be checked against.
+    pub samples_ms: Vec<f64>,
+    /// How many of the timed predictions each backend served.
+    pub served_by: BTreeMap<String, u64>,
     /// What happened on the way: backends that were passed over, errors.
     pub events: Vec<String>,
     /// The judgement, line by line.

@@ -4,6 +4,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "reference-run")]
+pub mod reference_run;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -27,8 +27,6 @@ use crate::outputs::Outputs;
 mod builder;
 mod lane;
 mod state;
-#[cfg(test)]
-mod tests;
 
 /// A model that is ready for predictions, on the backends of this host. Any number of threads may predict at once.
 #[derive(Debug)]

@@ -1,0 +1,208 @@
+//! The reference run: one model measured from opening to the last prediction, and judged by Gate C.
+//!
+//! [`run`] measures and gives a [`RunReport`]; [`gate`] judges it; [`audit`] reads a report as a sceptic would and
+//! lists what in it cannot be true. What this host cannot measure is unavailable with the reason.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use coreml_anywhere::model::Package;
+use coreml_anywhere::telemetry::report::{ModelBlock, RUN_SCHEMA, RunReport};
+use coreml_anywhere::telemetry::{Environment, Metric, names, percentile};
+use coreml_anywhere::{CpuBackend, CpuOptions, Error, Inputs, Session, synthetic_inputs};
+use serde_json::json;
+
+mod audit;
+mod gate;
+mod memory;
+mod parity;
+mod table;
+
+pub use audit::audit;
+pub use gate::gate;
+pub use table::table;
+
+const MEASURED: &str = "measured";
+const NO_ACCELERATOR: &str = "no accelerator here: the CPU engine served";
+
+/// What to run, and how often.
+#[derive(Debug, Clone)]
+pub struct ReferenceRun {
+    /// The model.
+    pub model: PathBuf,
+    /// Timed predictions.
+    pub iterations: u32,
+    /// Predictions before those.
+    pub warmup: u32,
+    /// Threads for one prediction; 0 for all.
+    pub threads: usize,
+    /// The time budget of one prediction.
+    pub deadline: Duration,
+}
+
+impl ReferenceRun {
+    /// A run of `iterations` predictions of `model` with everything else as usual: 20 predictions to warm up, all
+    /// threads, a budget of 100 ms.
+    pub fn new(model: impl Into<PathBuf>, iterations: u32) -> Self {
+        Self { model: model.into(), iterations, warmup: 20, threads: 0, deadline: Duration::from_millis(100) }
+    }
+}
+
+/// Measures. `progress` is told the stage, and how many of how many steps of it are done.
+///
+/// # Errors
+/// When the model cannot be opened. Predictions that fail are counted, not returned.
+pub fn run(config: &ReferenceRun, progress: &mut dyn FnMut(&str, u32, u32)) -> Result<RunReport, Error> {
+    let mut metrics = BTreeMap::new();
+    let mut put = |name: &str, metric: Metric| {
+        metrics.insert(name.to_owned(), metric);
+    };
+    put("memory_baseline", memory::resident());
+
+    progress("load", 0, 2);
+    let start = Instant::now();
+    let package = Package::open(&config.model)?;
+    put("read_time", milliseconds(start.elapsed(), 1, MEASURED));
+    let start = Instant::now();
+    let session = Session::builder().threads(config.threads).load(package)?;
+    put("compile_time_first", milliseconds(start.elapsed(), 1, "measured: the first plan of this process"));
+    progress("load", 1, 2);
+    let start = Instant::now();
+    let session_again = Session::builder().threads(config.threads).open(&config.model)?;
+    put("load_time", milliseconds(start.elapsed(), 1, "measured: read and planned, file in the system's cache"));
+    drop(session_again);
+    put(
+        "compile_time_cached",
+        Metric::unavailable("the CPU engine keeps no compiled model: every load plans again, see load_time"),
+    );
+
+    let inputs = synthetic_inputs(session.interface(), 0)?;
+    let mut events: Vec<String> = session.passed_over().iter().map(|passed| format!("passed over {passed}")).collect();
+    let timed = Timed::measure(config, &session, &inputs, &mut events, progress);
+    timed.report(config, &mut put);
+
+    let snapshot = session.telemetry().snapshot();
+    let fallbacks = snapshot.total(&names::FALLBACKS) as f64;
+    put("fallbacks", Metric::measured(fallbacks, "1", u64::from(config.iterations), "the session's telemetry"));
+    put("breaker_trips", Metric::unavailable("sessions have no circuit breaker yet"));
+    let cpu_only = session.backends().all(|backend| backend == "cpu");
+    let reason = if cpu_only { NO_ACCELERATOR } else { "the CPU baseline was not measured beside the accelerator" };
+    put("speedup_p99", Metric::unavailable(reason));
+    put("neural_engine_share", Metric::unavailable(NO_ACCELERATOR));
+
+    let mut reference = Session::builder().backends([Arc::new(CpuBackend::new(CpuOptions::reference())) as _]);
+    reference = reference.threads(config.threads);
+    parity::measure(config, &session, &reference.open(&config.model)?, &mut put, progress);
+    put("memory_peak", memory::peak());
+
+    let info = session.info();
+    let mut report = RunReport {
+        schema: RUN_SCHEMA.into(),
+        environment: Environment::detect(&info.isa, env!("CARGO_PKG_VERSION")),
+        model: ModelBlock {
+            name: config.model.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            size_bytes: session.package().size_bytes(),
+            specification_version: session.package().specification_version(),
+            function: session.function().to_owned(),
+        },
+        config: BTreeMap::from([
+            ("iterations".to_owned(), json!(config.iterations)),
+            ("warmup".to_owned(), json!(config.warmup)),
+            ("threads".to_owned(), json!(info.threads)),
+            ("deadline_ms".to_owned(), json!(config.deadline.as_secs_f64() * 1e3)),
+            ("input".to_owned(), json!("noise of the default shapes, seed 0")),
+        ]),
+        metrics,
+        samples_ms: timed.samples,
+        served_by: timed.served_by,
+        events,
+        gate: Vec::new(),
+        verdict: coreml_anywhere::telemetry::report::Outcome::Unavailable,
+    };
+    (report.gate, report.verdict) = gate(&report);
+    Ok(report)
+}
+
+fn milliseconds(duration: Duration, n: u64, source: &str) -> Metric {
+    Metric::measured(duration.as_secs_f64() * 1e3, "ms", n, source)
+}
+
+/// The predictions that are timed.
+struct Timed {
+    first: Option<Duration>,
+    samples: Vec<f64>,
+    served_by: BTreeMap<String, u64>,
+    growth: Metric,
+}
+
+impl Timed {
+    fn measure(
+        config: &ReferenceRun,
+        session: &Session,
+        inputs: &Inputs<'_>,
+        events: &mut Vec<String>,
+        progress: &mut dyn FnMut(&str, u32, u32),
+    ) -> Self {
+        let state = session.state();
+        let stateful = !session.interface().states.is_empty();
+        let predict = || {
+            let start = Instant::now();
+            let result = if stateful { session.predict_with_state(inputs, &state) } else { session.predict(inputs) };
+            (start.elapsed(), result)
+        };
+        let (elapsed, result) = predict();
+        let first = result.is_ok().then_some(elapsed);
+        for i in 0..config.warmup {
+            progress("warm-up", i, config.warmup);
+            // Failures show in the timed predictions too, where they are counted.
+            let _ = predict();
+        }
+        let mut samples = Vec::with_capacity(config.iterations as usize);
+        let mut served_by: BTreeMap<String, u64> = BTreeMap::new();
+        let before = memory::resident();
+        for i in 0..config.iterations {
+            progress("predictions", i, config.iterations);
+            let (elapsed, result) = predict();
+            match result {
+                Ok(prediction) => {
+                    samples.push(elapsed.as_secs_f64() * 1e3);
+                    match served_by.get_mut(prediction.served_by()) {
+                        Some(count) => *count += 1,
+                        None => _ = served_by.insert(prediction.served_by().to_owned(), 1),
+                    }
+                }
+                Err(error) => events.push(format!("prediction {i} failed: {error}")),
+            }
+        }
+        let growth = memory::growth(&before, &memory::resident(), config.iterations);
+        Self { first, samples, served_by, growth }
+    }
+
+    fn report(&self, config: &ReferenceRun, put: &mut impl FnMut(&str, Metric)) {
+        let n = self.samples.len() as u64;
+        let first = self.first.map(|first| milliseconds(first, 1, MEASURED));
+        put("first_inference", first.unwrap_or_else(|| Metric::unavailable("the first prediction failed")));
+        for (name, quantile) in [("latency_p50", 0.5), ("latency_p95", 0.95), ("latency_p99", 0.99)] {
+            put(name, percentile::metric(&self.samples, quantile, "ms", MEASURED));
+        }
+        let total: f64 = self.samples.iter().sum();
+        let of_samples = |value: f64, unit: &str| {
+            if n == 0 {
+                Metric::unavailable("no prediction succeeded")
+            } else {
+                Metric::measured(value, unit, n, MEASURED)
+            }
+        };
+        put("latency_max", of_samples(self.samples.iter().copied().fold(0.0, f64::max), "ms"));
+        put("latency_mean", of_samples(total / n as f64, "ms"));
+        put("throughput", of_samples(n as f64 / total * 1e3, "1/s"));
+        let budget = config.deadline.as_secs_f64() * 1e3;
+        let in_time = self.samples.iter().filter(|&&sample| sample <= budget).count();
+        put("deadline_compliance", of_samples(in_time as f64 / n as f64, "1"));
+        let iterations = u64::from(config.iterations);
+        put("success_rate", Metric::measured(n as f64 / iterations as f64, "1", iterations, MEASURED));
+        put("memory_growth_per_100", self.growth.clone());
+    }
+}

@@ -1,0 +1,105 @@
+//! A plan that has run once allocates nothing when it runs again, and a session does not grow.
+//!
+//! The one file outside the two homes of `unsafe` that has any: an allocator cannot be counted without it.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use coreml_anywhere::{Session, synthetic_inputs};
+use coreml_engine::{Compute, Plan, PlanOptions};
+use coreml_model::{Package, ValueType};
+use coreml_tensor::{DType, Shape, Tensor};
+use coreml_testing::repository;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged; counting touches no memory but the counters.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        LIVE_BYTES.fetch_add(layout.size(), Relaxed);
+        // SAFETY: the caller keeps `alloc`'s contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE_BYTES.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller keeps `dealloc`'s contract, and `alloc` gave the system's memory.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static GLOBAL: Counting = Counting;
+
+/// The counters are the process's: one test at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
+fn fixture(name: &str) -> std::path::PathBuf {
+    repository().join("tests/fixtures/models").join(name)
+}
+
+#[test]
+fn the_counter_counts() {
+    let _one = ONE.lock().unwrap();
+    let (allocations, bytes) = (ALLOCATIONS.load(Relaxed), LIVE_BYTES.load(Relaxed));
+    let kept = std::hint::black_box(vec![0u8; 1000]);
+    assert!(ALLOCATIONS.load(Relaxed) > allocations && LIVE_BYTES.load(Relaxed) >= bytes + 1000);
+    drop(kept);
+}
+
+#[test]
+fn a_warm_plan_allocates_nothing() {
+    let _one = ONE.lock().unwrap();
+    for name in ["EfficientNetLite0.mlpackage", "FastViTT8F16.mlpackage"] {
+        let package = Package::open(fixture(name)).unwrap();
+        let function = &package.program().functions[package.default_function()];
+        let shapes: Vec<Shape> = function
+            .inputs
+            .iter()
+            .filter_map(|&id| match &function.value(id).ty {
+                ValueType::Tensor(ty) => Some(ty.dims.iter().map(|dim| match dim {
+                    coreml_model::Dim::Fixed(n) => *n,
+                    coreml_model::Dim::Unknown => panic!("the fixtures have fixed shapes"),
+                })),
+                _ => None,
+            })
+            .map(|dims| Shape::new(&dims.collect::<Vec<_>>()))
+            .collect();
+        for threads in [1, 2] {
+            let plan = Plan::new(function, &shapes, &PlanOptions::default(), &Compute::new(threads)).unwrap();
+            let (mut workspace, mut states) = (plan.workspace(), plan.states());
+            let image = Tensor::zeros(DType::Float32, shapes[0]);
+            let mut cycle = || {
+                plan.set_input(&mut workspace, 0, image.view()).unwrap();
+                plan.run(&mut workspace, &mut states).unwrap();
+            };
+            (0..3).for_each(|_| cycle());
+            let before = ALLOCATIONS.load(Relaxed);
+            (0..20).for_each(|_| cycle());
+            let made = ALLOCATIONS.load(Relaxed) - before;
+            assert_eq!(made, 0, "{name} with {threads} threads: {made} allocations in 20 runs");
+        }
+    }
+}
+
+#[test]
+fn a_session_does_not_grow() {
+    let _one = ONE.lock().unwrap();
+    // The small model of the references beside the repository if they are there: 10,000 predictions of a fixture
+    // take minutes in a debug build.
+    let small = coreml_testing::shared("zoo").map(|zoo| zoo.join("zoo_norm.mlpackage"));
+    let (path, predictions) = small.map_or((fixture("EfficientNetLite0.mlpackage"), 1_000), |path| (path, 10_000));
+    let session = Session::builder().threads(1).open(path).unwrap();
+    let inputs = synthetic_inputs(session.interface(), 0).unwrap();
+    (0..20).for_each(|_| drop(session.predict(&inputs).unwrap()));
+    let before = LIVE_BYTES.load(Relaxed);
+    (0..predictions).for_each(|_| drop(session.predict(&inputs).unwrap()));
+    let growth = LIVE_BYTES.load(Relaxed).saturating_sub(before);
+    println!("{predictions} predictions: {growth} bytes more on the heap");
+    assert!(growth < 100_000, "{growth} bytes");
+}

@@ -1,0 +1,202 @@
+//! Sessions over backends that follow a script, and over the real one from many threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use coreml_anywhere::model::Package;
+use coreml_anywhere::telemetry::{Reading, names};
+use coreml_anywhere::tensor::Tensor;
+use coreml_anywhere::{
+    Availability, Backend, CheckedInputs, Error, ErrorKind, Inputs, LoadOptions, Model, ModelInfo, ModelState, Outputs,
+    Session, Value, synthetic_inputs,
+};
+use coreml_testing::repository;
+
+/// What a scripted backend does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Act {
+    Answer,
+    Absent,
+    FailToLoad(ErrorKind),
+    Fail(ErrorKind),
+    Panic,
+}
+
+#[derive(Debug, Clone)]
+struct Scripted {
+    name: &'static str,
+    act: Act,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Scripted {
+    fn new(name: &'static str, act: Act) -> Self {
+        Self { name, act, calls: Arc::default() }
+    }
+}
+
+impl Backend for Scripted {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn availability(&self) -> Availability {
+        match self.act {
+            Act::Absent => Availability::Unavailable { reason: "the script says so".into() },
+            _ => Availability::Available,
+        }
+    }
+
+    fn load(&self, _: &Arc<Package>, _: &LoadOptions) -> Result<Box<dyn Model>, Error> {
+        match self.act {
+            Act::FailToLoad(kind) => Err(Error::new(kind, "scripted")),
+            _ => Ok(Box::new(self.clone())),
+        }
+    }
+}
+
+impl Model for Scripted {
+    fn predict(&self, _: &CheckedInputs<'_>, _: Option<&mut ModelState>) -> Result<Outputs, Error> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        match self.act {
+            Act::Fail(kind) => Err(Error::new(kind, "scripted")),
+            Act::Panic => panic!("scripted"),
+            _ => Ok(Outputs::new(vec![("classLabel".into(), Value::String(self.name.into()))])),
+        }
+    }
+
+    fn new_state(&self) -> Result<ModelState, Error> {
+        Ok(ModelState::new(()))
+    }
+
+    fn info(&self) -> ModelInfo {
+        ModelInfo::default()
+    }
+}
+
+fn model() -> std::path::PathBuf {
+    repository().join("tests/fixtures/models/EfficientNetLite0.mlpackage")
+}
+
+fn open(first: &Scripted, second: &Scripted) -> Result<Session, Error> {
+    Session::builder().backends([]).backend(first.clone()).backend(second.clone()).open(model())
+}
+
+#[test]
+fn whose_fault_an_error_is_decides_whether_the_next_backend_is_asked() {
+    let falls_back = [
+        (ErrorKind::Unsupported, true),
+        (ErrorKind::Unavailable, true),
+        (ErrorKind::Fault, true),
+        (ErrorKind::Timeout, true),
+        (ErrorKind::Bug, true),
+        (ErrorKind::InvalidInput, false),
+        (ErrorKind::InvalidModel, false),
+        (ErrorKind::Cancelled, false),
+    ];
+    for (kind, expected) in falls_back {
+        let (first, second) = (Scripted::new("first", Act::Fail(kind)), Scripted::new("second", Act::Answer));
+        let session = open(&first, &second).unwrap();
+        let inputs = synthetic_inputs(session.interface(), 0).unwrap();
+        let result = session.predict(&inputs);
+        assert_eq!(second.calls.load(Ordering::Relaxed), usize::from(expected), "{kind}");
+        let snapshot = session.telemetry().snapshot();
+        assert_eq!(snapshot.get(&names::ATTEMPTS, &["first", kind.name()]), Some(&Reading::Counter(1)));
+        assert_eq!(snapshot.total(&names::FALLBACKS), u64::from(expected), "{kind}");
+        match result {
+            Ok(prediction) => {
+                assert!(expected && prediction.degraded(), "{kind}");
+                assert_eq!((prediction.served_by(), prediction.attempts().len()), ("second", 2));
+                assert_eq!(prediction.attempts()[0].error.as_ref().map(Error::kind), Some(kind));
+                assert_eq!(prediction.string("classLabel").unwrap(), "second");
+            }
+            Err(error) => assert!(!expected && error.kind() == kind, "{kind}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn the_first_backend_answers_when_it_can() {
+    let (first, second) = (Scripted::new("first", Act::Answer), Scripted::new("second", Act::Answer));
+    let session = open(&first, &second).unwrap();
+    let prediction = session.predict(&synthetic_inputs(session.interface(), 0).unwrap()).unwrap();
+    assert_eq!((prediction.served_by(), prediction.degraded()), ("first", false));
+    assert_eq!(second.calls.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_panic_is_survived() {
+    let session = open(&Scripted::new("first", Act::Panic), &Scripted::new("second", Act::Answer)).unwrap();
+    let prediction = session.predict(&synthetic_inputs(session.interface(), 0).unwrap()).unwrap();
+    assert_eq!(prediction.served_by(), "second");
+    let error = prediction.attempts()[0].error.as_ref().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Bug);
+    assert!(error.to_string().contains("first panicked (scripted)"), "{error}");
+}
+
+#[test]
+fn absent_backends_are_passed_over_with_their_reasons() {
+    let absent = Scripted::new("absent", Act::Absent);
+    let session = open(&absent, &Scripted::new("second", Act::Answer)).unwrap();
+    assert_eq!(session.passed_over()[0].to_string(), "absent: the script says so");
+    let prediction = session.predict(&synthetic_inputs(session.interface(), 0).unwrap()).unwrap();
+    assert!(!prediction.degraded(), "the best backend of this host answered");
+    let error = open(&absent, &absent).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("the script says so"), "{error}");
+}
+
+#[test]
+fn a_backend_that_cannot_load_is_replaced() {
+    let second = Scripted::new("second", Act::Answer);
+    let session = open(&Scripted::new("first", Act::FailToLoad(ErrorKind::Unsupported)), &second).unwrap();
+    let prediction = session.predict(&synthetic_inputs(session.interface(), 0).unwrap()).unwrap();
+    assert!(prediction.degraded());
+    let error = open(&Scripted::new("first", Act::FailToLoad(ErrorKind::InvalidModel)), &second).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidModel);
+}
+
+#[test]
+fn when_every_backend_fails_the_error_tells_of_each() {
+    let (first, second) =
+        (Scripted::new("first", Act::Fail(ErrorKind::Fault)), Scripted::new("second", Act::Fail(ErrorKind::Timeout)));
+    let session = open(&first, &second).unwrap();
+    let error = session.predict(&synthetic_inputs(session.interface(), 0).unwrap()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(error.to_string(), "every backend failed: first: scripted; second: scripted");
+}
+
+#[test]
+fn a_callers_mistake_reaches_no_backend() {
+    let (first, second) = (Scripted::new("first", Act::Answer), Scripted::new("second", Act::Answer));
+    let session = open(&first, &second).unwrap();
+    let error = session.predict(&Inputs::new().tensor("imgae", &Tensor::scalar(0.0f32))).unwrap_err();
+    assert_eq!((error.kind(), error.about_feature()), (ErrorKind::InvalidInput, Some("imgae")));
+    assert!(error.to_string().contains("Did you mean `image`?"), "{error}");
+    assert_eq!(first.calls.load(Ordering::Relaxed), 0);
+    assert_eq!(session.telemetry().snapshot().get(&names::PREDICTIONS, &["error"]), Some(&Reading::Counter(1)));
+}
+
+/// 16 threads, 200 predictions each, on one session: every answer is the one a single thread got.
+#[test]
+fn many_threads_get_the_answers_of_one() {
+    const INPUTS: u64 = 8;
+    let session = Session::builder().threads(2).open(model()).unwrap();
+    let inputs: Vec<_> = (0..INPUTS).map(|seed| synthetic_inputs(session.interface(), seed).unwrap()).collect();
+    let answer = |i: usize| session.predict(&inputs[i]).unwrap().into_outputs();
+    let expected: Vec<Outputs> = (0..inputs.len()).map(answer).collect();
+    assert_ne!(expected[0], expected[1], "different inputs have different answers");
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let (answer, expected) = (&answer, &expected);
+            scope.spawn(move || {
+                for i in 0..200 {
+                    let which = (i + thread) % INPUTS as usize;
+                    assert_eq!(answer(which), expected[which], "thread {thread}, prediction {i}");
+                }
+            });
+        }
+    });
+    let total = session.telemetry().snapshot().total(&names::PREDICTIONS);
+    assert_eq!(total, INPUTS + 16 * 200);
+}

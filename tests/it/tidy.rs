@@ -1,0 +1,96 @@
+//! The rules of the repository, with messages that say what to do.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use coreml_testing::repository;
+
+/// Which of our crates each may depend on, development dependencies apart. A new edge is an event: add it here, and to
+/// docs/architecture.md, with a reason in the commit.
+const EDGES: &[(&str, &[&str])] = &[
+    ("anywhere", &["core", "engine", "bridge", "model", "telemetry", "tensor"]),
+    ("bridge", &["core", "model", "tensor"]),
+    ("cli", &["anywhere", "engine", "model", "tensor"]),
+    ("core", &["tensor", "model", "telemetry"]),
+    ("engine", &["core", "model", "tensor", "kernels"]),
+    ("kernels", &[]),
+    ("model", &["tensor"]),
+    ("telemetry", &[]),
+    ("tensor", &[]),
+    // The facade behind the feature `reference-run`: the run is shared by an example of the facade and a test.
+    ("testing", &["tensor", "model", "core", "anywhere"]),
+];
+
+/// The homes of `unsafe`.
+const UNSAFE: [&str; 2] = ["bridge", "kernels"];
+
+fn crates() -> BTreeMap<String, PathBuf> {
+    let folders = std::fs::read_dir(repository().join("crates")).unwrap();
+    let crates = folders.map(|folder| folder.unwrap()).filter(|folder| folder.path().join("Cargo.toml").is_file());
+    crates.map(|folder| (folder.file_name().into_string().unwrap().replace("coreml-", ""), folder.path())).collect()
+}
+
+#[test]
+fn crates_depend_only_on_those_allowed() {
+    let allowed: BTreeMap<_, _> = EDGES.iter().copied().collect();
+    for (name, path) in crates() {
+        let allowed = allowed.get(name.as_str()).unwrap_or_else(|| panic!("crate {name} has no line in EDGES"));
+        let manifest = std::fs::read_to_string(path.join("Cargo.toml")).unwrap();
+        let mut section = "";
+        for line in manifest.lines() {
+            if line.starts_with('[') {
+                section = line;
+            }
+            let Some(dependency) = line.strip_prefix("coreml-") else { continue };
+            let dependency = dependency.split(['.', ' ', '=']).next().unwrap();
+            let counted = section == "[dependencies]" || section.starts_with("[target");
+            let told =
+                format!("coreml-{name} depends on coreml-{dependency}, which EDGES in tests/it/tidy.rs does not allow");
+            assert!(!counted || allowed.contains(&dependency), "{told}");
+        }
+    }
+}
+
+#[test]
+fn unsafe_is_forbidden_outside_its_two_homes() {
+    for (name, path) in crates() {
+        let roots = ["src/lib.rs", "src/main.rs"].map(|root| path.join(root));
+        for root in roots.iter().filter(|root| root.is_file()) {
+            let forbids = std::fs::read_to_string(root).unwrap().contains("#![forbid(unsafe_code)]");
+            let home = UNSAFE.contains(&name.as_str());
+            assert!(forbids || home, "{} must say #![forbid(unsafe_code)]", root.display());
+        }
+    }
+}
+
+fn texts(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !["target", ".git", "fixtures", ".venv", "node_modules"].contains(&name.as_str()) {
+                texts(&path, found);
+            }
+        } else if ["rs", "toml", "md", "py", "swift", "h"]
+            .iter()
+            .any(|wanted| path.extension().is_some_and(|e| e == *wanted))
+        {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn nothing_names_the_machine_it_was_written_on() {
+    // Put together here, so that this file does not match itself.
+    let forbidden = ["/home", "/root", "/Users", "/work"].map(|start| format!("{start}/"));
+    let mut files = Vec::new();
+    texts(&repository(), &mut files);
+    assert!(files.len() > 50, "the repository was not found");
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for forbidden in &forbidden {
+            assert!(!text.contains(forbidden.as_str()), "{} names a path of one machine: {forbidden}", file.display());
+        }
+    }
+}
