@@ -92,6 +92,10 @@ class Case:
 
 
 CASES: dict[str, Case] = {}
+OPTIONS = set(
+    "bare without wide literal outputs raw_outputs features result_types stored alt states steps functions absent "
+    "images image_outputs load edit package check bounds uncheckable disagrees".split()
+)
 
 
 def case(
@@ -132,6 +136,8 @@ def case(
     check: "distribution" with `bounds` for what is random;
     uncheckable: why the interpreter cannot run it; disagrees: the interpreter is known to be wrong, as `note` tells.
     """
+    if unknown := options.keys() - OPTIONS:
+        raise ValueError(f"{name} has options nobody knows: {sorted(unknown)}")
     consts = {k: v if isinstance(v, Draw) else given(v) for k, v in (consts or {}).items()}
     first = next(iter(reference.values())) if isinstance(reference, dict) else reference
     source = source or getattr(first, "source", "numpy")

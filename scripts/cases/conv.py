@@ -280,6 +280,16 @@ conv_transpose(
     output_shape=[1, 3, 9, 11],
     note="the shape is the one that follows anyway: coremltools always writes it",
 )
+case(
+    "conv/conv_transpose-output-shape-larger",
+    lambda x, w, b: mb.conv_transpose(
+        x=x, weight=w, bias=b, strides=[2, 2], pad_type="custom", pad=[1, 1, 1, 1], output_shape=[1, 2, 8, 10]
+    ),
+    torch_reference(lambda x, w, b: F.conv_transpose2d(x, w, b, stride=2, padding=1, output_padding=1)),
+    {"x": real(1, 3, 4, 5)},
+    {"w": normal(3, 2, 3, 3), "b": normal(2)},
+    note="a row and a column more than the formula says: torch's output padding",
+)
 conv_transpose("1d", (2, 4, 7), (4, 3, 3), strides=[2], both=True)
 conv_transpose("1d-custom-groups", (1, 4, 7), (4, 2, 5), strides=[3], groups=2, pad_type="custom", pad=[1, 2])
 conv_transpose("3d", (1, 3, 3, 4, 2), (3, 2, 2, 3, 2), strides=[2, 1, 2], pad_type="custom", pad=[0, 0, 1, 1, 0, 0])

@@ -182,6 +182,15 @@ case(
     note="what converters write before iOS 18",
 )
 
+case(
+    "linear/scaled_dot_product_attention-longer",
+    sdpa,
+    SDPA,
+    {"q": real(1, 2, 33, 16), "k": real(1, 2, 65, 16), "v": real(1, 2, 65, 16)},
+    opset=18,
+    both=True,
+)
+
 # ---- normalisation
 for opset in (15, 17):
     tail, both = ("", True) if opset == 15 else (f"-ios{opset}", False)
