@@ -24,8 +24,9 @@ pub struct CheckedInputs<'a> {
 pub enum CheckedValue<'a> {
     /// A multi-array: shape admitted, elements of the feature's sort. Borrowed from the caller.
     Tensor(TensorView<'a>),
-    /// A multi-array that stands in for an optional one left out.
-    Default(Tensor),
+    /// A multi-array made here: it stands in for an optional one left out, or holds the caller's numbers in the feature's
+    /// type.
+    Made(Tensor),
     /// An image feature's pixels as bytes.
     Image(PreparedImage<'a>),
     /// An image feature's pixels as floating-point planes 1×C×H×W in the feature's colour order.
@@ -123,14 +124,24 @@ fn default<'a>(feature: &Feature) -> Result<CheckedValue<'a>, Error> {
         }
         _ => Tensor::zeros(array.dtype, shape),
     };
-    Ok(CheckedValue::Default(filled))
+    Ok(CheckedValue::Made(filled))
 }
 
 fn value<'a>(feature: &'a Feature, input: &'a Input<'_>) -> Result<CheckedValue<'a>, Error> {
     match (&feature.kind, input.as_tensor()) {
         (FeatureKind::MultiArray(array), Some(view)) => {
-            let problem = array_problem(array, &view);
-            return problem.map_or(Ok(CheckedValue::Tensor(view)), |problem| Err(wrong(&feature.name, problem)));
+            if let Some(problem) = shape_problem(array, &view) {
+                return Err(wrong(&feature.name, problem));
+            }
+            let sort = |dtype: DType| (dtype.is_float(), dtype == DType::Bool);
+            if sort(view.dtype()) == sort(array.dtype) {
+                return Ok(CheckedValue::Tensor(view));
+            }
+            return exactly(view, array.dtype).map(CheckedValue::Made).ok_or_else(|| {
+                let (wanted, given) = (array.dtype, view.dtype());
+                let problem = format!("takes elements of type {wanted}; the {given} elements given do not all fit it");
+                wrong(&feature.name, problem)
+            });
         }
         (FeatureKind::Image(image), Some(view)) => {
             return pixels(image, view).map_err(|problem| wrong(&feature.name, problem));
@@ -212,7 +223,13 @@ pub(crate) fn within(range: &SizeRange, size: usize) -> bool {
     size >= range.min && range.max.is_none_or(|max| size <= max)
 }
 
-fn array_problem(array: &ArrayFeature, view: &TensorView<'_>) -> Option<String> {
+/// Elements of another sort as `dtype`, if all of them keep their value.
+fn exactly(view: TensorView<'_>, dtype: DType) -> Option<Tensor> {
+    let converted = outputs::cast(view, dtype)?;
+    (converted.view().to_f64_vec() == view.to_f64_vec()).then_some(converted)
+}
+
+fn shape_problem(array: &ArrayFeature, view: &TensorView<'_>) -> Option<String> {
     let dims = view.shape();
     let admitted = match &array.constraint {
         ShapeConstraint::Enumerated(shapes) => shapes.iter().any(|shape| shape == &*dims) || array.shape == *dims,
@@ -224,10 +241,6 @@ fn array_problem(array: &ArrayFeature, view: &TensorView<'_>) -> Option<String> 
     if !admitted {
         let rank = if dims.rank() == array.shape.len() { "" } else { " (another rank)" };
         return Some(format!("takes the shape {}, {dims} was given{rank}", describe_shape(array)));
-    }
-    let sort = |dtype: DType| (dtype.is_float(), dtype == DType::Bool);
-    if sort(view.dtype()) != sort(array.dtype) {
-        return Some(format!("takes elements of type {}, {} was given", array.dtype, view.dtype()));
     }
     None
 }

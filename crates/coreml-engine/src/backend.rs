@@ -216,7 +216,7 @@ impl CpuModel {
         let shape = |(dims, feature): (&[Dim], &Feature)| {
             let shape = match inputs.get(&feature.name) {
                 Some(CheckedValue::Tensor(view) | CheckedValue::Planes(view)) => view.shape(),
-                Some(CheckedValue::Default(tensor)) => tensor.shape(),
+                Some(CheckedValue::Made(tensor)) => tensor.shape(),
                 Some(CheckedValue::Image(image)) => [1, image.channels, image.height, image.width].into(),
                 Some(CheckedValue::Absent) => default_shape(feature)?,
                 _ => return Err(not_taken(&feature.name)),
@@ -245,7 +245,7 @@ impl CpuModel {
         };
         let done = match value {
             Some(CheckedValue::Tensor(view) | CheckedValue::Planes(view)) => set(workspace, *view),
-            Some(CheckedValue::Default(tensor)) => set(workspace, tensor.view()),
+            Some(CheckedValue::Made(tensor)) => set(workspace, tensor.view()),
             Some(CheckedValue::Absent) => set(workspace, Tensor::zeros(DType::Float32, plan.input_shape(i)).view()),
             Some(CheckedValue::Image(image)) => {
                 let order = match self.interface.input(name).map(|feature| &feature.kind) {

@@ -122,9 +122,6 @@ fn read_array(source: &mut impl Read, name: &str) -> Result<Array, NpzError> {
     source.read_exact(&mut header)?;
     let header = String::from_utf8_lossy(&header).into_owned();
     let (descr, fortran, dims) = parse_header(&header).ok_or_else(|| bad(format!("bad header {header:?}")))?;
-    if fortran && dims.len() > 1 {
-        return Err(bad("is in Fortran order; save it with numpy.ascontiguousarray".into()));
-    }
     let shape = Shape::try_new(&dims).map_err(|error| bad(error.to_string()))?;
     let count = shape.count();
     let mut bytes = |size: usize| -> Result<Vec<u8>, NpzError> {
@@ -145,25 +142,49 @@ fn read_array(source: &mut impl Read, name: &str) -> Result<Array, NpzError> {
             if width == 0 { vec![String::new(); count] } else { bytes.chunks_exact(width * 4).map(string).collect() };
         return Ok(Array::Strings(shape, strings));
     }
-    fn numbers<const N: usize, T>(bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> Vec<T> {
-        bytes.as_chunks::<N>().0.iter().map(|&chunk| convert(chunk)).collect()
+    fn chunks<const N: usize, T>(order: &[usize], bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> Vec<T> {
+        let chunks = bytes.as_chunks::<N>().0;
+        if order.is_empty() {
+            return chunks.iter().map(|&chunk| convert(chunk)).collect();
+        }
+        order.iter().map(|&from| convert(chunks[from])).collect()
+    }
+    let order = if fortran && dims.len() > 1 { fortran_order(&shape) } else { Vec::new() };
+    macro_rules! numbers {
+        ($bytes:expr, $convert:expr) => {
+            chunks(&order, $bytes, $convert)
+        };
     }
     let data = match descr.as_str() {
-        "|b1" => Data::Bool(bytes(1)?.into_iter().map(|x| x != 0).collect()),
-        "|i1" => Data::Int8(numbers(&bytes(1)?, i8::from_le_bytes)),
-        "|u1" => Data::UInt8(bytes(1)?),
-        "<i2" => Data::Int16(numbers(&bytes(2)?, i16::from_le_bytes)),
-        "<u2" => Data::UInt16(numbers(&bytes(2)?, u16::from_le_bytes)),
-        "<i4" => Data::Int32(numbers(&bytes(4)?, i32::from_le_bytes)),
-        "<u4" => Data::UInt32(numbers(&bytes(4)?, u32::from_le_bytes)),
-        "<i8" => Data::Int64(numbers(&bytes(8)?, i64::from_le_bytes)),
-        "<u8" => Data::UInt64(numbers(&bytes(8)?, u64::from_le_bytes)),
-        "<f2" => Data::Float16(numbers(&bytes(2)?, f16::from_le_bytes)),
-        "<f4" => Data::Float32(numbers(&bytes(4)?, f32::from_le_bytes)),
-        "<f8" => Data::Float64(numbers(&bytes(8)?, f64::from_le_bytes)),
+        "|b1" => Data::Bool(numbers!(&bytes(1)?, |[x]: [u8; 1]| x != 0)),
+        "|i1" => Data::Int8(numbers!(&bytes(1)?, i8::from_le_bytes)),
+        "|u1" => Data::UInt8(numbers!(&bytes(1)?, u8::from_le_bytes)),
+        "<i2" => Data::Int16(numbers!(&bytes(2)?, i16::from_le_bytes)),
+        "<u2" => Data::UInt16(numbers!(&bytes(2)?, u16::from_le_bytes)),
+        "<i4" => Data::Int32(numbers!(&bytes(4)?, i32::from_le_bytes)),
+        "<u4" => Data::UInt32(numbers!(&bytes(4)?, u32::from_le_bytes)),
+        "<i8" => Data::Int64(numbers!(&bytes(8)?, i64::from_le_bytes)),
+        "<u8" => Data::UInt64(numbers!(&bytes(8)?, u64::from_le_bytes)),
+        "<f2" => Data::Float16(numbers!(&bytes(2)?, f16::from_le_bytes)),
+        "<f4" => Data::Float32(numbers!(&bytes(4)?, f32::from_le_bytes)),
+        "<f8" => Data::Float64(numbers!(&bytes(8)?, f64::from_le_bytes)),
         other => return Err(bad(format!("elements of type {other} are not supported"))),
     };
     Tensor::from_data(shape, data).map(Array::Tensor).map_err(|error| bad(error.to_string()))
+}
+
+/// Where each element of a row-major array lies in one whose first axis runs fastest.
+fn fortran_order(shape: &Shape) -> Vec<usize> {
+    let strides = shape.strides();
+    let place = |index: usize| {
+        let (mut place, mut step) = (0, 1);
+        for (axis, &dim) in shape.iter().enumerate() {
+            place += index / strides[axis] % dim * step;
+            step *= dim;
+        }
+        place
+    };
+    (0..shape.count()).map(place).collect()
 }
 
 /// `descr`, `fortran_order` and `shape` of a header, which NumPy always writes in this form.
@@ -276,6 +297,18 @@ mod tests {
         file.extend(header.as_bytes());
         let error = read_array(&mut file.as_slice(), "x").unwrap_err();
         assert_eq!(error.to_string(), "array `x`: has 0 bytes, 4000000000 are needed");
+    }
+
+    #[test]
+    fn the_first_axis_may_run_fastest() {
+        let mut file = b"\x93NUMPY\x01\x00".to_vec();
+        let header = "{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3), }\n";
+        file.extend((header.len() as u16).to_le_bytes());
+        file.extend(header.as_bytes());
+        file.extend([1, 4, 2, 5, 3, 6]);
+        let array = read_array(&mut file.as_slice(), "x").unwrap();
+        let expected = Tensor::new(Shape::new(&[2, 3]), vec![1u8, 2, 3, 4, 5, 6]).unwrap();
+        assert_eq!(array, Array::Tensor(expected));
     }
 
     #[test]

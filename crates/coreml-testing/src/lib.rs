@@ -11,9 +11,9 @@ pub mod tiny;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use coreml_tensor::TensorView;
 pub use coreml_tensor::npz;
 use coreml_tensor::npz::Array;
+use coreml_tensor::{Element, Shape, Tensor, TensorView};
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {
@@ -40,6 +40,17 @@ pub fn load(path: impl AsRef<Path>) -> BTreeMap<String, Array> {
     match npz::read(path) {
         Ok(arrays) => arrays.into_iter().collect(),
         Err(error) => panic!("{}: {error}", path.display()),
+    }
+}
+
+/// A tensor of these dimensions and values.
+///
+/// # Panics
+/// When their numbers differ.
+pub fn tensor<T: Element>(dims: &[usize], values: &[T]) -> Tensor {
+    match Tensor::new(Shape::new(dims), values.to_vec()) {
+        Ok(tensor) => tensor,
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -77,10 +88,9 @@ pub fn distance(found: TensorView<'_>, expected: TensorView<'_>) -> Distance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coreml_tensor::{Shape, Tensor};
 
     fn vector(values: &[f32]) -> Tensor {
-        Tensor::new(Shape::new(&[values.len()]), values.to_vec()).unwrap()
+        tensor(&[values.len()], values)
     }
 
     #[test]

@@ -196,3 +196,30 @@ impl Op for Softmax {
         Some(Box::new(Self { axis: moved as i64 }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{Value, run, run_op, transposed};
+
+    #[test]
+    fn channels_have_slopes_of_their_own() {
+        let x = Value::float(&[1, 2, 1, 2], &[-1.0, 2.0, -3.0, 4.0]);
+        let slopes = Value::float(&[2], &[0.5, 2.0]);
+        let out = run("prelu", &[x.clone(), slopes.clone()], &[]).unwrap();
+        assert_eq!(out, [Value::float(&[1, 2, 1, 2], &[-0.5, 2.0, -6.0, 4.0])]);
+        let op = PerChannel { function: |x, [slope, _]| x.max(0.0) + slope * x.min(0.0), axis: 1, parameters: 1 };
+        let last = op.permuted(&[0, 2, 3, 1]).unwrap();
+        let permuted = run_op(&*last, &[transposed(&x, &[0, 2, 3, 1]), slopes]).unwrap();
+        assert_eq!(transposed(&permuted[0], &[0, 3, 1, 2]), out[0]);
+        assert!(run("prelu", &[x, Value::float(&[3], &[0.0; 3])], &[]).is_err());
+    }
+
+    #[test]
+    fn parametric_softplus_does_not_overflow() {
+        let x = Value::float(&[1, 2], &[1000.0, 0.0]);
+        let (alpha, beta) = (Value::float(&[2], &[2.0, 3.0]), Value::float(&[2], &[0.5, 1.0]));
+        let out = run("softplus_parametric", &[x, alpha, beta], &[]).unwrap()[0].floats();
+        assert!((out[0] - 1000.0).abs() < 1e-3 && (out[1] - 3.0 * 2f64.ln()).abs() < 1e-6, "{out:?}");
+    }
+}

@@ -334,7 +334,7 @@ mod tests {
         ];
         let out = run_in(Opset::Ios16, "constexpr_sparse_to_dense", &[], &constants).unwrap();
         let dense = Value::float(&[2, 3], &[0.0, 7.0, 8.0, 0.0, 0.0, 9.0]);
-        assert_eq!(out, [dense.clone()]);
+        assert_eq!(out, std::slice::from_ref(&dense));
         let mask = Value::bool(&[2, 3], &[false, true, true, false, false, true]);
         let later = [constants[0].clone(), ("mask", mask.clone())];
         assert_eq!(run("constexpr_sparse_to_dense", &[], &later).unwrap(), [dense]);

@@ -196,11 +196,24 @@ fn bind_resize(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
     Ok(Box::new(Resize { targets, grid: Grid::read(args)?, interpolation }))
 }
 
+/// The axes that change and the sizes they get, the last axis first.
+struct Steps {
+    axes: [(usize, usize); MAX_RANK],
+    len: usize,
+}
+
+impl std::ops::Deref for Steps {
+    type Target = [(usize, usize)];
+
+    fn deref(&self) -> &[(usize, usize)] {
+        &self.axes[..self.len]
+    }
+}
+
 impl Resize {
-    /// The axes that change and the sizes they get, the last axis first.
-    fn resolve(&self, ins: Ins<'_>) -> Result<Vec<(usize, usize)>, OpError> {
+    fn resolve(&self, ins: Ins<'_>) -> Result<Steps, OpError> {
         let x = ins.float(0)?.shape;
-        let mut resized = Vec::with_capacity(self.targets.len());
+        let mut steps = Steps { axes: [(0, 0); MAX_RANK], len: 0 };
         for &(axis, target) in &self.targets {
             let axis = axis_of("x", axis, x.rank())?;
             let size = match target {
@@ -219,11 +232,12 @@ impl Resize {
                 return Err(OpError::parameter("x", format!("{x} has nothing to resize")));
             }
             if size != x[axis] || self.grid == Grid::OffsetCorners {
-                resized.push((axis, size));
+                steps.axes[steps.len] = (axis, size);
+                steps.len += 1;
             }
         }
-        resized.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(resized)
+        steps.axes[..steps.len].sort_unstable_by(|a, b| b.cmp(a));
+        Ok(steps)
     }
 
     /// The element before output element `i` and the share of the one after it.
@@ -283,7 +297,7 @@ fn around(shape: Shape, axis: usize) -> [usize; 3] {
 impl Op for Resize {
     fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
         let mut shape = ins.shape(0);
-        for (axis, size) in self.resolve(ins)? {
+        for &(axis, size) in &*self.resolve(ins)? {
             shape = shape_of(&resized(shape, axis, size))?;
         }
         Ok(vec![ins.ty(0).with_shape(shape)])

@@ -47,14 +47,14 @@ pub(crate) struct Linear;
 
 impl Op for Linear {
     fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
-        let (x, weight) = (ins.float(0)?, ins.float(1)?);
+        let (x, weight) = (ins.ty(0), ins.ty(1));
         let (Some((&depth, outer)), &[out, inner]) = (x.shape.split_last(), weight.shape.dims()) else {
             return Err(OpError::parameter("weight", format!("{} does not fit x {}", weight.shape, x.shape)));
         };
         if depth != inner {
             return Err(OpError::parameter("weight", format!("{} does not fit x {}", weight.shape, x.shape)));
         }
-        if ins.has(2) && ![1, out].contains(&ins.float(2)?.count()) {
+        if ins.has(2) && ![1, out].contains(&ins.ty(2).count()) {
             return Err(OpError::parameter("bias", format!("{} does not fit {out} outputs", ins.shape(2))));
         }
         let mut dims = outer.to_vec();
@@ -64,22 +64,47 @@ impl Op for Linear {
 
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
         let (out, depth) = (ins.shape(1)[0], ins.shape(1)[1]);
-        let (x, weight, bias) = (ins.f32(0), ins.f32(1), ins.optional_f32(2));
         if out == 0 {
             return Ok(());
         }
+        if (0..ins.len()).any(|i| ins.has(i) && ins.ty(i).kind != Kind::Float) {
+            let (x, weight) = (numbers(ins, 0), numbers(ins, 1));
+            store(outs, |at| {
+                let (row, column) = (at / out, at % out);
+                let bias =
+                    if ins.has(2) { numbers(ins, 2)(if ins.ty(2).count() == 1 { 0 } else { column }) } else { 0.0 };
+                (0..depth).map(|k| x(row * depth + k) * weight(column * depth + k)).sum::<f64>() + bias
+            });
+            return Ok(());
+        }
+        let (x, weight, bias) = (ins.f32(0), ins.f32(1), ins.optional_f32(2));
         for (row, results) in outs.f32(0).chunks_exact_mut(out).enumerate() {
             for (column, result) in results.iter_mut().enumerate() {
                 let bias = bias.map_or(0.0, |bias| f64::from(bias[if bias.len() == 1 { 0 } else { column }]));
-                *result = (dot(&x[row * depth..], 1, &weight[column * depth..], 1, depth) + bias) as f32;
+                *result = (dot(&x[row * depth..][..depth], &weight[column * depth..][..depth]) + bias) as f32;
             }
         }
         Ok(())
     }
 }
 
-fn dot(a: &[f32], a_step: usize, b: &[f32], b_step: usize, len: usize) -> f64 {
-    (0..len).map(|i| f64::from(a[i * a_step]) * f64::from(b[i * b_step])).sum()
+/// The elements of input `i` as numbers, whatever their kind: later operation sets let integers meet floats.
+fn numbers<'a>(ins: Ins<'a>, i: usize) -> impl Fn(usize) -> f64 + 'a {
+    let float = ins.ty(i).kind == Kind::Float;
+    move |at| if float { ins.f32(i)[at].into() } else { ins.i32(i)[at].into() }
+}
+
+/// Fills the output with the numbers that `each` gives; integers wrap.
+fn store(outs: &mut Outs<'_>, each: impl Fn(usize) -> f64) {
+    if outs.ty(0).kind == Kind::Float {
+        outs.f32(0).iter_mut().enumerate().for_each(|(at, slot)| *slot = each(at) as f32);
+    } else {
+        outs.i32(0).iter_mut().enumerate().for_each(|(at, slot)| *slot = each(at) as i64 as i32);
+    }
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }
 
 /// The batched product `[batch..., m, k] x [batch..., k, n]`; rank-1 operands are a row or a column.
@@ -184,13 +209,22 @@ impl MatMul {
 /// Runs a product by the kernels or, in the reference plan, by dot products.
 fn multiply(p: &Product, x: &[f32], y: &[f32], scale: f32, out: &mut [f32], env: &mut Env<'_>) {
     let area = p.m * p.n;
+    if area * p.k * p.batch.count() == 0 {
+        return out.fill(0.0);
+    }
     if env.reference {
         for batch in 0..p.batch.count() {
             let (xo, yo) = p.offsets(batch);
             for i in 0..p.m {
                 for j in 0..p.n {
-                    let (x, y) = (&x[xo + i * p.x_strides[0]..], &y[yo + j * p.y_strides[1]..]);
-                    let sum = dot(x, p.x_strides[1], y, p.y_strides[0], p.k);
+                    let product = |k: usize| {
+                        let (x, y) = (
+                            x[xo + i * p.x_strides[0] + k * p.x_strides[1]],
+                            y[yo + j * p.y_strides[1] + k * p.y_strides[0]],
+                        );
+                        f64::from(x) * f64::from(y)
+                    };
+                    let sum: f64 = (0..p.k).map(product).sum();
                     out[batch * area + i * p.n + j] = (sum * f64::from(scale)) as f32;
                 }
             }
@@ -223,9 +257,6 @@ fn multiply_scratch(p: &Product, compute: &Compute) -> usize {
 impl Op for MatMul {
     fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
         let (x, y) = (ins.ty(0), ins.ty(1));
-        if x.kind != Kind::Float || y.kind != Kind::Float {
-            return Err(OpError::new("integer matrix products are not supported"));
-        }
         let product = self.product(ins)?;
         let mut dims = product.batch.to_vec();
         dims.extend((x.rank() > 1).then_some(product.m));
@@ -234,7 +265,18 @@ impl Op for MatMul {
     }
 
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
-        multiply(&self.product(ins)?, ins.f32(0), ins.f32(1), 1.0, outs.f32(0), env);
+        let product = self.product(ins)?;
+        if (0..2).any(|i| ins.ty(i).kind != Kind::Float) {
+            let (x, y) = (numbers(ins, 0), numbers(ins, 1));
+            store(outs, |at| {
+                let (i, j) = (at / product.n % product.m, at % product.n);
+                let (xo, yo) = product.offsets(at / product.n / product.m);
+                let (xo, yo) = (xo + i * product.x_strides[0], yo + j * product.y_strides[1]);
+                (0..product.k).map(|k| x(xo + k * product.x_strides[1]) * y(yo + k * product.y_strides[0])).sum()
+            });
+            return Ok(());
+        }
+        multiply(&product, ins.f32(0), ins.f32(1), 1.0, outs.f32(0), env);
         Ok(())
     }
 
@@ -272,14 +314,17 @@ fn is_channel_product(equation: &str) -> bool {
     }
 }
 
-/// Sizes of an [`Einsum`]: of x `[n, c, h, w]`, of y `[n, w, h, u]`; 1 stretches.
-fn einsum_sizes(ins: Ins<'_>) -> Result<([usize; 4], [usize; 4], [usize; 4]), OpError> {
+/// Sizes of an [`Einsum`]: of x `[n, c, h, w]`, of y `[n, w, h, u]`, of the result; 1 stretches.
+fn einsum_sizes(ins: Ins<'_>) -> Result<[[usize; 4]; 3], OpError> {
     let four = |shape: Shape| match *shape.dims() {
         [a, b, c] => Ok([1, a, b, c]),
         [n, a, b, c] => Ok([n, a, b, c]),
         _ => Err(OpError::parameter("values", format!("must have rank 3 or 4, found {shape}"))),
     };
     let (x, y) = (four(ins.shape(0))?, four(ins.shape(1))?);
+    if ins.shape(0).rank() != ins.shape(1).rank() {
+        return Err(OpError::parameter("values", format!("{} and {} differ in rank", ins.shape(0), ins.shape(1))));
+    }
     let stretch = |a: usize, b: usize| match (a, b) {
         (a, b) if a == b => Ok(a),
         (1, b) => Ok(b),
@@ -287,25 +332,25 @@ fn einsum_sizes(ins: Ins<'_>) -> Result<([usize; 4], [usize; 4], [usize; 4]), Op
         _ => Err(OpError::parameter("values", format!("{} and {} do not fit", ins.shape(0), ins.shape(1)))),
     };
     stretch(x[3], y[1])?;
-    Ok((x, y, [stretch(x[0], y[0])?, x[1], stretch(x[2], y[2])?, y[3]]))
+    Ok([x, y, [stretch(x[0], y[0])?, x[1], stretch(x[2], y[2])?, y[3]]])
 }
 
 impl Op for Einsum {
     fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
         ins.float(0)?;
         ins.float(1)?;
-        let (_, _, out) = einsum_sizes(ins)?;
+        let [_, _, out] = einsum_sizes(ins)?;
         let skip = 4 - ins.shape(0).rank();
         Ok(vec![Type::new(Kind::Float, shape_of(&out[skip..])?)])
     }
 
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
-        let (x, y, [batch, channels, height, width]) = einsum_sizes(ins)?;
+        let [x, y, [batch, channels, height, width]] = einsum_sizes(ins)?;
         let (a, b) = (ins.f32(0), ins.f32(1));
         let at = |dims: [usize; 4], index: [usize; 4]| {
             (0..4).fold(0, |offset, i| offset * dims[i] + if dims[i] == 1 { 0 } else { index[i] })
         };
-        let depth = x[3].max(y[1]);
+        let depth = if x[3] == 1 { y[1] } else { x[3] };
         let out = outs.f32(0);
         let mut position = 0;
         for n in 0..batch {

@@ -17,12 +17,15 @@ pub(crate) mod elementwise_binary;
 pub(crate) mod elementwise_unary;
 pub(crate) mod image_resizing;
 pub(crate) mod linear;
+pub(crate) mod list;
 pub(crate) mod normalization;
 pub(crate) mod pool;
 pub(crate) mod quantization;
 pub(crate) mod random;
 pub(crate) mod recurrent;
 pub(crate) mod reduction;
+#[cfg(test)]
+mod robustness;
 pub(crate) mod scalar;
 pub(crate) mod scatter_gather;
 pub(crate) mod states;
@@ -43,6 +46,7 @@ pub(crate) static FAMILIES: &[(&str, &[OpSpec])] = &[
     ("image_resizing", image_resizing::OPS),
     ("image_resizing/sampling", image_resizing::sampling::OPS),
     ("linear", linear::OPS),
+    ("list", list::OPS),
     ("normalization", normalization::OPS),
     ("pool", pool::OPS),
     ("quantization", quantization::OPS),

@@ -154,3 +154,26 @@ impl Op for Pool {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::testing::{Value, run};
+
+    #[test]
+    fn padding_counts_but_what_rounding_up_adds_does_not() {
+        // torch.nn.functional.avg_pool1d(x, 3, stride=2, padding=1, ceil_mode=True, count_include_pad) of six elements
+        let x = Value::float(&[1, 1, 6], &[3.0, 6.0, 9.0, 12.0, 15.0, 18.0]);
+        for (exclude, expected) in [(false, [3.0, 9.0, 15.0, 9.0]), (true, [4.5, 9.0, 15.0, 18.0])] {
+            let constants = [
+                ("kernel_sizes", Value::int(&[1], &[3])),
+                ("strides", Value::int(&[1], &[2])),
+                ("pad_type", Value::str("custom")),
+                ("pad", Value::int(&[2], &[1, 1])),
+                ("ceil_mode", Value::bool(&[], &[true])),
+                ("exclude_padding_from_average", Value::bool(&[], &[exclude])),
+            ];
+            let out = run("avg_pool", std::slice::from_ref(&x), &constants).unwrap();
+            assert_eq!(out[0].floats(), expected, "{exclude}");
+        }
+    }
+}

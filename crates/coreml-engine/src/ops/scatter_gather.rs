@@ -228,3 +228,108 @@ impl Op for GatherNd {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{Value, run};
+
+    fn x() -> Value {
+        Value::int(&[2, 3], &[1, 2, 3, 4, 5, 6])
+    }
+
+    fn int(x: i32) -> Value {
+        Value::int(&[], &[x])
+    }
+
+    #[test]
+    fn gather_replaces_the_axis_by_those_of_the_indices() {
+        // numpy.take(x, indices, axis)
+        for (axis, indices, expected) in [
+            (1, Value::int(&[2, 1], &[2, -3]), Value::int(&[2, 2, 1], &[3, 1, 6, 4])),
+            (-2, int(1), Value::int(&[3], &[4, 5, 6])),
+            (0, Value::int(&[0], &[]), Value::int(&[0, 3], &[])),
+        ] {
+            assert_eq!(run("gather", &[x(), indices], &[("axis", int(axis))]).unwrap(), [expected]);
+        }
+        // numpy: [take(x[b], indices[b], axis=0) for b]
+        let constants = [("axis", int(1)), ("batch_dims", int(1))];
+        let out = run("gather", &[x(), Value::int(&[2, 2], &[0, 2, 1, 1])], &constants).unwrap();
+        assert_eq!(out, [Value::int(&[2, 2], &[1, 3, 5, 5])]);
+    }
+
+    #[test]
+    fn indices_out_of_range_read_zero_unless_they_are_validated() {
+        let indices = Value::int(&[3], &[3, i32::MIN, i32::MAX]);
+        let out = run("gather", &[x(), indices.clone()], &[("axis", int(1))]).unwrap();
+        assert_eq!(out, [Value::int(&[2, 3], &[0; 6])]);
+        let validate = [("axis", int(1)), ("validate_indices", Value::bool(&[], &[true]))];
+        let error = run("gather", &[x(), indices.clone()], &validate).unwrap_err();
+        assert_eq!(error.to_string(), "parameter `indices`: 3 is out of range for an axis of 3");
+        let tuples = Value::int(&[2, 2], &[1, 1, 2, 0]);
+        assert_eq!(run("gather_nd", &[x(), tuples.clone()], &[]).unwrap(), [Value::int(&[2], &[5, 0])]);
+        let update = Value::int(&[2], &[10, 20]);
+        let out = run("scatter_nd", &[x(), tuples, update], &[]).unwrap();
+        assert_eq!(out, [Value::int(&[2, 3], &[1, 2, 3, 4, 15, 6])]);
+    }
+
+    #[test]
+    fn gather_along_axis_takes_one_element_each() {
+        // numpy.take_along_axis(x, indices, 0)
+        let out = run("gather_along_axis", &[x(), Value::int(&[1, 3], &[1, 0, -1])], &[]).unwrap();
+        assert_eq!(out, [Value::int(&[1, 3], &[4, 2, 6])]);
+        assert!(run("gather_along_axis", &[x(), Value::int(&[1, 2], &[0, 0])], &[]).is_err());
+    }
+
+    #[test]
+    fn gather_nd_within_batches() {
+        let constants = [("batch_dims", int(1))];
+        let out = run("gather_nd", &[x(), Value::int(&[2, 1, 1], &[2, 0])], &constants).unwrap();
+        assert_eq!(out, [Value::int(&[2, 1], &[3, 4])]);
+        let long = Value::int(&[2, 3], &[0; 6]);
+        assert!(run("gather_nd", &[x(), long], &[]).unwrap_err().to_string().contains("`indices`"));
+    }
+
+    #[test]
+    fn equal_indices_are_combined_one_after_the_other() {
+        // numpy: add.at, subtract.at, ..., and the last one for update
+        for (mode, expected) in [
+            ("add", [10.0, 7.0]),
+            ("sub", [10.0, -3.0]),
+            ("mul", [10.0, 12.0]),
+            ("div", [10.0, 1.0 / 3.0]),
+            ("max", [10.0, 3.0]),
+            ("min", [10.0, 2.0]),
+            ("update", [10.0, 3.0]),
+        ] {
+            let ins = [Value::float(&[2], &[10.0, 2.0]), Value::int(&[2], &[1, -1]), Value::float(&[2], &[2.0, 3.0])];
+            let constants = [("mode", Value::str(mode))];
+            for kind in ["scatter", "scatter_along_axis"] {
+                let expected = Value::float(&[2], &expected.map(|x: f64| x as f32));
+                assert_eq!(run(kind, &ins, &constants).unwrap(), [expected], "{kind} {mode}");
+            }
+        }
+        // Without a mode updates are added, whatever the documentation of `scatter` says.
+        let ins = [x(), int(0), Value::int(&[2], &[10, 20])];
+        let out = run("scatter", &ins, &[("axis", int(1))]).unwrap();
+        assert_eq!(out, [Value::int(&[2, 3], &[11, 2, 3, 24, 5, 6])]);
+    }
+
+    #[test]
+    fn updates_must_fit() {
+        let ins = [x(), int(0), Value::int(&[3], &[10, 20, 30])];
+        let error = run("scatter", &ins, &[("axis", int(1))]).unwrap_err();
+        assert_eq!(error.to_string(), "parameter `updates`: [3] should be [2]");
+        let floats = [x(), int(0), Value::float(&[2], &[1.0, 2.0])];
+        assert!(run("scatter", &floats, &[("axis", int(1))]).is_err());
+    }
+
+    #[test]
+    fn tuples_lead_to_slices() {
+        let bounds = Bounds { validate: false };
+        assert_eq!(bounds.resolve_tuple(&[1, -1], &[2, 3]).unwrap(), Some(5));
+        let ins = [x(), Value::int(&[1, 1], &[1]), Value::int(&[1, 3], &[7, 8, 9])];
+        let out = run("scatter_nd", &ins, &[("mode", Value::str("update"))]).unwrap();
+        assert_eq!(out, [Value::int(&[2, 3], &[1, 2, 3, 7, 8, 9])]);
+    }
+}

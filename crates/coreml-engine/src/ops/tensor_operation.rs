@@ -54,21 +54,24 @@ pub(crate) struct Concat {
 }
 
 impl Concat {
-    /// The axis, and the shapes with the new axis if there is one.
-    fn shapes(&self, ins: Ins<'_>) -> Result<(usize, impl Fn(usize) -> Result<Shape, OpError>), OpError> {
-        let rank = ins.shape(0).rank();
-        // Scalars join to a vector.
-        let widen = self.stack || rank == 0;
-        let axis = axis_of("axis", self.axis, rank + usize::from(widen))?;
-        Ok((axis, move |i: usize| {
-            let shape = ins.shape(i);
-            if !widen {
-                return Ok(shape);
-            }
-            let mut dims = shape.to_vec();
-            dims.insert(axis.min(dims.len()), 1);
-            shape_of(&dims)
-        }))
+    /// Whether values get a new axis; scalars, which join to a vector, do too.
+    fn widens(&self, ins: Ins<'_>) -> bool {
+        self.stack || ins.shape(0).rank() == 0
+    }
+
+    fn axis(&self, ins: Ins<'_>) -> Result<usize, OpError> {
+        axis_of("axis", self.axis, ins.shape(0).rank() + usize::from(self.widens(ins)))
+    }
+
+    /// The shape of value `i`, with the new axis if there is one.
+    fn shape(&self, ins: Ins<'_>, i: usize) -> Result<Shape, OpError> {
+        let shape = ins.shape(i);
+        if !self.widens(ins) {
+            return Ok(shape);
+        }
+        let mut dims = shape.to_vec();
+        dims.insert(self.axis(ins)?.min(dims.len()), 1);
+        shape_of(&dims)
     }
 }
 
@@ -78,13 +81,14 @@ impl Op for Concat {
             return Err(OpError::parameter("values", "must not be empty"));
         }
         let kind = ins.ty(0).kind;
-        let (axis, shape) = self.shapes(ins)?;
-        let mut total = shape(0)?;
+        let axis = self.axis(ins)?;
+        let first = self.shape(ins, 0)?;
+        let mut total = first;
         for i in 1..ins.len() {
-            let other = shape(i)?;
+            let other = self.shape(ins, i)?;
             let alike = other.rank() == total.rank()
                 && (0..total.rank()).all(|at| at == axis || other[at] == total[at])
-                && (!self.interleave || other[axis] == ins.shape(0)[axis]);
+                && (!self.interleave || other[axis] == first[axis]);
             if !alike || (ins.ty(i).kind == Kind::Float) != (kind == Kind::Float) {
                 let message = format!("value {i}, {}, does not fit value 0, {}", ins.shape(i), ins.shape(0));
                 return Err(OpError::parameter("values", message));
@@ -95,7 +99,7 @@ impl Op for Concat {
     }
 
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
-        let (axis, shape) = self.shapes(ins)?;
+        let axis = self.axis(ins)?;
         let whole = outs.shape(0);
         let inner: usize = whole[axis + 1..].iter().product();
         let outer: usize = whole[..axis].iter().product();
@@ -103,7 +107,7 @@ impl Op for Concat {
         let row = whole[axis] * inner;
         let mut start = 0;
         for i in 0..ins.len() {
-            let along = shape(i)?[axis];
+            let along = self.shape(ins, i)?[axis];
             let x = ins.f32(i);
             // Interleaved, element k of value i lands at k * (number of values) + i.
             let (first, step, len, pieces) = if self.interleave {
@@ -137,10 +141,13 @@ pub(crate) struct Split {
     axis: i64,
 }
 
+/// Far more than any program has, and few enough to list.
+const MAX_PARTS: usize = 1 << 16;
+
 fn bind_split(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
     let parts = args.optional_int("num_splits")?;
     let parts = parts.map(|n| {
-        let valid = usize::try_from(n).ok().filter(|&n| n > 0);
+        let valid = usize::try_from(n).ok().filter(|n| (1..=MAX_PARTS).contains(n));
         valid.ok_or_else(|| OpError::parameter("num_splits", format!("{n} is not a number of parts")))
     });
     Ok(Box::new(Split {

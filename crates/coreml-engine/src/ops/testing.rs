@@ -57,7 +57,14 @@ impl Value {
     }
 }
 
-struct Held(Vec<(Type, Buffer)>);
+/// Values as an operation's inputs; an optional one may be absent.
+pub(crate) struct Held(Vec<Option<(Type, Buffer)>>);
+
+impl Held {
+    pub(crate) fn optional(values: &[Option<Value>]) -> Self {
+        Self(values.iter().map(|value| value.as_ref().map(Value::loaded)).collect())
+    }
+}
 
 impl Operands for Held {
     fn len(&self) -> usize {
@@ -65,11 +72,11 @@ impl Operands for Held {
     }
 
     fn ty(&self, i: usize) -> Option<Type> {
-        self.0.get(i).map(|(ty, _)| *ty)
+        self.0.get(i)?.as_ref().map(|(ty, _)| *ty)
     }
 
     fn elements(&self, i: usize) -> Option<&[f32]> {
-        self.0.get(i).map(|(_, buffer)| buffer.floats())
+        self.0.get(i)?.as_ref().map(|(_, buffer)| buffer.floats())
     }
 }
 
@@ -104,7 +111,7 @@ pub(crate) fn run_in(
 
 /// Runs an operation as both plans would, which must agree.
 pub(crate) fn run_op(op: &dyn Op, ins: &[Value]) -> Result<Vec<Value>, OpError> {
-    let held = Held(ins.iter().map(Value::loaded).collect());
+    let held = Held(ins.iter().map(|value| Some(value.loaded())).collect());
     let results = |reference: bool| -> Result<Vec<Value>, OpError> {
         let mut types = op.infer(Ins(&held))?;
         let mut buffers: Vec<Buffer> = types.iter().map(|ty| Buffer::with_len(ty.count())).collect();

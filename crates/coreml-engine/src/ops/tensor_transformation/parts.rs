@@ -433,4 +433,28 @@ mod tests {
         let wide = [("axis", Value::int(&[], &[0])), ("size", Value::int(&[], &[3]))];
         assert!(run("sliding_windows", &[grid()], &wide).is_err());
     }
+
+    #[test]
+    fn shapes_are_put_together_from_others() {
+        let lists = |begins: [i32; 2], ends: [i32; 2], masks: [bool; 2]| {
+            let mut ins = vec![grid(), Value::float(&[3, 5], &[0.0; 15]), Value::float(&[4, 2], &[0.0; 8])];
+            ins.extend(begins.map(|x| Value::int(&[], &[x])));
+            ins.extend(ends.map(|x| Value::int(&[], &[x])));
+            ins.extend(masks.map(|x| Value::bool(&[], &[x])));
+            ins
+        };
+        let op = super::ReshapeLike { count: 2 };
+        let out = crate::ops::testing::run_op(&op, &lists([0, -1], [1, 0], [false, true])).unwrap();
+        assert_eq!(out, [Value::int(&[3, 2], &[1, 2, 3, 4, 5, 6])]);
+        let error = crate::ops::testing::run_op(&op, &lists([0, 0], [1, 9], [false; 2])).unwrap_err();
+        assert!(error.to_string().contains("`begins`"), "{error}");
+    }
+
+    #[test]
+    fn flatten_cuts_anywhere() {
+        for (axis, dims) in [(0, [1, 6]), (1, [2, 3]), (2, [6, 1]), (-1, [2, 3])] {
+            let out = run("flatten2d", &[grid()], &[("axis", Value::int(&[], &[axis]))]).unwrap();
+            assert_eq!(out[0].shape()[..], dims);
+        }
+    }
 }

@@ -132,7 +132,8 @@ impl Sweep<'_> {
         let operands = GraphOperands { graph: self.graph, inputs: &node.inputs };
         let known = node.inputs.iter().flatten().all(|&id| self.graph.ty(id).is_some());
         let pad = node.op.is::<Pad>().filter(|_| known);
-        if let (Some(amounts), Some(x)) = (pad.and_then(|pad| pad.zeros(Ins(&operands))), node.inputs[0])
+        if let (Some(amounts), Some(x)) =
+            (pad.and_then(|pad| pad.zeros(Ins(&operands))), node.inputs.first().copied().flatten())
             && amounts[..2] == [[0; 2]; 2]
         {
             self.padded.insert(node.outputs[0], (x, amounts));
@@ -314,7 +315,8 @@ impl Sweep<'_> {
     /// Reductions over the spatial axes leave `[n, c]`, which has no layout.
     fn reduction(&mut self, node: &Node) -> bool {
         let Some(reduce) = node.op.is::<ops::reduction::Reduce>() else { return false };
-        let Some(x) = node.inputs[0].filter(|id| self.plain_missing.contains(id)) else { return false };
+        let x = node.inputs[0].filter(|id| self.plain_missing.contains(id));
+        let Some(x) = x else { return false };
         let Some(ty) = self.graph.ty(x) else { return false };
         let Some(op) = reduce.permuted_dropping(&to_last(ty.rank())) else { return false };
         let twin = self.twin(x);

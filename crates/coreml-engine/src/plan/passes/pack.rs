@@ -9,6 +9,7 @@ use super::Compute;
 use crate::graph::{Graph, Id, Node};
 use crate::lowered;
 use crate::ops::linear::{Linear, MatMul};
+use crate::value::Kind;
 
 pub(super) fn run(graph: &mut Graph, compute: &Compute) {
     for at in 0..graph.nodes.len() {
@@ -22,7 +23,8 @@ pub(super) fn run(graph: &mut Graph, compute: &Compute) {
 
 /// The elements of a constant float matrix, and its shape.
 fn matrix(graph: &Graph, id: Id) -> Option<(&[f32], [usize; 2])> {
-    let &[rows, columns] = graph.ty(id)?.shape.dims() else { return None };
+    let ty = graph.ty(id).filter(|ty| ty.kind == Kind::Float)?;
+    let &[rows, columns] = ty.shape.dims() else { return None };
     let elements = graph.value(id).constant.as_ref()?.elements()?.floats();
     Some((&elements[..rows * columns], [rows, columns]))
 }
@@ -30,7 +32,8 @@ fn matrix(graph: &Graph, id: Id) -> Option<(&[f32], [usize; 2])> {
 fn packed(graph: &Graph, node: &Node, compute: &Compute) -> Option<(lowered::linear::Linear, Id)> {
     let x = node.inputs.first().copied().flatten()?;
     let weight = node.inputs.get(1).copied().flatten()?;
-    graph.ty(x)?;
+    // Integers have products of their own.
+    graph.ty(x).filter(|ty| ty.kind == Kind::Float)?;
     let (elements, [rows, columns]) = matrix(graph, weight)?;
     // `linear` holds its weights as [out, in], `matmul` may.
     let transposed = match node.op.is::<MatMul>() {
@@ -42,7 +45,7 @@ fn packed(graph: &Graph, node: &Node, compute: &Compute) -> Option<(lowered::lin
         None => None,
         Some(bias) => {
             let n = if transposed { rows } else { columns };
-            let count = graph.ty(bias)?.count();
+            let count = graph.ty(bias).filter(|ty| ty.kind == Kind::Float)?.count();
             let elements = &graph.value(bias).constant.as_ref()?.elements()?.floats()[..count];
             Some((0..n).map(|i| elements[if count == 1 { 0 } else { i }]).collect())
         }

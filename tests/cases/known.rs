@@ -1,0 +1,19 @@
+//! Cases that are known not to pass, by the beginning of their name, each with its cause.
+
+/// A case and why it does not pass.
+pub(crate) type Known = (&'static str, &'static str);
+
+pub(crate) const GOLDEN: &[Known] = &[
+    ("conv/conv_quantized", "an experimental operation that no converter emits and no document defines"),
+    ("interface/f16-out-overflow", "half-precision features are returned in single precision, which does not overflow"),
+];
+
+pub(crate) const ZOO: &[Known] = &[("pipeline_two_mlprograms", "pipelines are not supported yet")];
+
+pub(crate) const SINGLE_OPERATIONS: &[Known] = &[
+    ("00286", "for rank 3 the expectation takes x for [c, h, w]; the operation normalises over axis 1, as torch does"),
+    (
+        "00606",
+        "the box [2, 2, 1, 1] times the image's size lies outside the image; expected is what [0, 0, 1, 1] gives",
+    ),
+];
