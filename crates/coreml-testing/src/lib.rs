@@ -3,6 +3,7 @@
 //! Development only; nothing that ships depends on this crate.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+#![allow(clippy::print_stderr, reason = "what tests skip is told where the tests are read")]
 
 #[cfg(feature = "reference-run")]
 pub mod reference_run;
