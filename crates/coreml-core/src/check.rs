@@ -288,3 +288,120 @@ fn pixels<'a>(image: &ImageFeature, view: TensorView<'a>) -> Result<CheckedValue
     }
     Ok(CheckedValue::Planes(view))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feature(name: &str, kind: FeatureKind) -> Feature {
+        Feature { name: name.into(), description: String::new(), kind, optional: false }
+    }
+
+    fn array(dtype: DType, constraint: ShapeConstraint<Vec<usize>, Vec<SizeRange>>) -> FeatureKind {
+        FeatureKind::MultiArray(ArrayFeature { dtype, shape: vec![1, 4], constraint, default: None })
+    }
+
+    fn picture(color: ColorLayout) -> FeatureKind {
+        FeatureKind::Image(ImageFeature { width: 3, height: 2, color, constraint: ShapeConstraint::Fixed })
+    }
+
+    fn interface(inputs: Vec<Feature>) -> Interface {
+        let none = Vec::new();
+        Interface {
+            inputs,
+            outputs: none.clone(),
+            states: none,
+            predicted_feature: None,
+            predicted_probabilities: None,
+        }
+    }
+
+    fn refusal(kind: &FeatureKind, inputs: &Inputs<'_>) -> String {
+        let interface = interface(vec![feature("x", kind.clone())]);
+        let error = check(&interface, inputs).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        error.to_string()
+    }
+
+    fn zeros(dtype: DType, dims: &[usize]) -> Tensor {
+        Tensor::zeros(dtype, Shape::new(dims))
+    }
+
+    #[test]
+    fn names_are_checked_with_a_hint() {
+        let inputs = |name: &str| Inputs::new().owned_tensor(name, zeros(DType::Float32, &[1, 4]));
+        let fixed = array(DType::Float32, ShapeConstraint::Fixed);
+        let told = refusal(&fixed, &inputs("X"));
+        assert_eq!(told, "feature `X`: the model has no such input; it takes `x`. Did you mean `x`?");
+        assert!(!refusal(&fixed, &inputs("something")).contains("Did you mean"));
+        assert!(refusal(&fixed, &Inputs::new()).contains("is missing; it takes a fp32 tensor of shape [1, 4]"));
+        let twice = inputs("x").owned_tensor("x", zeros(DType::Float32, &[1, 4]));
+        assert!(refusal(&fixed, &twice).contains("is given twice"));
+    }
+
+    #[test]
+    fn arrays_are_checked() {
+        let range = ShapeConstraint::Range(vec![SizeRange { min: 1, max: Some(1) }, SizeRange { min: 2, max: None }]);
+        let enumerated = ShapeConstraint::Enumerated(vec![vec![1, 4], vec![1, 8]]);
+        // What is declared, what is given, and the words of the refusal, if it is one.
+        let rows: [(_, Tensor, Option<&str>); 10] = [
+            (array(DType::Float32, ShapeConstraint::Fixed), zeros(DType::Float16, &[1, 4]), None),
+            (array(DType::Float16, ShapeConstraint::Fixed), zeros(DType::Float64, &[1, 4]), None),
+            (array(DType::Int32, ShapeConstraint::Fixed), zeros(DType::UInt8, &[1, 4]), None),
+            (
+                array(DType::Int32, ShapeConstraint::Fixed),
+                zeros(DType::Float32, &[1, 4]),
+                Some("int32, fp32 was given"),
+            ),
+            (array(DType::Float32, ShapeConstraint::Fixed), zeros(DType::Bool, &[1, 4]), Some("fp32, bool was given")),
+            (array(DType::Float32, ShapeConstraint::Fixed), zeros(DType::Float32, &[4]), Some("(another rank)")),
+            (array(DType::Float32, range.clone()), zeros(DType::Float32, &[1, 99]), None),
+            (array(DType::Float32, range), zeros(DType::Float32, &[1, 1]), Some("takes the shape [1, 2..], [1, 1]")),
+            (array(DType::Float32, enumerated.clone()), zeros(DType::Float32, &[1, 8]), None),
+            (array(DType::Float32, enumerated), zeros(DType::Float32, &[1, 6]), Some("[1, 4] or [1, 8]")),
+        ];
+        for (kind, tensor, expected) in rows {
+            let interface = interface(vec![feature("x", kind)]);
+            let inputs = Inputs::new().tensor("x", &tensor);
+            match (check(&interface, &inputs), expected) {
+                (Ok(_), None) => {}
+                (Err(error), Some(words)) => assert!(error.to_string().contains(words), "{error}"),
+                (found, expected) => panic!("{found:?}, expected {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn pixels_are_checked() {
+        let rgb = picture(ColorLayout::Rgb);
+        let with = |tensor: Tensor| Inputs::new().owned_tensor("x", tensor);
+        for tensor in [zeros(DType::UInt8, &[2, 3, 3]), zeros(DType::Float32, &[1, 3, 2, 3])] {
+            assert!(check(&interface(vec![feature("x", rgb.clone())]), &with(tensor)).is_ok());
+        }
+        assert!(refusal(&rgb, &with(zeros(DType::UInt8, &[3, 2, 3]))).contains("pixels of 2 x 3 were given"));
+        assert!(refusal(&rgb, &with(zeros(DType::UInt8, &[2, 3]))).contains("[height, width, 3]"));
+        assert!(refusal(&rgb, &with(zeros(DType::Float32, &[1, 1, 2, 3]))).contains("takes 3 planes, 1 were given"));
+        assert!(refusal(&rgb, &with(zeros(DType::Int32, &[1, 3, 2, 3]))).contains("type int32 were given"));
+        let nan = Tensor::new(Shape::new(&[1, 3, 2, 3]), vec![f32::NAN; 18]).unwrap();
+        assert!(refusal(&rgb, &with(nan)).contains("NaN"));
+        let gray = picture(ColorLayout::Grayscale);
+        assert!(check(&interface(vec![feature("x", gray.clone())]), &with(zeros(DType::UInt8, &[2, 3]))).is_ok());
+        assert!(refusal(&gray, &with(zeros(DType::UInt8, &[2, 3, 3]))).contains("[height, width]"));
+        assert!(refusal(&gray, &Inputs::new().string("x", "y")).contains("a string was given"));
+    }
+
+    #[test]
+    fn optional_arrays_are_filled_in() {
+        let kind = FeatureKind::MultiArray(ArrayFeature {
+            dtype: DType::Float32,
+            shape: vec![2],
+            constraint: ShapeConstraint::Fixed,
+            default: Some(0.5),
+        });
+        let interface = interface(vec![Feature { optional: true, ..feature("x", kind) }]);
+        let inputs = Inputs::new();
+        let checked = check(&interface, &inputs).unwrap();
+        let Some(CheckedValue::Made(tensor)) = checked.get("x") else { panic!("{checked:?}") };
+        assert_eq!(tensor.as_slice::<f32>(), Some(&[0.5, 0.5][..]));
+    }
+}

@@ -284,3 +284,57 @@ impl fmt::Debug for PreparedImage<'_> {
         write!(f, "PreparedImage({} x {} x {})", self.width, self.height, self.channels)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feature(width: usize, height: usize, color: ColorLayout) -> ImageFeature {
+        ImageFeature { width, height, color, constraint: ShapeConstraint::Fixed }
+    }
+
+    #[test]
+    fn a_picture_of_the_right_size_is_not_copied() {
+        let pixels = [1u8, 2, 3, 4, 5, 6];
+        let image = Image::rgb8(2, 1, &pixels[..]).unwrap();
+        let prepared = image.prepare(&feature(2, 1, ColorLayout::Bgr)).unwrap();
+        assert!(matches!(prepared.pixels, Cow::Borrowed(_)));
+        assert_eq!(&*prepared.pixels, pixels, "the planes' order is the backend's business");
+    }
+
+    #[test]
+    fn channels_are_converted() {
+        let rgb = feature(1, 1, ColorLayout::Rgb);
+        let gray = feature(1, 1, ColorLayout::Grayscale);
+        let pixels = |image: Result<Image<'static>, Error>, feature: &ImageFeature| {
+            image.unwrap().prepare(feature).unwrap().pixels.into_owned()
+        };
+        assert_eq!(pixels(Image::bgra8(1, 1, vec![30, 20, 10, 9]), &rgb), [10, 20, 30]);
+        assert_eq!(pixels(Image::rgba8(1, 1, vec![10, 20, 30, 9]), &rgb), [10, 20, 30]);
+        assert_eq!(pixels(Image::gray8(1, 1, vec![7]), &rgb), [7, 7, 7]);
+        // 0.299 * 10 + 0.587 * 20 + 0.114 * 30 = 18.15
+        assert_eq!(pixels(Image::rgb8(1, 1, vec![10, 20, 30]), &gray), [18]);
+        assert_eq!(pixels(Image::bgra8(1, 1, vec![30, 20, 10, 9]), &gray), [18]);
+    }
+
+    /// 8 x 4 with a white middle: what is cropped away does not show.
+    #[test]
+    fn the_middle_is_cut_out() {
+        let white = |i: usize| if (2..6).contains(&(i % 8)) { 255 } else { 0 };
+        let image = Image::gray8(8, 4, (0..32).map(white).collect::<Vec<u8>>()).unwrap();
+        let square = feature(2, 2, ColorLayout::Grayscale);
+        let pixels = |crop| image.clone().with_crop(crop).prepare(&square).unwrap().pixels.into_owned();
+        assert_eq!(pixels(Crop::CenterFraction(1.0)), [255; 4]);
+        assert_eq!(pixels(Crop::CenterFraction(0.5)), [255; 4]);
+        assert!(pixels(Crop::Stretch).iter().all(|&value| value < 200));
+        let none = image.clone().with_crop(Crop::CenterFraction(0.0)).prepare(&square).unwrap_err();
+        assert_eq!(none.kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn sizes_are_checked() {
+        assert!(Image::rgb8(2, 2, vec![0; 11]).is_err());
+        assert!(Image::gray8(0, 4, vec![]).is_err());
+        assert!(Image::gray8(usize::MAX, 2, vec![0; 4]).is_err());
+    }
+}

@@ -16,7 +16,6 @@ mod inputs;
 mod outputs;
 mod session;
 
-pub use ::image as image_crate;
 pub use backend::{
     Availability, Backend, ComputeUnits, LoadOptions, Model, ModelInfo, ModelState, UnknownComputeUnits,
 };
