@@ -1,1 +1,1 @@
-//! Benchmarks live beside this file.
+//! Benchmarks live in `benches`; `cargo bench -p coreml-benches` runs them.
