@@ -208,7 +208,7 @@ impl<'a> Image<'a> {
         };
         let pixels = &*self.pixels;
         match (self.channels, channels) {
-            (Channels::Gray, 1) | (Channels::Rgb, 3) => return Cow::Borrowed(pixels),
+            (Channels::Gray, 1) | (Channels::Rgb, 3) => Cow::Borrowed(pixels),
             (Channels::Gray, _) => pixels.iter().flat_map(|&v| [v; 3]).collect(),
             (Channels::Rgb, _) => pixels.as_chunks::<3>().0.iter().map(|&[r, g, b]| gray(r, g, b)).collect(),
             (Channels::Rgba, 1) => pixels.as_chunks::<4>().0.iter().map(|&[r, g, b, _]| gray(r, g, b)).collect(),
