@@ -39,8 +39,6 @@ fn main() -> ExitCode {
         Err(error) => {
             // With standard error gone there is nobody left to tell.
             let _ = writeln!(std::io::stderr(), "error: {error}");
-            let cause = error.source().map(ToString::to_string);
-            let _ = cause.map(|cause| writeln!(std::io::stderr(), "  because {cause}"));
             ExitCode::from(3)
         }
     }

@@ -141,6 +141,6 @@ impl From<ReadError> for Error {
             ReadErrorKind::Function => ErrorKind::InvalidInput,
             _ => ErrorKind::InvalidModel,
         };
-        Self::caused_by(kind, "the model cannot be read", error)
+        Self::caused_by(kind, error.to_string(), error)
     }
 }

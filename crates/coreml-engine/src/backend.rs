@@ -13,7 +13,7 @@ use coreml_core::{
 };
 use coreml_kernels::image::ChannelOrder;
 use coreml_model::{
-    ColorLayout, Feature, FeatureKind, Function, ImageFeature, Interface, Package, ReadError, ValueType,
+    ColorLayout, Dim, Feature, FeatureKind, Function, ImageFeature, Interface, Package, ReadError, ValueType,
 };
 use coreml_tensor::{DType, Shape, Tensor, TensorView};
 use parking_lot::Mutex;
@@ -193,54 +193,35 @@ impl CpuModel {
     }
 
     /// The tensor inputs of the program, in its order, with the features they belong to.
-    fn tensor_inputs(&self) -> Result<Vec<(&str, usize, &Feature)>, Error> {
+    fn tensor_inputs(&self) -> Result<Vec<(&[Dim], &Feature)>, Error> {
         let function = self.program()?;
         let values = function.inputs.iter().map(|&id| function.value(id));
         let tensors = values.filter_map(|value| match &value.ty {
-            ValueType::Tensor(ty) => Some((value.name.as_str(), ty.dims.len())),
+            ValueType::Tensor(ty) => Some((&value.name, ty.dims.as_slice())),
             _ => None,
         });
-        let with_feature =
-            |(name, rank): (&'_ str, usize)| match self.interface.inputs.iter().position(|f| f.name == name) {
-                Some(i) => Ok((i, rank)),
-                None => {
-                    Err(Error::feature(ErrorKind::InvalidModel, name, "the program takes it, the interface does not"))
-                }
-            };
-        let found = tensors.map(with_feature).collect::<Result<Vec<_>, _>>()?;
-        Ok(found
-            .into_iter()
-            .map(|(i, rank)| (self.interface.inputs[i].name.as_str(), rank, &self.interface.inputs[i]))
-            .collect())
+        let with_feature = |(name, dims): (&String, _)| match self.interface.input(name) {
+            Some(feature) => Ok((dims, feature)),
+            None => Err(Error::feature(ErrorKind::InvalidModel, name, "the program takes it, the interface does not")),
+        };
+        tensors.map(with_feature).collect()
     }
 
     fn default_shapes(&self) -> Result<Vec<Shape>, Error> {
-        let shape = |(name, rank, feature): (&str, usize, &Feature)| {
-            let dims = match &feature.kind {
-                FeatureKind::MultiArray(array) => array.shape.clone(),
-                FeatureKind::Image(image) => vec![1, channels(image), image.height, image.width],
-                _ => return Err(not_taken(name)),
-            };
-            let shape = Shape::try_new(&dims)
-                .map_err(|error| Error::feature(ErrorKind::InvalidModel, name, error.to_string()))?;
-            Ok(program_shape(shape, rank))
-        };
+        let shape = |(dims, feature): (&[Dim], &Feature)| program_shape(feature, default_shape(feature)?, dims);
         self.tensor_inputs()?.into_iter().map(shape).collect()
     }
 
     fn shapes(&self, inputs: &CheckedInputs<'_>) -> Result<Vec<Shape>, Error> {
-        let shape = |(name, rank, feature): (&str, usize, &Feature)| {
-            let shape = match inputs.get(name) {
+        let shape = |(dims, feature): (&[Dim], &Feature)| {
+            let shape = match inputs.get(&feature.name) {
                 Some(CheckedValue::Tensor(view) | CheckedValue::Planes(view)) => view.shape(),
                 Some(CheckedValue::Made(tensor)) => tensor.shape(),
                 Some(CheckedValue::Image(image)) => [1, image.channels, image.height, image.width].into(),
-                Some(CheckedValue::Absent) => match &feature.kind {
-                    FeatureKind::Image(image) => [1, channels(image), image.height, image.width].into(),
-                    _ => return Err(not_taken(name)),
-                },
-                _ => return Err(not_taken(name)),
+                Some(CheckedValue::Absent) => default_shape(feature)?,
+                _ => return Err(not_taken(&feature.name)),
             };
-            Ok(program_shape(shape, rank))
+            program_shape(feature, shape, dims)
         };
         self.tensor_inputs()?.into_iter().map(shape).collect()
     }
@@ -320,9 +301,33 @@ fn not_taken(name: &str) -> Error {
     Error::feature(ErrorKind::Unsupported, name, "the CPU engine takes multi-arrays and images only")
 }
 
-/// The program's scalars are one-element vectors in the interface.
-fn program_shape(shape: Shape, rank: usize) -> Shape {
-    if rank == 0 && shape.count() == 1 { Shape::SCALAR } else { shape }
+/// The shape an input has when nobody asks for another.
+fn default_shape(feature: &Feature) -> Result<Shape, Error> {
+    let dims = match &feature.kind {
+        FeatureKind::MultiArray(array) => array.shape.clone(),
+        FeatureKind::Image(image) => vec![1, channels(image), image.height, image.width],
+        _ => return Err(not_taken(&feature.name)),
+    };
+    Shape::try_new(&dims).map_err(|error| Error::feature(ErrorKind::InvalidModel, &feature.name, error.to_string()))
+}
+
+/// The shape as the program has it: its scalars are one-element vectors in the interface. Whatever the interface
+/// admits must fit what the program declares.
+fn program_shape(feature: &Feature, shape: Shape, declared: &[Dim]) -> Result<Shape, Error> {
+    if declared.is_empty() && shape.count() == 1 {
+        return Ok(Shape::SCALAR);
+    }
+    let fits = |(size, dim): (&usize, &Dim)| match dim {
+        Dim::Fixed(declared) => size == declared,
+        Dim::Unknown => true,
+    };
+    if shape.rank() == declared.len() && shape.iter().zip(declared).all(fits) {
+        return Ok(shape);
+    }
+    let declared: Vec<_> =
+        declared.iter().map(|dim| if let Dim::Fixed(n) = dim { n.to_string() } else { "?".into() }).collect();
+    let message = format!("the interface admits the shape {shape}, the program takes [{}]", declared.join(", "));
+    Err(Error::feature(ErrorKind::InvalidModel, &feature.name, message))
 }
 
 fn channels(image: &ImageFeature) -> usize {

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "reference-run")]
 pub mod reference_run;
+pub mod tiny;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
