@@ -2,6 +2,7 @@
 //!
 //! Checks that the run measures what it must, that it says so where it cannot, and that a broken model and a report
 //! that lies are caught.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;

@@ -33,8 +33,7 @@ fn models(c: &mut Criterion) {
             group.bench_function(format!("run, {threads} threads"), |b| {
                 b.iter(|| {
                     if let Ok(image) = image {
-                        plan.set_input(&mut workspace, 0, image)
-                            .and_then(|()| Ok(plan.run(&mut workspace, &mut states)))
+                        plan.set_input(&mut workspace, 0, image).map(|()| plan.run(&mut workspace, &mut states))
                     } else {
                         panic!("the pixels do not fill the shape")
                     }

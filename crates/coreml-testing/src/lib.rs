@@ -21,6 +21,7 @@ pub fn repository() -> PathBuf {
 }
 
 /// A folder of reference models that lies beside the repository where there is one; `None`, said loudly, elsewhere.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests must see what was not tested")]
 pub fn shared(folder: &str) -> Option<PathBuf> {
     let path = repository().join("../shared").join(folder);
     if path.is_dir() {
