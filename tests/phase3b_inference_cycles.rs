@@ -2,8 +2,8 @@
 //!
 //! Checks that the run measures what it must, that it says so where it cannot, and that a broken model and a report
 //! that lies are caught.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the helpers of tests fail loudly and say what they saw")]
 
 use std::path::PathBuf;
 

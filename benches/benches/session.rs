@@ -1,52 +1,53 @@
-//! What a prediction costs: the fixture models at one and two threads, what a session adds, and one telemetry record.
-#![forbid(unsafe_code)]
-#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
+//! What a session and its telemetry cost beyond the model: a prediction of a model with next to no arithmetic, and the
+//! recording of one value.
 
-use std::hint::black_box;
+use std::path::Path;
+use std::time::Duration;
 
-use coreml_anywhere::model::{Limits, Package};
-use coreml_anywhere::telemetry::Histogram;
-use coreml_anywhere::{Session, synthetic_inputs};
-use coreml_testing::repository;
-use coreml_testing::tiny::elementwise_model;
+use coreml_anywhere::{Inputs, Session};
+use coreml_telemetry::Histogram;
+use coreml_tensor::Tensor;
 use criterion::{Criterion, criterion_group, criterion_main};
 
-fn models(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("predict");
-    group.sample_size(50);
-    for name in ["EfficientNetLite0", "FastViTT8F16"] {
-        for threads in [1, 2] {
-            let path = repository().join(format!("tests/fixtures/models/{name}.mlpackage"));
-            let session = Session::builder().threads(threads).open(path).unwrap();
-            let inputs = synthetic_inputs(session.interface(), 0).unwrap();
-            group.bench_function(format!("{name}/{threads}"), |bencher| {
-                bencher.iter(|| black_box(session.predict(&inputs).unwrap()));
-            });
-        }
-    }
-}
-
-/// A model of no work to speak of: what is left is checking, fallback logic, telemetry and the copies at the edge.
-fn overhead(criterion: &mut Criterion) {
-    let spec = elementwise_model(&[1, 16], &["relu"]);
-    let package = Package::from_parts(&spec, None, &Limits::default()).unwrap();
-    let session = Session::builder().threads(1).load(package).unwrap();
-    let inputs = synthetic_inputs(session.interface(), 0).unwrap();
-    criterion.bench_function("session overhead", |bencher| {
-        bencher.iter(|| black_box(session.predict(&inputs).unwrap()));
-    });
-}
-
-fn telemetry(criterion: &mut Criterion) {
-    let histogram = Histogram::default();
-    let mut value = 0u64;
-    criterion.bench_function("histogram record", |bencher| {
-        bencher.iter(|| {
-            value = value.wrapping_add(977) & 0xf_ffff;
-            histogram.record(black_box(value));
+fn session(c: &mut Criterion) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/elementwise/add-same.mlmodel");
+    let session = match Session::builder().threads(1).open(path) {
+        Ok(session) => session,
+        Err(error) => panic!("{error}"),
+    };
+    let tensors: Vec<(String, Tensor)> = session
+        .interface()
+        .inputs
+        .iter()
+        .filter_map(|feature| match &feature.kind {
+            coreml_anywhere::model::FeatureKind::MultiArray(array) => {
+                Some((feature.name.clone(), Tensor::zeros(array.dtype, coreml_tensor::Shape::new(&array.shape))))
+            }
+            _ => None,
+        })
+        .collect();
+    c.bench_function("session: predict, one small addition", |b| {
+        b.iter(|| {
+            let inputs = tensors.iter().fold(Inputs::new(), |inputs, (name, tensor)| inputs.tensor(name, tensor));
+            session.predict(&inputs)
         });
     });
 }
 
-criterion_group!(benches, models, overhead, telemetry);
+fn telemetry(c: &mut Criterion) {
+    let histogram = Histogram::default();
+    let mut nanoseconds = 1000;
+    c.bench_function("telemetry: record one value", |b| {
+        b.iter(|| {
+            nanoseconds = if nanoseconds > 1_000_000_000 { 1000 } else { nanoseconds + nanoseconds / 100 };
+            histogram.record(nanoseconds);
+        });
+    });
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(2));
+    targets = session, telemetry
+}
 criterion_main!(benches);

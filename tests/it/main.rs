@@ -1,6 +1,6 @@
 //! Integration tests of the whole workspace, in one binary.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the helpers of tests fail loudly and say what they saw")]
 
 mod photos;
 mod session;

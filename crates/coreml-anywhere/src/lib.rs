@@ -45,3 +45,8 @@ pub fn default_backends() -> Vec<Arc<dyn Backend>> {
         Arc::new(CpuBackend::default()),
     ]
 }
+
+/// The README's example, compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -1,7 +1,7 @@
 //! What is wrong with a model or a call is said, named and bounded: each row breaks one thing, runs the command in 256
 //! MiB, and expects an exit code and words that name the place.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the helpers of tests fail loudly and say what they saw")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -174,7 +174,7 @@ fn links_and_permissions() {
     expect("a link out of the package", &coreml(&["inspect", root.to_str().unwrap()]), 3, "model.mlmodel");
 
     let package = Package::new();
-    fs::set_permissions(package.path(MODEL), fs::Permissions::from_mode(0o000)).unwrap();
+    fs::set_permissions(package.path(MODEL), fs::Permissions::from_mode(0o0)).unwrap();
     if fs::read(package.path(MODEL)).is_ok() {
         println!("no permission: not tested, this user may read everything");
         return;

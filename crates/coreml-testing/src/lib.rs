@@ -3,7 +3,6 @@
 //! Development only; nothing that ships depends on this crate.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
-#![allow(clippy::print_stderr, reason = "what tests skip is told where the tests are read")]
 
 #[cfg(feature = "reference-run")]
 pub mod reference_run;
@@ -22,6 +21,7 @@ pub fn repository() -> PathBuf {
 }
 
 /// A folder of reference models that lies beside the repository where there is one; `None`, said loudly, elsewhere.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests must see what was not tested")]
 pub fn shared(folder: &str) -> Option<PathBuf> {
     let path = repository().join("../shared").join(folder);
     if path.is_dir() {
