@@ -8,7 +8,7 @@ pub(crate) const GOLDEN: &[Known] = &[
     ("interface/f16-out-overflow", "half-precision features are returned in single precision, which does not overflow"),
 ];
 
-pub(crate) const ZOO: &[Known] = &[("pipeline_two_mlprograms", "pipelines are not supported yet")];
+pub(crate) const ZOO: &[Known] = &[];
 
 pub(crate) const SINGLE_OPERATIONS: &[Known] = &[
     ("00286", "for rank 3 the expectation takes x for [c, h, w]; the operation normalises over axis 1, as torch does"),

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 
 use crate::error::{PlanError, PlanErrorKind, RunError};
 use crate::graph::Labels;
+use crate::pipeline::{Features, Pipeline};
 use crate::plan::{Compute, Plan, PlanOptions, Workspace};
 use crate::state::States;
 
@@ -76,22 +77,35 @@ impl Backend for CpuBackend {
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = [self.options.threads, options.threads].into_iter().find(|&n| n > 0).unwrap_or_else(processors);
         let name = options.function.as_deref().unwrap_or(package.default_function());
-        let model = CpuModel {
-            package: package.clone(),
-            interface: package.interface(Some(name)).map_err(|error: ReadError| Error::from(error))?.clone(),
-            function: name.to_owned(),
-            options: if self.options.reference { PlanOptions::reference() } else { PlanOptions::default() },
-            compute: Compute::new(threads),
-            plans: Mutex::default(),
+        let interface = package.interface(Some(name)).map_err(|error: ReadError| Error::from(error))?.clone();
+        let load = |stage: usize, interface: Interface, function: &str| {
+            let model = CpuModel {
+                package: package.clone(),
+                stage,
+                interface,
+                function: function.to_owned(),
+                options: if self.options.reference { PlanOptions::reference() } else { PlanOptions::default() },
+                compute: Compute::new(threads),
+                plans: Mutex::default(),
+            };
+            let shapes = model.default_shapes()?;
+            model.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidModel))?;
+            Ok::<_, Error>(model)
         };
-        let shapes = model.default_shapes()?;
-        model.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidModel))?;
-        Ok(Box::new(model))
+        if package.stages().len() == 1 {
+            return Ok(Box::new(load(0, interface, name)?));
+        }
+        let members = package.stages().iter().enumerate();
+        let members = members.map(|(i, stage)| load(i, stage.interface().clone(), stage.default_function()));
+        Ok(Box::new(Pipeline { members: members.collect::<Result<_, _>>()?, interface }))
     }
 }
 
-struct CpuModel {
+/// One program of a package, planned as need be.
+pub(crate) struct CpuModel {
     package: Arc<Package>,
+    /// Which of the package's stages it is.
+    stage: usize,
     interface: Interface,
     function: String,
     options: PlanOptions,
@@ -114,31 +128,7 @@ struct Planned {
 
 impl Model for CpuModel {
     fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error> {
-        let shapes = self.shapes(inputs)?;
-        let planned = self.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidInput))?;
-        let plan = &planned.plan;
-        let idle = planned.idle.lock().pop();
-        let mut workspace = idle.unwrap_or_else(|| plan.workspace());
-        for (i, port) in plan.inputs().iter().enumerate() {
-            self.set_input(plan, &mut workspace, i, &port.name, inputs.get(&port.name))?;
-        }
-        let mut none = States::default();
-        let states = match state {
-            Some(state) => state
-                .downcast_mut::<States>()
-                .ok_or_else(|| Error::new(ErrorKind::Bug, "the state was made by another backend"))?,
-            None => &mut none,
-        };
-        plan.run(&mut workspace, states).map_err(|RunError { operation, output, message }| {
-            Error::operation(ErrorKind::Fault, format!("{operation} -> %{output}"), message)
-        })?;
-        let output = |feature: &Feature| Ok((feature.name.clone(), self.output(plan, &workspace, feature)?));
-        let outputs = self.interface.outputs.iter().map(output).collect::<Result<_, Error>>()?;
-        let mut idle = planned.idle.lock();
-        if idle.len() < WORKSPACES {
-            idle.push(workspace);
-        }
-        Ok(Outputs::new(outputs))
+        Ok(Outputs::new(self.run(Features { given: inputs, made: &[] }, state)?))
     }
 
     fn new_state(&self) -> Result<ModelState, Error> {
@@ -160,8 +150,41 @@ impl Model for CpuModel {
 }
 
 impl CpuModel {
+    /// The values of all outputs, by feature name.
+    pub(crate) fn run(
+        &self,
+        inputs: Features<'_>,
+        state: Option<&mut ModelState>,
+    ) -> Result<Vec<(String, Value)>, Error> {
+        let shapes = self.shapes(inputs)?;
+        let planned = self.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidInput))?;
+        let plan = &planned.plan;
+        let idle = planned.idle.lock().pop();
+        let mut workspace = idle.unwrap_or_else(|| plan.workspace());
+        for (i, port) in plan.inputs().iter().enumerate() {
+            self.set_input(plan, &mut workspace, i, &port.name, inputs.get(&port.name))?;
+        }
+        let mut none = States::default();
+        let states = match state {
+            Some(state) => state
+                .downcast_mut::<States>()
+                .ok_or_else(|| Error::new(ErrorKind::Bug, "the state was made by another backend"))?,
+            None => &mut none,
+        };
+        plan.run(&mut workspace, states).map_err(|RunError { operation, output, message }| {
+            Error::operation(ErrorKind::Fault, format!("{operation} -> %{output}"), message)
+        })?;
+        let output = |feature: &Feature| Ok((feature.name.clone(), self.output(plan, &workspace, feature)?));
+        let outputs = self.interface.outputs.iter().map(output).collect::<Result<Vec<_>, Error>>()?;
+        let mut idle = planned.idle.lock();
+        if idle.len() < WORKSPACES {
+            idle.push(workspace);
+        }
+        Ok(outputs)
+    }
+
     fn program(&self) -> Result<&Function, Error> {
-        self.package.program().functions.get(&self.function).ok_or_else(|| {
+        self.package.stages()[self.stage].program().functions.get(&self.function).ok_or_else(|| {
             Error::new(ErrorKind::InvalidModel, format!("the program has no function `{}`", self.function))
         })
     }
@@ -212,7 +235,7 @@ impl CpuModel {
         self.tensor_inputs()?.into_iter().map(shape).collect()
     }
 
-    fn shapes(&self, inputs: &CheckedInputs<'_>) -> Result<Vec<Shape>, Error> {
+    fn shapes(&self, inputs: Features<'_>) -> Result<Vec<Shape>, Error> {
         let shape = |(dims, feature): (&[Dim], &Feature)| {
             let shape = match inputs.get(&feature.name) {
                 Some(CheckedValue::Tensor(view) | CheckedValue::Planes(view)) => view.shape(),

@@ -12,6 +12,7 @@ mod graph;
 mod lowered;
 mod op;
 mod ops;
+mod pipeline;
 mod plan;
 mod state;
 mod value;

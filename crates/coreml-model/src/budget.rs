@@ -14,6 +14,8 @@ use crate::proto;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Message {
     Model,
+    PipelineHolder,
+    Pipeline,
     Description,
     FunctionDescription,
     Metadata,
@@ -92,6 +94,9 @@ fn field(message: Message, number: u64) -> Field {
     match (message, number) {
         (M::Model, 2) => Inline(M::Description),
         (M::Model, 502) => Inline(M::Program),
+        (M::Model, 200 | 201) => Inline(M::PipelineHolder),
+        (M::Model, 202) | (M::PipelineHolder, 1) => Inline(M::Pipeline),
+        (M::Pipeline, 1) => Many(M::Model, size_of::<proto::Model>()),
         (M::Description, 1 | 10 | 13) => Many(M::Feature, size_of::<proto::Feature>()),
         (M::Description, 11 | 12 | 21) => Name,
         (M::Description, 20) => Many(M::FunctionDescription, size_of::<proto::FunctionDescription>()),

@@ -34,7 +34,7 @@ pub use interface::{
     ArrayFeature, ColorLayout, DictionaryKey, Feature, FeatureKind, ImageFeature, Interface, ShapeConstraint, SizeRange,
 };
 pub use limits::Limits;
-pub use package::{Metadata, Package};
+pub use package::{Metadata, Package, Stage};
 pub use program::{
     Argument, Block, Constant, Dim, Function, Operation, Opset, PackedTensor, PackedType, Program, TensorType, Value,
     ValueId, ValueType,

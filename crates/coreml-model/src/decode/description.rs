@@ -13,9 +13,9 @@ use crate::program::{Function, Program, ValueId, ValueType};
 use crate::proto::{self, array_type, dictionary_feature, feature_type, image_type, sequence_feature, state_feature};
 
 /// The function of models that have one.
-const MAIN: &str = "main";
+pub(crate) const MAIN: &str = "main";
 
-fn refuse(message: impl Into<String>) -> ReadError {
+pub(crate) fn refuse(message: impl Into<String>) -> ReadError {
     ReadError::new(ReadErrorKind::Interface, message)
 }
 
@@ -55,15 +55,18 @@ pub(crate) fn describe(
     if !interfaces.contains_key(&default) {
         return Err(refuse(format!("the default function {} is not described", quote(&default))));
     }
-    let metadata = description.metadata.unwrap_or_default();
-    let metadata = Metadata {
+    Ok((interfaces, default, metadata(description.metadata)))
+}
+
+pub(crate) fn metadata(metadata: Option<proto::Metadata>) -> Metadata {
+    let metadata = metadata.unwrap_or_default();
+    Metadata {
         author: metadata.author,
         short_description: metadata.short_description,
         license: metadata.license,
         version: metadata.version,
         user_defined: metadata.user_defined,
-    };
-    Ok((interfaces, default, metadata))
+    }
 }
 
 fn default_function(description: &proto::Description, program: &Program) -> Result<String, ReadError> {
@@ -82,7 +85,7 @@ fn default_function(description: &proto::Description, program: &Program) -> Resu
     }
 }
 
-fn interface(description: proto::FunctionDescription) -> Result<Interface, ReadError> {
+pub(crate) fn interface(description: proto::FunctionDescription) -> Result<Interface, ReadError> {
     let interface = Interface {
         inputs: features(description.inputs, "input")?,
         outputs: features(description.outputs, "output")?,

@@ -10,13 +10,14 @@ use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::interface::Interface;
 use crate::limits::Limits;
 use crate::package::blob::BlobStore;
-use crate::package::{Metadata, impostor};
+use crate::package::{Metadata, Stage, impostor};
 use crate::program::Program;
-use crate::proto::{self, model};
+use crate::proto::{self, model::Kind};
 
 mod constant;
 mod description;
 mod function;
+mod pipeline;
 mod types;
 
 /// The newest specification this library knows: iOS 26.
@@ -27,7 +28,8 @@ const NEWEST_SPECIFICATION: i32 = 10;
 pub(crate) struct Decoded {
     pub(crate) specification_version: i32,
     pub(crate) metadata: Metadata,
-    pub(crate) program: Program,
+    /// At least one; several for a pipeline.
+    pub(crate) stages: Vec<Stage>,
     pub(crate) interfaces: BTreeMap<String, Interface>,
     pub(crate) default_function: String,
 }
@@ -44,11 +46,44 @@ pub(crate) fn model(spec: &[u8], blobs: &mut BlobStore, limits: &Limits) -> Resu
     let model = proto::Model::decode(spec)
         .map_err(|error| ReadError::new(ReadErrorKind::Format, "is not a Core ML model").because(error))?;
     let version = model.specification_version;
+    check_version(&model)?;
+    match model.kind {
+        Some(
+            Kind::PipelineClassifier(proto::PipelineHolder { pipeline: Some(pipeline) })
+            | Kind::PipelineRegressor(proto::PipelineHolder { pipeline: Some(pipeline) })
+            | Kind::Pipeline(pipeline),
+        ) => {
+            let stages = pipeline.models.into_iter().enumerate().map(|(i, member)| {
+                let stage = check_version(&member).and_then(|()| stage(member, blobs, limits));
+                stage.map(|(stage, ..)| stage).within(|| format!("member {} of the pipeline", i + 1))
+            });
+            let stages = stages.collect::<Result<Vec<_>, _>>()?;
+            let (interface, metadata) = pipeline::describe(description(model.description)?, &stages)?;
+            let default_function = description::MAIN.to_owned();
+            let interfaces = BTreeMap::from([(default_function.clone(), interface)]);
+            Ok(Decoded { specification_version: version, metadata, stages, interfaces, default_function })
+        }
+        _ => {
+            let (stage, interfaces, metadata) = stage(model, blobs, limits)?;
+            let default_function = stage.function.clone();
+            Ok(Decoded { specification_version: version, metadata, stages: vec![stage], interfaces, default_function })
+        }
+    }
+}
+
+/// A model that is an ML Program, with the interfaces of its functions and its metadata.
+fn stage(
+    model: proto::Model,
+    blobs: &mut BlobStore,
+    limits: &Limits,
+) -> Result<(Stage, BTreeMap<String, Interface>, Metadata), ReadError> {
+    let version = model.specification_version;
     let program = match model.kind {
-        Some(model::Kind::MlProgram(program)) => program,
+        Some(Kind::MlProgram(program)) => program,
         Some(other) => {
             let message = format!(
-                "a model of type `{}` is not supported yet; only `mlProgram` is, which converters write for iOS 15 and later",
+                "a model of type `{}` is not supported yet; only `mlProgram` is, which converters write for iOS 15 and \
+                 later, and pipelines of it",
                 kind_name(&other)
             );
             return Err(ReadError::new(ReadErrorKind::Unsupported, message));
@@ -62,17 +97,32 @@ pub(crate) fn model(spec: &[u8], blobs: &mut BlobStore, limits: &Limits) -> Resu
             return Err(ReadError::new(ReadErrorKind::Unsupported, message));
         }
     };
-    if version > NEWEST_SPECIFICATION {
+    let program = self::program(program, blobs, limits)?;
+    let (interfaces, function, metadata) = description::describe(description(model.description)?, &program)?;
+    let interface = interfaces.get(&function).cloned();
+    let interface = interface.ok_or_else(|| ReadError::new(ReadErrorKind::Interface, "the model has no interface"))?;
+    Ok((Stage { program, interface, function }, interfaces, metadata))
+}
+
+fn description(description: Option<proto::Description>) -> Result<proto::Description, ReadError> {
+    description.ok_or_else(|| ReadError::new(ReadErrorKind::Interface, "the model has no description"))
+}
+
+/// Models of kinds that this library knows may still be too new for it.
+fn check_version(model: &proto::Model) -> Result<(), ReadError> {
+    let version = model.specification_version;
+    // What is neither a program nor a pipeline is refused for its type, which says more.
+    let read = matches!(
+        model.kind,
+        Some(Kind::MlProgram(_) | Kind::Pipeline(_) | Kind::PipelineClassifier(_) | Kind::PipelineRegressor(_))
+    );
+    if read && version > NEWEST_SPECIFICATION {
         let message = format!(
             "specification version {version} is newer than {NEWEST_SPECIFICATION}, the newest this library knows"
         );
         return Err(ReadError::new(ReadErrorKind::Unsupported, message));
     }
-    let program = self::program(program, blobs, limits)?;
-    let description =
-        model.description.ok_or_else(|| ReadError::new(ReadErrorKind::Interface, "the model has no description"))?;
-    let (interfaces, default_function, metadata) = description::describe(description, &program)?;
-    Ok(Decoded { specification_version: version, metadata, program, interfaces, default_function })
+    Ok(())
 }
 
 fn program(program: proto::Program, blobs: &mut BlobStore, limits: &Limits) -> Result<Program, ReadError> {
@@ -96,9 +146,7 @@ fn program(program: proto::Program, blobs: &mut BlobStore, limits: &Limits) -> R
 }
 
 /// The name the format has for a kind of model.
-fn kind_name(kind: &model::Kind) -> &'static str {
-    use model::Kind;
-
+fn kind_name(kind: &Kind) -> &'static str {
     match kind {
         Kind::PipelineClassifier(_) => "pipelineClassifier",
         Kind::PipelineRegressor(_) => "pipelineRegressor",

@@ -24,6 +24,31 @@ pub struct Package {
     decoded: Decoded,
 }
 
+/// One program of a model. Most models are a single one; a pipeline has one for each member, in the order they run.
+#[derive(Debug)]
+pub struct Stage {
+    pub(crate) program: Program,
+    pub(crate) interface: Interface,
+    pub(crate) function: String,
+}
+
+impl Stage {
+    /// The program.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// What the default function takes and gives.
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// The function of the program that runs when none is named.
+    pub fn default_function(&self) -> &str {
+        &self.function
+    }
+}
+
 /// What the author says about the model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -41,7 +66,7 @@ pub struct Metadata {
 }
 
 impl Package {
-    /// Opens an `.mlpackage` folder or an `.mlmodel` file that holds an ML Program; which of them `path` is, its
+    /// Opens an `.mlpackage` folder or an `.mlmodel` file that holds an ML Program or a pipeline of them; which of them `path` is, its
     /// contents tell.
     ///
     /// # Errors
@@ -94,9 +119,16 @@ impl Package {
         Ok(Self { path: path.to_path_buf(), size_bytes, decoded })
     }
 
-    /// The program.
+    /// The program; of a pipeline, the first member's. [`Package::stages`] has those of all members.
+    #[expect(clippy::indexing_slicing, reason = "a model without a stage cannot be read")]
     pub fn program(&self) -> &Program {
-        &self.decoded.program
+        &self.decoded.stages[0].program
+    }
+
+    /// The programs that make up the model, in the order they run: several for a pipeline, else one. A member finds its
+    /// inputs by name among those of the pipeline and the outputs of the members before it, the latest first.
+    pub fn stages(&self) -> &[Stage] {
+        &self.decoded.stages
     }
 
     /// What `function` takes and gives; the default function if `None`.

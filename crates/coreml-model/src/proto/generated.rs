@@ -17,11 +17,11 @@ pub mod model {
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Kind {
         #[prost(message, tag = "200")]
-        PipelineClassifier(super::Opaque),
+        PipelineClassifier(super::PipelineHolder),
         #[prost(message, tag = "201")]
-        PipelineRegressor(super::Opaque),
+        PipelineRegressor(super::PipelineHolder),
         #[prost(message, tag = "202")]
-        Pipeline(super::Opaque),
+        Pipeline(super::Pipeline),
         #[prost(message, tag = "300")]
         GlmRegressor(super::Opaque),
         #[prost(message, tag = "301")]
@@ -94,6 +94,16 @@ pub mod model {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Opaque {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PipelineHolder {
+    #[prost(message, optional, tag = "1")]
+    pub pipeline: ::core::option::Option<Pipeline>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Pipeline {
+    #[prost(message, repeated, tag = "1")]
+    pub models: ::prost::alloc::vec::Vec<Model>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Description {
     #[prost(message, repeated, tag = "1")]

@@ -12,6 +12,7 @@ use crate::{Limits, Package, ReadError, ReadErrorKind};
 
 mod budget;
 mod packages;
+mod pipelines;
 mod programs;
 mod weights;
 

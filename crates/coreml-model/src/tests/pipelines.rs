@@ -1,0 +1,86 @@
+//! Pipelines of programs.
+
+use super::*;
+use crate::proto::model::Kind;
+
+/// The sample with its input and output renamed.
+fn member(input: &str, output: &str) -> proto::Model {
+    let mut model = sample();
+    description(&mut model).inputs[0].name = input.into();
+    description(&mut model).outputs[0].name = output.into();
+    main_function(&mut model).inputs[0].name = input.into();
+    let block = body(&mut model);
+    block.outputs = vec![output.into()];
+    let add = block.operations.last_mut().unwrap();
+    add.outputs[0].name = output.into();
+    add.inputs.insert("x".into(), proto::Argument { bindings: vec![name(input)] });
+    model
+}
+
+fn pipeline(models: Vec<proto::Model>) -> proto::Model {
+    proto::Model {
+        specification_version: 9,
+        description: Some(proto::Description {
+            inputs: vec![array_feature("a", &[2, 3])],
+            outputs: vec![array_feature("c", &[2, 3])],
+            ..Default::default()
+        }),
+        kind: Some(Kind::Pipeline(proto::Pipeline { models })),
+    }
+}
+
+fn two() -> Vec<proto::Model> {
+    vec![member("a", "b"), member("b", "c")]
+}
+
+#[test]
+fn members_become_stages_in_order() {
+    let package = read(&pipeline(two())).unwrap();
+    let names = |stage: &crate::Stage| (stage.interface().inputs[0].name.clone(), stage.default_function().to_owned());
+    let stages: Vec<_> = package.stages().iter().map(names).collect();
+    assert_eq!(stages, [("a".to_owned(), "main".to_owned()), ("b".to_owned(), "main".to_owned())]);
+    assert_eq!(package.program().functions.len(), 1);
+    let interface = package.interface(None).unwrap();
+    assert_eq!((interface.inputs[0].name.as_str(), interface.outputs[0].name.as_str()), ("a", "c"));
+    assert_eq!(read(&sample()).unwrap().stages().len(), 1);
+}
+
+#[test]
+fn the_last_member_says_what_is_predicted() {
+    let mut models = two();
+    description(&mut models[1]).predicted_feature = "c".into();
+    for kind in [Kind::PipelineClassifier, Kind::PipelineRegressor] {
+        let mut model = pipeline(vec![]);
+        model.kind = Some(kind(proto::PipelineHolder { pipeline: Some(proto::Pipeline { models: models.clone() }) }));
+        let package = read(&model).unwrap();
+        assert_eq!(package.interface(None).unwrap().predicted_feature.as_deref(), Some("c"));
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    use ReadErrorKind::{Interface, Limit, Unsupported};
+
+    assert_refused(read(&pipeline(vec![])), Interface, &["no members"]);
+    assert_refused(read(&pipeline(vec![member("b", "c")])), Interface, &["member 1", "takes the feature `b`"]);
+    assert_refused(read(&pipeline(vec![member("a", "b")])), Interface, &["gives the feature `c`"]);
+    let mut reversed = two();
+    reversed.reverse();
+    assert_refused(read(&pipeline(reversed)), Interface, &["member 1", "`b`, which nothing before gives"]);
+    let mut models = two();
+    models[1].kind = Some(Kind::NonMaximumSuppression(proto::Opaque {}));
+    assert_refused(read(&pipeline(models)), Unsupported, &["member 2", "`nonMaximumSuppression`"]);
+    assert_refused(read(&pipeline(vec![pipeline(two())])), Unsupported, &["member 1", "`pipeline`"]);
+    let mut twice = pipeline(two());
+    description(&mut twice).outputs.push(array_feature("c", &[2, 3]));
+    assert_refused(read(&twice), Interface, &["`c` is described twice"]);
+    let mut picture = pipeline(two());
+    let image = proto::ImageType { width: 2, height: 3, color_space: 20, ..Default::default() };
+    let kind = proto::feature_type::Kind::Image(image);
+    description(&mut picture).inputs[0].r#type = Some(proto::FeatureType { kind: Some(kind), optional: false });
+    assert_refused(read(&picture), Interface, &["member 1", "`a` in another type"]);
+    // What the members need counts together.
+    let limits = Limits { operations: 6, ..Limits::default() };
+    let result = read_with(&pipeline(two()), sample_weights(), &limits);
+    assert_refused(result, Limit, &["6 operations"]);
+}
