@@ -132,7 +132,7 @@ impl Session {
         self.lanes.iter().map(Lane::name)
     }
 
-    /// The backends this session does without, and why: those that this host has not.
+    /// The backends the session does without, and why: those that this host has not.
     pub fn passed_over(&self) -> &[Passed] {
         &self.passed
     }
@@ -143,7 +143,7 @@ impl Session {
         loaded.map_or_else(ModelInfo::default, |model| model.info())
     }
 
-    /// Where this session counts and times.
+    /// Where the session counts and times.
     pub fn telemetry(&self) -> &Arc<Registry> {
         &self.registry
     }
