@@ -20,6 +20,8 @@ pub(crate) mod linear;
 pub(crate) mod list;
 pub(crate) mod normalization;
 pub(crate) mod pool;
+#[cfg(test)]
+mod properties;
 pub(crate) mod quantization;
 pub(crate) mod random;
 pub(crate) mod recurrent;
