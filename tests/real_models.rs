@@ -236,7 +236,7 @@ fn pitch(session: &Session) -> Result<f64, String> {
     let mut worst = 0.0f64;
     for (row, &pitch) in found.chunks_exact(360).zip(&PITCHES) {
         // Bins are 20 cents wide; the first is 1997.379 cents above 10 Hz.
-        let nearest = ((1200.0 * (f64::from(pitch) / 10.0).log2() - 1997.379_408) / 20.0).round();
+        let nearest = ((1200.0 * (f64::from(pitch) / 10.0).log2() - 1997.3794) / 20.0).round();
         worst = worst.max((largest(row) as f64 - nearest).abs());
     }
     if found.len() == 4 * 360 { Ok(worst) } else { Err(format!("{} probabilities", found.len())) }

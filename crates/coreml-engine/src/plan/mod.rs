@@ -141,7 +141,7 @@ pub struct Workspace {
     staging: Buffer,
     taken: Vec<Buffer>,
     taken_types: Vec<Type>,
-    nested: Vec<Workspace>,
+    nested: Vec<Self>,
 }
 
 impl Plan {
