@@ -19,6 +19,6 @@ mod value;
 
 pub use backend::{CpuBackend, CpuOptions, isa};
 pub use error::{PlanError, PlanErrorKind, Problem, RunError};
-pub use ops::{OperationInfo, ParameterInfo, operations, supports};
+pub use ops::{OperationInfo, ParameterInfo, operations, refused, supports};
 pub use plan::{Compute, Plan, PlanOptions, Workspace};
 pub use state::States;

@@ -74,10 +74,7 @@ fn check_supported(function: &Function) -> Result<(), PlanError> {
                 problems.push(Problem { operation: operation.kind.clone(), output, message });
             };
             match ops::find(&operation.kind, function.opset) {
-                None => match ops::find(&operation.kind, coreml_model::Opset::Ios26) {
-                    Some(spec) => report(format!("is not in {}, only from {} on", function.opset, spec.since)),
-                    None => report(format!("is not supported yet (operation set {})", function.opset)),
-                },
+                None => report(ops::why_missing(&operation.kind, function.opset)),
                 Some(spec) => {
                     let given = |name: &str| operation.input(name).is_some() || operation.attribute(name).is_some();
                     for param in spec.params.iter().filter(|param| param.required && !given(param.name)) {

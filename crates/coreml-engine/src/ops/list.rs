@@ -2,7 +2,8 @@
 //!
 //! A list is a tensor whose first axis counts its elements, which are zero until they are written. Writing beyond the
 //! end makes it longer, so the type of what a write gives depends on the value of its index; reading there is an
-//! error. Elements whose shape the program leaves open are not supported.
+//! error. A size that the program leaves open, by giving a name for it, is 0 until the first write says what it is: a
+//! list without such a size has no elements that could be lost.
 
 use coreml_model::Opset;
 use coreml_tensor::DType;
@@ -73,8 +74,13 @@ impl Op for MakeList {
                 dims.push(1);
                 continue;
             }
+            // Sizes are integers or names, and names are not tensors of integers.
+            if i > 0 && (!ins.has(i) || ins.ty(i).kind == Kind::Float) {
+                dims.push(0);
+                continue;
+            }
             if ins.ty(i).kind == Kind::Float {
-                return Err(OpError::parameter(name, "must be integers; open shapes are not supported"));
+                return Err(OpError::parameter(name, "must be integers"));
             }
             for &size in ins.known_ints(i)? {
                 let size = usize::try_from(size);
@@ -142,10 +148,14 @@ impl Op for Write {
         if !self.many && count != 1 {
             return Err(OpError::parameter(self.index, format!("must be one number, found {count}")));
         }
-        let mut shape = list.shape;
+        let shape = list.shape;
         let mut len = length(ins)?;
         let element = if self.many { value.shape.get(1..) } else { Some(&value.shape[..]) };
-        let fits = element == Some(&shape[1..]) && (!self.many || value.shape[0] == count);
+        let element = element.filter(|element| {
+            let sizes = element.iter().zip(&shape[1..]);
+            element.len() + 1 == shape.rank() && sizes.into_iter().all(|(&size, &listed)| size == listed || listed == 0)
+        });
+        let fits = element.is_some() && (!self.many || value.shape[0] == count);
         if !fits || (value.kind == Kind::Float) != (list.kind == Kind::Float) {
             return Err(OpError::parameter("value", format!("{} does not fit a list {}", value.shape, list.shape)));
         }
@@ -154,13 +164,14 @@ impl Op for Write {
                 .map_err(|_| OpError::parameter(self.index, format!("{index} is not a place in a list")))?;
             len = len.max(index.saturating_add(1));
         }
-        shape[0] = len;
-        Ok(vec![list.with_shape(shape_of(&shape)?)])
+        let mut dims = vec![len];
+        dims.extend_from_slice(element.unwrap_or_default());
+        Ok(vec![list.with_shape(shape_of(&dims)?)])
     }
 
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
         let (list, value) = (ins.f32(0), ins.f32(2));
-        let len: usize = ins.shape(0)[1..].iter().product();
+        let len: usize = outs.shape(0)[1..].iter().product();
         let out = outs.f32(0);
         let (old, new) = out.split_at_mut(list.len());
         old.copy_from_slice(list);
@@ -206,6 +217,21 @@ mod tests {
         assert_eq!(gathered, [two]);
         let error = run("list_read", &[longer, Value::int(&[], &[3])], &[]).unwrap_err();
         assert_eq!(error.to_string(), "parameter `index`: 3 is beyond a list of 3 elements");
+    }
+
+    #[test]
+    fn the_first_write_says_what_was_left_open() {
+        // Anything but an integer stands for a name here.
+        let sizes = [Value::int(&[], &[2]), Value::float(&[], &[0.0]), Value::int(&[], &[3])];
+        let list = run("make_list", &sizes, &[]).unwrap().remove(0);
+        assert_eq!(list, Value::float(&[2, 0, 3], &[]));
+        let ins = |list: &Value, dims: &[usize], values: &[f32]| {
+            [list.clone(), Value::int(&[], &[1]), Value::float(dims, values)]
+        };
+        let written = run("list_write", &ins(&list, &[1, 3], &[1.0, 2.0, 3.0]), &[]).unwrap().remove(0);
+        assert_eq!(written, Value::float(&[2, 1, 3], &[0.0, 0.0, 0.0, 1.0, 2.0, 3.0]));
+        assert!(run("list_write", &ins(&list, &[1, 4], &[0.0; 4]), &[]).is_err());
+        assert!(run("list_write", &ins(&written, &[2, 3], &[0.0; 6]), &[]).is_err());
     }
 
     #[test]

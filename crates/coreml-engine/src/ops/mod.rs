@@ -20,6 +20,8 @@ pub(crate) mod linear;
 pub(crate) mod list;
 pub(crate) mod normalization;
 pub(crate) mod pool;
+#[cfg(test)]
+mod properties;
 pub(crate) mod quantization;
 pub(crate) mod random;
 pub(crate) mod recurrent;
@@ -65,6 +67,32 @@ pub(crate) static FAMILIES: &[(&str, &[OpSpec])] = &[
     ("tensor_transformation/blocks", tensor_transformation::blocks::OPS),
     ("tensor_transformation/parts", tensor_transformation::parts::OPS),
 ];
+
+/// Operations of the format that the engine will not have, each with the reason.
+static REFUSED: &[(&str, &str)] = &[
+    (
+        "conv_quantized",
+        "coremltools calls it experimental and its results may change; quantised weights come as `constexpr_` operations \
+         or `quantize` and `dequantize` beside a plain `conv`, which are supported",
+    ),
+    ("custom_layer", "what it computes is code of the app that brings it, which no model file holds"),
+];
+
+/// Operations of the format that the engine refuses for good, each with the reason.
+pub fn refused() -> &'static [(&'static str, &'static str)] {
+    REFUSED
+}
+
+/// What to say of an operation that `opset` does not have.
+pub(crate) fn why_missing(name: &str, opset: Opset) -> String {
+    if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
+        return format!("is refused: {reason}");
+    }
+    match find(name, Opset::Ios26) {
+        Some(spec) => format!("is not in {opset}, only from {} on", spec.since),
+        None => format!("is not supported yet (operation set {opset})"),
+    }
+}
 
 /// The newest row for `name` that `opset` has.
 pub(crate) fn find(name: &str, opset: Opset) -> Option<&'static OpSpec> {
@@ -114,4 +142,19 @@ pub fn operations() -> Vec<OperationInfo> {
 /// Whether the engine has the operation `name` as the operation set `opset` defines it.
 pub fn supports(name: &str, opset: Opset) -> bool {
     find(name, opset).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_missing_for_a_reason() {
+        assert!(why_missing("custom_layer", Opset::Ios18).starts_with("is refused: what it computes"));
+        assert_eq!(why_missing("read_state", Opset::Ios15), "is not in CoreML5, only from CoreML8 on");
+        assert_eq!(why_missing("fold_laundry", Opset::Ios16), "is not supported yet (operation set CoreML6)");
+        for (name, _) in REFUSED {
+            assert!(find(name, Opset::Ios26).is_none(), "{name} is refused and supported");
+        }
+    }
 }

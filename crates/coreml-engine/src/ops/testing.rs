@@ -49,7 +49,7 @@ impl Value {
         (Type::new(Kind::of(self.tensor().dtype()), self.shape()), buffer)
     }
 
-    fn tensor(&self) -> &Tensor {
+    pub(crate) fn tensor(&self) -> &Tensor {
         match &self.0 {
             Constant::Tensor(tensor) => tensor,
             other => panic!("{other:?} is not a tensor"),

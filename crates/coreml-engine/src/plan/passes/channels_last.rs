@@ -112,6 +112,11 @@ impl Sweep<'_> {
     }
 
     fn node(&mut self, node: Node) {
+        // Where a type depends on data, there is no telling which axes there are.
+        if !node.inputs.iter().flatten().chain(&node.outputs).all(|&id| self.graph.ty(id).is_some()) {
+            self.keep(node);
+            return;
+        }
         self.remember_padding(&node);
         let lowered = self.conv(&node).or_else(|| self.pool(&node)).or_else(|| self.batch_norm(&node));
         if let Some((op, x)) = lowered {
@@ -122,6 +127,11 @@ impl Sweep<'_> {
         if self.own_transposition(&node) || self.reduction(&node) || self.permuted(&node) {
             return;
         }
+        self.keep(node);
+    }
+
+    /// Adds the node as it is, on plain inputs.
+    fn keep(&mut self, node: Node) {
         for &id in node.inputs.iter().flatten() {
             self.need_plain(id);
         }
@@ -130,8 +140,7 @@ impl Sweep<'_> {
 
     fn remember_padding(&mut self, node: &Node) {
         let operands = GraphOperands { graph: self.graph, inputs: &node.inputs };
-        let known = node.inputs.iter().flatten().all(|&id| self.graph.ty(id).is_some());
-        let pad = node.op.is::<Pad>().filter(|_| known);
+        let pad = node.op.is::<Pad>();
         if let (Some(amounts), Some(x)) =
             (pad.and_then(|pad| pad.zeros(Ins(&operands))), node.inputs.first().copied().flatten())
             && amounts[..2] == [[0; 2]; 2]
