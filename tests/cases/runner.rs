@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use coreml_anywhere::model::{FeatureKind, Interface, ValueType};
 use coreml_anywhere::tensor::{DType, Shape, Tensor};
-use coreml_anywhere::{CpuBackend, CpuOptions, Image, Inputs, Outputs, Session, Value};
+use coreml_anywhere::{Backend, CpuBackend, CpuOptions, Image, Inputs, Outputs, Session, Value};
 use coreml_testing::npz::Array;
 
 use crate::known::Known;
@@ -111,7 +112,7 @@ impl Bound {
 /// All predictions of a case: plain, with a second shape, in steps on one state, through other functions.
 fn predict_all(case: &Case, arrays: &Arrays, backend: &CpuBackend) -> Result<(), String> {
     let open = |function: Option<&str>| {
-        let builder = Session::builder().backend(backend.clone());
+        let builder = Session::builder().backends([Arc::new(backend.clone()) as Arc<dyn Backend>]);
         let builder = if let Some(function) = function { builder.function(function) } else { builder };
         builder.open(&case.model).map_err(told)
     };
@@ -161,6 +162,11 @@ fn predict(session: &Session, arrays: &Arrays, start: &str) -> Result<Outputs, S
         session.predict_with_state(&given, &session.state())
     };
     let prediction = prediction.map_err(told)?;
+    // The plan that is meant to be tested, and no other, has answered.
+    let meant = session.backends().next();
+    if Some(prediction.served_by()) != meant || session.backends().len() != 1 {
+        return Err(format!("answered by {}, not {meant:?}", prediction.served_by()));
+    }
     Ok(prediction.into_outputs())
 }
 

@@ -80,7 +80,7 @@ fn model() -> std::path::PathBuf {
 }
 
 fn open(first: &Scripted, second: &Scripted) -> Result<Session, Error> {
-    Session::builder().backends([]).backend(first.clone()).backend(second.clone()).open(model())
+    Session::builder().backends([Arc::new(first.clone()) as Arc<dyn Backend>, Arc::new(second.clone())]).open(model())
 }
 
 #[test]

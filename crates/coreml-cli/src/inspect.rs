@@ -1,10 +1,11 @@
 //! `coreml inspect`: a model at each stage on its way to an executable plan.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use coreml_anywhere::model::{Feature, Interface, Package};
-use coreml_anywhere::{CpuBackend, CpuOptions, Error, Session, describe};
+use coreml_anywhere::{Backend, CpuBackend, CpuOptions, Error, Session, describe};
 use serde_json::{Value as Json, json};
 
 use crate::failure::Failure;
@@ -72,7 +73,7 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
 }
 
 fn plan(package: Package, function: Option<&str>, options: CpuOptions) -> Result<String, Failure> {
-    let mut builder = Session::builder().backends([]).backend(CpuBackend::new(options));
+    let mut builder = Session::builder().backends([Arc::new(CpuBackend::new(options)) as Arc<dyn Backend>]);
     if let Some(function) = function {
         builder = builder.function(function);
     }

@@ -40,13 +40,7 @@ impl<S> Default for SessionBuilder<S> {
 }
 
 impl<S: From<Session>> SessionBuilder<S> {
-    /// Adds a backend, to be tried after those added before.
-    pub fn backend(mut self, backend: impl Backend + 'static) -> Self {
-        self.backends.push(Arc::new(backend));
-        self
-    }
-
-    /// Replaces all backends.
+    /// The backends, in the order in which they are tried, in place of those there were.
     pub fn backends(self, backends: impl IntoIterator<Item = Arc<dyn Backend>>) -> Self {
         Self { backends: backends.into_iter().collect(), ..self }
     }
