@@ -27,7 +27,8 @@ mod passes;
 #[derive(Debug, Clone)]
 pub struct PlanOptions {
     optimize: bool,
-    /// The most bytes a workspace of the plan may take; plans that need more are refused. Default 4 GiB.
+    /// The most bytes a workspace of the plan and its states may take together; plans that need more are refused.
+    /// Default 4 GiB.
     pub max_bytes: usize,
 }
 
@@ -177,13 +178,15 @@ impl Plan {
         }
         let text = graph.to_string();
         let layout = memory::lay_out(&graph, !options.is_reference());
-        let bytes = layout.slots.iter().try_fold(0usize, |sum, len| sum.checked_add(len.checked_mul(4)?));
+        let scratch = layout.scratch(&graph, compute);
+        let held = states.iter().map(|(_, ty)| ty.count());
+        let mut elements = layout.slots.iter().copied().chain([scratch]).chain(held);
+        let bytes = elements.try_fold(0usize, |sum, len| sum.checked_add(len.checked_mul(4)?));
         if bytes.is_none_or(|bytes| bytes > options.max_bytes) {
             let needed = bytes.map_or("more than fits the address space".into(), |bytes| format!("{bytes} bytes"));
-            let message = format!("activations need {needed}, the limit is {} bytes", options.max_bytes);
+            let message = format!("activations and states need {needed}, the limit is {} bytes", options.max_bytes);
             return Err(PlanError::general(PlanErrorKind::Limit, message));
         }
-        let scratch = layout.scratch(&graph, compute);
         let mut constants = Vec::new();
         let mut places = layout.places;
         for (value, info) in graph.values.iter().enumerate() {

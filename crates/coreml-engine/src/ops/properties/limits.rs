@@ -105,3 +105,29 @@ fn what_could_be_folded_is_over_the_limit_as_well() {
     assert_eq!(plan.steps(), 0);
     assert_eq!(plan.output_tensor(&plan.workspace(), 0).shape().to_vec(), [2, 3]);
 }
+
+/// What an operation works in counts as well as what it reads and gives: a layer that looks at long sequences and
+/// keeps only the last state.
+#[test]
+fn room_to_work_in_counts() {
+    let zeros = |dims: &[usize]| Some((Value::float(dims, &vec![0.0; dims.iter().product()]), true));
+    let inputs = vec![zeros(&[1000, 1, 1]), zeros(&[1, 16]), zeros(&[16, 1]), zeros(&[16, 16])];
+    let op = bound("rnn", &[], 0).unwrap();
+    let mut graph = Graph { is_entry: true, ..Graph::default() };
+    let ids = inputs.into_iter().flatten().map(|(value, _)| Some(graph.add_constant("x", Arc::new(value.0)))).collect();
+    graph.outputs = add(&mut graph, op, ids, 2).unwrap();
+    let mut options = PlanOptions::default();
+    options.max_bytes = 5000;
+    let error = Plan::compile(graph, Vec::new(), &options, &Compute::new(1)).unwrap_err();
+    assert_eq!(error.kind(), PlanErrorKind::Limit, "{error}");
+}
+
+/// States are memory that a plan asks for, like any other.
+#[test]
+fn states_count() {
+    let ty = Type::new(Kind::Float, [MANY as usize, MANY as usize].into());
+    let graph = Graph { is_entry: true, ..Graph::default() };
+    let states = vec![("cache".to_owned(), ty)];
+    let error = Plan::compile(graph, states, &PlanOptions::default(), &Compute::new(1)).unwrap_err();
+    assert_eq!(error.kind(), PlanErrorKind::Limit, "{error}");
+}
