@@ -9,6 +9,7 @@ use coreml_testing::repository;
 /// docs/architecture.md, with a reason in the commit.
 const EDGES: &[(&str, &[&str])] = &[
     ("anywhere", &["core", "engine", "bridge", "model", "telemetry", "tensor"]),
+    ("breaker", &[]),
     ("bridge", &["core", "model", "tensor"]),
     ("cli", &["anywhere", "engine", "model", "tensor"]),
     ("core", &["tensor", "model", "telemetry"]),

@@ -1,0 +1,207 @@
+//! The breaker: what is read without a lock, and the lock in front of the state machine.
+//!
+//! Three things are published for readers without the lock: the word (state, reason, generation), until when all calls
+//! are rejected, and until when successes need not be looked at. They are written under the lock only, after each
+//! operation. A reader that finds itself not served by them takes the lock and asks the machine.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::config::{BreakerConfig, ConfigError, Mode, Window};
+use crate::machine::{self, Machine};
+use crate::permit::{Outcome, Permit, Settled, Ticket};
+use crate::report::{Rejected, State, Status, Transition};
+use crate::shards::Shards;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, lock};
+use crate::window::nanoseconds;
+use crate::word::Word;
+
+/// One circuit. Shared between threads by reference; nothing of it blocks for longer than a few hundred instructions,
+/// the observer apart.
+pub struct CircuitBreaker {
+    word: AtomicU64,
+    /// Until when all calls are rejected, in nanoseconds since the epoch; 0 if the machine must be asked.
+    blocked_until: AtomicU64,
+    /// Until when successes need not be looked at. Read for time windows only: otherwise the shards say it.
+    indifferent_until: AtomicU64,
+    slow_after: Option<Duration>,
+    timed: bool,
+    epoch: Instant,
+    shards: Shards,
+    machine: Mutex<Machine>,
+    observer: Box<dyn Fn(&Transition) + Send + Sync>,
+}
+
+impl CircuitBreaker {
+    /// A breaker that begins closed (or as its mode says) at `epoch`; earlier times count as that.
+    ///
+    /// `seed` makes the jitter of waits: give each breaker another one. `observer` is told each change of state once, in
+    /// order, by one of the threads whose calls caused them or came upon them; no lock is held while it runs, and it may
+    /// use the breaker. While it runs, later changes wait for it; a call that causes one of those does not.
+    ///
+    /// # Errors
+    /// What [`BreakerConfig::validate`] says.
+    pub fn new(
+        config: BreakerConfig,
+        seed: u64,
+        epoch: Instant,
+        observer: impl Fn(&Transition) + Send + Sync + 'static,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let slow_after = config.slow_calls.map(|slow| slow.longer_than);
+        let timed = matches!(config.window, Window::Time(_));
+        let machine = Machine::new(config, seed, epoch);
+        Ok(Self {
+            word: AtomicU64::new(machine.word().pack()),
+            blocked_until: AtomicU64::new(0),
+            indifferent_until: AtomicU64::new(0),
+            slow_after,
+            timed,
+            epoch,
+            shards: Shards::sealed(),
+            machine: Mutex::new(machine),
+            observer: Box::new(observer),
+        })
+    }
+
+    /// Asks whether a call may be made `now`. While the circuit is closed this is one load.
+    ///
+    /// # Errors
+    /// The circuit is open, or half-open with as many probes in flight as may be.
+    pub fn admit(&self, now: Instant) -> Result<Permit<'_>, Rejected> {
+        let word = Word::unpack(self.word.load(Ordering::Acquire));
+        if matches!(word.state, State::Closed | State::MetricsOnly | State::Disabled) {
+            return Ok(Permit::new(self, Ticket { generation: word.generation, admitted: now, probe: None }));
+        }
+        let time = self.since_epoch(now);
+        let until = self.blocked_until.load(Ordering::Acquire);
+        if time < until {
+            return Err(machine::rejected(word, until, time));
+        }
+        let admitted = self.at(now, Machine::admit)?;
+        Ok(Permit::new(self, Ticket { generation: admitted.generation, admitted: now, probe: admitted.probe }))
+    }
+
+    pub(crate) fn settle(&self, ticket: Ticket, outcome: Outcome, now: Instant) -> Settled {
+        let slow = self.slow_after.is_some_and(|limit| now.saturating_duration_since(ticket.admitted) > limit);
+        if outcome == Outcome::Success && !slow && ticket.probe.is_none() {
+            let indifferent = || !self.timed || self.since_epoch(now) < self.indifferent_until.load(Ordering::Acquire);
+            if self.shards.add(ticket.generation, indifferent) {
+                return Settled::Counted;
+            }
+        }
+        self.at(now, |machine| machine.settle(ended(ticket, outcome, slow), true))
+    }
+
+    pub(crate) fn settle_dropped(&self, ticket: Ticket) {
+        self.locked(|machine| machine.settle(ended(ticket, Outcome::Failure, false), false));
+    }
+
+    /// A result of this circuit's engine was found to be wrong: opens at once.
+    pub fn parity_failure(&self, now: Instant) {
+        self.at(now, Machine::parity_failure);
+    }
+
+    /// So many bytes are in use. Above the limit the circuit opens, and stays open until the readings given here have
+    /// been below the lower limit for the time configured.
+    pub fn memory(&self, bytes: u64, now: Instant) {
+        self.at(now, |machine| machine.memory(bytes));
+    }
+
+    /// So many calls have been given up and still run. From the configured number on the circuit is held open.
+    pub fn abandoned(&self, count: u32, now: Instant) {
+        self.at(now, |machine| machine.abandoned(count));
+    }
+
+    /// Rejects all calls until [`Self::reset`] or a change of mode.
+    pub fn force_open(&self, now: Instant) {
+        self.at(now, Machine::force_open);
+    }
+
+    /// Begins anew in the mode it has: closed, with an empty window and the shortest wait, and held by nothing until the
+    /// next reading says so.
+    pub fn reset(&self, now: Instant) {
+        self.at(now, Machine::reset);
+    }
+
+    /// Changes what the breaker does. In a mode other than the one it has, it begins anew; abandoned calls and memory
+    /// pressure known by then hold it still.
+    pub fn set_mode(&self, mode: Mode, now: Instant) {
+        self.at(now, |machine| machine.set_mode(mode));
+    }
+
+    /// How the circuit stands `now`. Notices probes that have expired; does not begin probing.
+    pub fn status(&self, now: Instant) -> Status {
+        self.at(now, |machine| machine.status())
+    }
+
+    /// The state without asking for the time: one load. A wait that is over or a probe that has expired since the last
+    /// operation does not show.
+    pub fn state(&self) -> State {
+        Word::unpack(self.word.load(Ordering::Acquire)).state
+    }
+
+    fn since_epoch(&self, now: Instant) -> u64 {
+        nanoseconds(now.saturating_duration_since(self.epoch))
+    }
+
+    fn at<R>(&self, now: Instant, operation: impl FnOnce(&mut Machine) -> R) -> R {
+        let now = self.since_epoch(now);
+        self.locked(|machine| {
+            machine.advance(now);
+            operation(machine)
+        })
+    }
+
+    fn locked<R>(&self, operation: impl FnOnce(&mut Machine) -> R) -> R {
+        let mut machine = lock(&self.machine);
+        machine.add_successes(self.shards.seal());
+        let result = operation(&mut machine);
+        self.publish(&machine);
+        let deliver = machine.claim_delivery();
+        drop(machine);
+        if deliver {
+            self.deliver();
+        }
+        result
+    }
+
+    fn publish(&self, machine: &Machine) {
+        // Before the word: who sees a state that rejects must not see the time of one before it.
+        self.blocked_until.store(machine.blocked_until().unwrap_or(0), Ordering::Release);
+        let word = machine.word();
+        self.word.store(word.pack(), Ordering::Release);
+        if let Some(until) = machine.indifferent_until() {
+            self.indifferent_until.store(until, Ordering::Release);
+            self.shards.open(word.generation);
+        }
+    }
+
+    fn deliver(&self) {
+        let delivery = Delivery(self);
+        while let Some(transition) = { lock(&self.machine).next_delivery() } {
+            (self.observer)(&transition);
+        }
+        std::mem::forget(delivery);
+    }
+}
+
+/// Ends the delivery of transitions should the observer panic.
+struct Delivery<'a>(&'a CircuitBreaker);
+
+impl Drop for Delivery<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.machine).give_up_delivery();
+    }
+}
+
+fn ended(ticket: Ticket, outcome: Outcome, slow: bool) -> machine::Ended {
+    machine::Ended { generation: ticket.generation, probe: ticket.probe, outcome, slow }
+}
+
+impl fmt::Debug for CircuitBreaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CircuitBreaker").field("state", &self.state()).finish_non_exhaustive()
+    }
+}

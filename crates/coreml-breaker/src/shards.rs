@@ -1,0 +1,59 @@
+//! Successes that have not entered the window yet, counted without a lock.
+//!
+//! Once the window holds enough calls, a success can trip nothing: it raises the success rate, ends a row of failures and
+//! is neither slow nor a deadline miss. So it need not be looked at; it is enough to know, when the next event comes, how
+//! many successes lie before it. Each shard counts them beside the generation they belong to, in one word, so that a
+//! success of an earlier generation cannot slip in. Whoever holds the lock seals the shards first, taking the counts, and
+//! opens them again when done; a success that meets a sealed shard takes the lock as well.
+//!
+//! Sealing reads one shard after the other. That is still one point in time for all of them: the total only ever grows
+//! by one while it is read, so it had the value read at some moment in between, and successes do not differ.
+
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::thread_number;
+
+/// A power of two: more threads than this share shards.
+const SHARDS: usize = 8;
+const COUNT_BITS: u32 = 32;
+const COUNT: u64 = (1 << COUNT_BITS) - 1;
+/// The bits of a generation that are kept. It would take two thousand million changes of state during one call for one
+/// to be mistaken for another.
+const GENERATION: u64 = (1 << 31) - 1;
+const SEALED: u64 = 1 << 63;
+
+/// Two lines, since processors fetch lines in pairs.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shard(AtomicU64);
+
+#[derive(Debug)]
+pub(crate) struct Shards([Shard; SHARDS]);
+
+impl Shards {
+    pub(crate) fn sealed() -> Self {
+        Self(std::array::from_fn(|_| Shard(AtomicU64::new(SEALED))))
+    }
+
+    /// Counts a success, unless the shard is sealed or of another generation.
+    pub(crate) fn add(&self, generation: u64, still_valid: impl Fn() -> bool) -> bool {
+        let shard = &self.0[thread_number() % SHARDS].0;
+        let mut seen = shard.load(Ordering::Acquire);
+        while seen >> COUNT_BITS == generation & GENERATION && seen & COUNT != COUNT && still_valid() {
+            match shard.compare_exchange_weak(seen, seen + 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
+    /// Closes all shards and gives the successes counted since they were opened.
+    pub(crate) fn seal(&self) -> u64 {
+        self.0.iter().map(|shard| shard.0.swap(SEALED, Ordering::AcqRel) & COUNT).sum()
+    }
+
+    /// Opens sealed shards for successes of a generation.
+    pub(crate) fn open(&self, generation: u64) {
+        self.0.iter().for_each(|shard| shard.0.store((generation & GENERATION) << COUNT_BITS, Ordering::Release));
+    }
+}

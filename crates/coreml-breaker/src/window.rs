@@ -1,0 +1,145 @@
+//! The calls that rates are taken over, with exact counts: what leaves is subtracted from what entered.
+
+use std::time::Duration;
+
+use crate::config::Window;
+
+/// The parts of a time window, which enter and leave as a whole.
+pub(crate) const PARTS: u64 = 10;
+
+/// What is counted about a call beyond that it happened: a set of the flags below.
+pub(crate) type Marks = u8;
+pub(crate) const FAILURE: Marks = 1;
+pub(crate) const SLOW: Marks = 2;
+pub(crate) const DEADLINE_MISS: Marks = 4;
+
+/// Numbers of calls in a window. A call may be several of these at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// All calls.
+    pub calls: u64,
+    /// Those that did not succeed.
+    pub failures: u64,
+    /// Those that were slow, if slow calls are looked for.
+    pub slow: u64,
+    /// Those that missed their deadline.
+    pub deadline_misses: u64,
+}
+
+impl Counts {
+    /// Those that succeeded.
+    pub fn successes(&self) -> u64 {
+        self.calls - self.failures
+    }
+
+    fn add(&mut self, marks: Marks) {
+        self.calls += 1;
+        self.failures += u64::from(marks & FAILURE != 0);
+        self.slow += u64::from(marks & SLOW != 0);
+        self.deadline_misses += u64::from(marks & DEADLINE_MISS != 0);
+    }
+
+    fn remove(&mut self, marks: Marks) {
+        self.calls -= 1;
+        self.failures -= u64::from(marks & FAILURE != 0);
+        self.slow -= u64::from(marks & SLOW != 0);
+        self.deadline_misses -= u64::from(marks & DEADLINE_MISS != 0);
+    }
+
+    fn subtract(&mut self, other: Self) {
+        self.calls -= other.calls;
+        self.failures -= other.failures;
+        self.slow -= other.slow;
+        self.deadline_misses -= other.deadline_misses;
+    }
+}
+
+/// A window and what it holds.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    kind: Kind,
+    counts: Counts,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// The marks of the last calls; `next` is the oldest once the ring is full.
+    Ring { marks: Box<[Marks]>, next: usize },
+    /// Counts for each part of the time; `part` numbers the parts since the epoch and the current one is at
+    /// `part % PARTS`.
+    Parts { parts: Box<[Counts; PARTS as usize]>, width: u64, part: u64 },
+}
+
+impl Calls {
+    pub(crate) fn new(window: Window) -> Self {
+        let kind = match window {
+            Window::Calls(calls) => Kind::Ring { marks: vec![0; calls].into(), next: 0 },
+            Window::Time(duration) => {
+                let width = nanoseconds(duration) / PARTS;
+                Kind::Parts { parts: Box::default(), width, part: 0 }
+            }
+        };
+        Self { kind, counts: Counts::default() }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    pub(crate) fn push(&mut self, marks: Marks) {
+        match &mut self.kind {
+            Kind::Ring { marks: ring, next } => {
+                if self.counts.calls == ring.len() as u64 {
+                    self.counts.remove(ring[*next]);
+                }
+                ring[*next] = marks;
+                *next = if *next + 1 == ring.len() { 0 } else { *next + 1 };
+            }
+            Kind::Parts { parts, part, .. } => parts[(*part % PARTS) as usize].add(marks),
+        }
+        self.counts.add(marks);
+    }
+
+    /// As many pushes without marks; no more work than the window is long.
+    pub(crate) fn push_successes(&mut self, number: u64) {
+        if let Kind::Parts { parts, part, .. } = &mut self.kind {
+            parts[(*part % PARTS) as usize].calls += number;
+            self.counts.calls += number;
+        } else if let Kind::Ring { marks, .. } = &self.kind {
+            (0..number.min(marks.len() as u64)).for_each(|_| self.push(0));
+        }
+    }
+
+    /// Lets go of what is too old at `now`, in nanoseconds since the epoch. Time that goes back stands still.
+    pub(crate) fn advance(&mut self, now: u64) {
+        if let Kind::Parts { parts, width, part } = &mut self.kind {
+            let current = now / *width;
+            for entered in current.saturating_sub(PARTS - 1).max(*part + 1)..=current {
+                self.counts.subtract(std::mem::take(&mut parts[(entered % PARTS) as usize]));
+            }
+            *part = current.max(*part);
+        }
+    }
+
+    /// Until when `advance` has nothing to do, in nanoseconds since the epoch.
+    pub(crate) fn unchanged_until(&self) -> u64 {
+        match &self.kind {
+            Kind::Ring { .. } => u64::MAX,
+            Kind::Parts { width, part, .. } => (*part + 1).saturating_mul(*width),
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.counts = Counts::default();
+        match &mut self.kind {
+            // What a ring holds beyond its count is never read.
+            Kind::Ring { next, .. } => *next = 0,
+            Kind::Parts { parts, .. } => **parts = Default::default(),
+        }
+    }
+}
+
+/// Saturates after 584 years.
+pub(crate) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
