@@ -3,5 +3,6 @@
 #![forbid(unsafe_code)]
 
 mod photos;
+mod resilience;
 mod session;
 mod tidy;

@@ -1,86 +1,30 @@
 //! Sessions over backends that follow a script, and over the real one from many threads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use coreml_anywhere::model::{Limits, Package};
 use coreml_anywhere::telemetry::{Reading, names};
 use coreml_anywhere::tensor::Tensor;
-use coreml_anywhere::{
-    Availability, Backend, CheckedInputs, Error, ErrorKind, Inputs, LoadOptions, Model, ModelInfo, ModelState, Outputs,
-    Session, Value, synthetic_inputs,
-};
+use coreml_anywhere::{CpuBackend, Error, ErrorKind, Inputs, Outputs, Session, synthetic_inputs};
 use coreml_testing::repository;
+use coreml_testing::scripted::{Act, Scripted, always};
 use coreml_testing::tiny::elementwise_model;
 
-/// What a scripted backend does.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Act {
-    Answer,
-    Absent,
-    FailToLoad(ErrorKind),
-    Fail(ErrorKind),
-    Panic,
-}
-
-#[derive(Debug, Clone)]
-struct Scripted {
-    name: &'static str,
-    act: Act,
-    calls: Arc<AtomicUsize>,
-}
-
-impl Scripted {
-    fn new(name: &'static str, act: Act) -> Self {
-        Self { name, act, calls: Arc::default() }
-    }
-}
-
-impl Backend for Scripted {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn availability(&self) -> Availability {
-        match self.act {
-            Act::Absent => Availability::Unavailable { reason: "the script says so".into() },
-            _ => Availability::Available,
-        }
-    }
-
-    fn load(&self, _: &Arc<Package>, _: &LoadOptions) -> Result<Box<dyn Model>, Error> {
-        match self.act {
-            Act::FailToLoad(kind) => Err(Error::new(kind, "scripted")),
-            _ => Ok(Box::new(self.clone())),
-        }
-    }
-}
-
-impl Model for Scripted {
-    fn predict(&self, _: &CheckedInputs<'_>, _: Option<&mut ModelState>) -> Result<Outputs, Error> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        match self.act {
-            Act::Fail(kind) => Err(Error::new(kind, "scripted")),
-            Act::Panic => panic!("scripted"),
-            _ => Ok(Outputs::new(vec![("classLabel".into(), Value::String(self.name.into()))])),
-        }
-    }
-
-    fn new_state(&self) -> Result<ModelState, Error> {
-        Ok(ModelState::new(()))
-    }
-
-    fn info(&self) -> ModelInfo {
-        ModelInfo::default()
-    }
-}
-
-fn model() -> std::path::PathBuf {
+fn efficient_net() -> std::path::PathBuf {
     repository().join("tests/fixtures/models/EfficientNetLite0.mlpackage")
 }
 
+fn tiny() -> Package {
+    Package::from_parts(&elementwise_model(&[4], &["tanh"]), None, &Limits::default()).unwrap()
+}
+
+fn scripted(name: &'static str, act: Act) -> Scripted {
+    Scripted::new(name, Arc::new(CpuBackend::default())).on_predict(always(act))
+}
+
 fn open(first: &Scripted, second: &Scripted) -> Result<Session, Error> {
-    Session::builder().backends([Arc::new(first.clone()) as Arc<dyn Backend>, Arc::new(second.clone())]).open(model())
+    let builder = Session::builder().threads(1);
+    builder.backends([first.backend(), second.backend()]).load(tiny())
 }
 
 #[test]
@@ -96,11 +40,11 @@ fn whose_fault_an_error_is_decides_whether_the_next_backend_is_asked() {
         (ErrorKind::Cancelled, false),
     ];
     for (kind, expected) in falls_back {
-        let (first, second) = (Scripted::new("first", Act::Fail(kind)), Scripted::new("second", Act::Answer));
+        let (first, second) = (scripted("first", Act::Fail(kind)), scripted("second", Act::Answer));
         let session = open(&first, &second).unwrap();
         let inputs = synthetic_inputs(session.interface(), 0).unwrap();
         let result = session.predict(&inputs);
-        assert_eq!(second.calls.load(Ordering::Relaxed), usize::from(expected), "{kind}");
+        assert_eq!(second.predictions(), u64::from(expected), "{kind}");
         let snapshot = session.telemetry().snapshot();
         assert_eq!(snapshot.get(&names::ATTEMPTS, &["first", kind.name()]), Some(&Reading::Counter(1)));
         assert_eq!(snapshot.total(&names::FALLBACKS), u64::from(expected), "{kind}");
@@ -109,7 +53,6 @@ fn whose_fault_an_error_is_decides_whether_the_next_backend_is_asked() {
                 assert!(expected && prediction.degraded(), "{kind}");
                 assert_eq!((prediction.served_by(), prediction.attempts().len()), ("second", 2));
                 assert_eq!(prediction.attempts()[0].error.as_ref().map(Error::kind), Some(kind));
-                assert_eq!(prediction.string("classLabel").unwrap(), "second");
             }
             Err(error) => assert!(!expected && error.kind() == kind, "{kind}: {error}"),
         }
@@ -118,16 +61,16 @@ fn whose_fault_an_error_is_decides_whether_the_next_backend_is_asked() {
 
 #[test]
 fn the_first_backend_answers_when_it_can() {
-    let (first, second) = (Scripted::new("first", Act::Answer), Scripted::new("second", Act::Answer));
+    let (first, second) = (scripted("first", Act::Answer), scripted("second", Act::Answer));
     let session = open(&first, &second).unwrap();
     let prediction = session.predict(&synthetic_inputs(session.interface(), 0).unwrap()).unwrap();
     assert_eq!((prediction.served_by(), prediction.degraded()), ("first", false));
-    assert_eq!(second.calls.load(Ordering::Relaxed), 0);
+    assert_eq!(second.predictions(), 0);
 }
 
 #[test]
 fn a_panic_is_survived() {
-    let session = open(&Scripted::new("first", Act::Panic), &Scripted::new("second", Act::Answer)).unwrap();
+    let session = open(&scripted("first", Act::Panic), &scripted("second", Act::Answer)).unwrap();
     let prediction = session.predict(&synthetic_inputs(session.interface(), 0).unwrap()).unwrap();
     assert_eq!(prediction.served_by(), "second");
     let error = prediction.attempts()[0].error.as_ref().unwrap();
@@ -137,8 +80,8 @@ fn a_panic_is_survived() {
 
 #[test]
 fn absent_backends_are_passed_over_with_their_reasons() {
-    let absent = Scripted::new("absent", Act::Absent);
-    let session = open(&absent, &Scripted::new("second", Act::Answer)).unwrap();
+    let absent = scripted("absent", Act::Answer).absent();
+    let session = open(&absent, &scripted("second", Act::Answer)).unwrap();
     assert_eq!(session.passed_over()[0].to_string(), "absent: the script says so");
     let prediction = session.predict(&synthetic_inputs(session.interface(), 0).unwrap()).unwrap();
     assert!(!prediction.degraded(), "the best backend of this host answered");
@@ -149,18 +92,19 @@ fn absent_backends_are_passed_over_with_their_reasons() {
 
 #[test]
 fn a_backend_that_cannot_load_is_replaced() {
-    let second = Scripted::new("second", Act::Answer);
-    let session = open(&Scripted::new("first", Act::FailToLoad(ErrorKind::Unsupported)), &second).unwrap();
+    let second = scripted("second", Act::Answer);
+    let first = |kind| scripted("first", Act::Answer).on_load(always(Act::Fail(kind)));
+    let session = open(&first(ErrorKind::Unsupported), &second).unwrap();
     let prediction = session.predict(&synthetic_inputs(session.interface(), 0).unwrap()).unwrap();
     assert!(prediction.degraded());
-    let error = open(&Scripted::new("first", Act::FailToLoad(ErrorKind::InvalidModel)), &second).unwrap_err();
+    let error = open(&first(ErrorKind::InvalidModel), &second).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidModel);
 }
 
 #[test]
 fn when_every_backend_fails_the_error_tells_of_each() {
     let (first, second) =
-        (Scripted::new("first", Act::Fail(ErrorKind::Fault)), Scripted::new("second", Act::Fail(ErrorKind::Timeout)));
+        (scripted("first", Act::Fail(ErrorKind::Fault)), scripted("second", Act::Fail(ErrorKind::Timeout)));
     let session = open(&first, &second).unwrap();
     let error = session.predict(&synthetic_inputs(session.interface(), 0).unwrap()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
@@ -169,12 +113,13 @@ fn when_every_backend_fails_the_error_tells_of_each() {
 
 #[test]
 fn a_callers_mistake_reaches_no_backend() {
-    let (first, second) = (Scripted::new("first", Act::Answer), Scripted::new("second", Act::Answer));
-    let session = open(&first, &second).unwrap();
+    let (first, second) = (scripted("first", Act::Answer), scripted("second", Act::Answer));
+    let builder = Session::builder().threads(1).backends([first.backend(), second.backend()]);
+    let session = builder.open(efficient_net()).unwrap();
     let error = session.predict(&Inputs::new().tensor("imgae", &Tensor::scalar(0.0f32))).unwrap_err();
     assert_eq!((error.kind(), error.about_feature()), (ErrorKind::InvalidInput, Some("imgae")));
     assert!(error.to_string().contains("Did you mean `image`?"), "{error}");
-    assert_eq!(first.calls.load(Ordering::Relaxed), 0);
+    assert_eq!(first.predictions(), 0);
     assert_eq!(session.telemetry().snapshot().get(&names::PREDICTIONS, &["error"]), Some(&Reading::Counter(1)));
 }
 
@@ -210,5 +155,5 @@ fn many_threads_get_the_answers_of_one() {
 #[test]
 fn many_threads_get_the_answers_of_one_from_a_classifier() {
     let rounds = if cfg!(debug_assertions) { 10 } else { 200 };
-    threads_agree(&Session::builder().threads(2).open(model()).unwrap(), rounds);
+    threads_agree(&Session::builder().threads(2).open(efficient_net()).unwrap(), rounds);
 }

@@ -23,9 +23,9 @@ mod synthetic;
 use std::sync::Arc;
 
 pub use coreml_core::{
-    Attempt, Availability, Backend, CheckedInputs, CheckedValue, Clock, ComputeUnits, Crop, Error, ErrorKind, Image,
-    Inputs, Label, LoadOptions, Model, ModelInfo, ModelState, Outputs, Passed, Prediction, State, Value, cast,
-    describe,
+    Attempt, Availability, Backend, CheckedInputs, CheckedValue, Clock, ComputeUnits, Crop, Error, ErrorKind, Hedging,
+    Image, Inputs, Label, LoadOptions, Model, ModelInfo, ModelState, Outputs, OwnedInputs, OwnedValue, Parity, Passed,
+    Prediction, Shadow, State, Tolerance, Value, breaker, cast, describe,
 };
 pub use coreml_engine::{CpuBackend, CpuOptions, OperationInfo, ParameterInfo, isa, operations, supports};
 pub use coreml_model as model;

@@ -46,6 +46,10 @@ pub enum CheckedValue<'a> {
 }
 
 impl<'a> CheckedInputs<'a> {
+    pub(crate) fn new(entries: Vec<(&'a str, CheckedValue<'a>)>) -> Self {
+        Self { entries }
+    }
+
     /// Names and values, in the interface's order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'a str, &CheckedValue<'a>)> {
         self.entries.iter().map(|(name, value)| (*name, value))
@@ -229,16 +233,20 @@ fn exactly(view: TensorView<'_>, dtype: DType) -> Option<Tensor> {
     (converted.view().to_f64_vec() == view.to_f64_vec()).then_some(converted)
 }
 
-fn shape_problem(array: &ArrayFeature, view: &TensorView<'_>) -> Option<String> {
-    let dims = view.shape();
-    let admitted = match &array.constraint {
+/// Whether a value of these dimensions is one of the feature's.
+pub(crate) fn admits(array: &ArrayFeature, dims: Shape) -> bool {
+    match &array.constraint {
         ShapeConstraint::Enumerated(shapes) => shapes.iter().any(|shape| shape == &*dims) || array.shape == *dims,
         ShapeConstraint::Range(ranges) => {
             ranges.len() == dims.rank() && ranges.iter().zip(dims.iter()).all(|(range, &size)| within(range, size))
         }
         _ => array.shape == *dims,
-    };
-    if !admitted {
+    }
+}
+
+fn shape_problem(array: &ArrayFeature, view: &TensorView<'_>) -> Option<String> {
+    let dims = view.shape();
+    if !admits(array, dims) {
         let rank = if dims.rank() == array.shape.len() { "" } else { " (another rank)" };
         return Some(format!("takes the shape {}, {dims} was given{rank}", describe_shape(array)));
     }

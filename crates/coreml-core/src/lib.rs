@@ -14,6 +14,9 @@ mod error;
 mod image;
 mod inputs;
 mod outputs;
+mod owned;
+mod parity;
+mod sentinel;
 mod session;
 
 pub use backend::{
@@ -21,8 +24,12 @@ pub use backend::{
 };
 pub use check::{CheckedInputs, CheckedValue, check, describe};
 pub use clock::{Clock, SystemClock};
+pub use coreml_breaker as breaker;
 pub use error::{Error, ErrorKind};
 pub use image::{Crop, Image, PreparedImage};
 pub use inputs::Inputs;
 pub use outputs::{Label, Outputs, Value, cast};
-pub use session::{Attempt, Passed, Prediction, Session, SessionBuilder, State};
+pub use owned::{OwnedInputs, OwnedValue};
+pub use parity::{Parity, Tolerance};
+pub use sentinel::inspect;
+pub use session::{Attempt, Hedging, Passed, Prediction, Session, SessionBuilder, Shadow, State};

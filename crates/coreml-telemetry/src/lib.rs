@@ -9,6 +9,7 @@
 
 mod environment;
 mod histogram;
+pub mod memory;
 pub mod names;
 pub mod percentile;
 mod registry;

@@ -1,4 +1,4 @@
-//! Test support: reference cases on disk, and how results are compared with them.
+//! Test support: reference cases on disk, how results are compared with them, and a backend that misbehaves.
 //!
 //! Development only; nothing that ships depends on this crate.
 #![forbid(unsafe_code)]
@@ -6,6 +6,7 @@
 
 #[cfg(feature = "reference-run")]
 pub mod reference_run;
+pub mod scripted;
 pub mod tiny;
 
 use std::collections::BTreeMap;

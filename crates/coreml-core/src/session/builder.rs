@@ -1,16 +1,23 @@
 //! How a session is made.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
+use coreml_breaker::BreakerConfig;
 use coreml_model::{Limits, Package};
 use coreml_telemetry::{Registry, names};
 
-use super::lane::Lane;
-use super::{Passed, Session};
+use super::lane::{Lane, LaneParts, breaker_config};
+use super::meter::Meter;
+use super::policy::{Budget, Hedging, Policy, Shadow};
+use super::shadow::Watch;
+use super::{MemoryWatch, Passed, Session};
 use crate::backend::{Availability, Backend, ComputeUnits, LoadOptions};
-use crate::classify::{Verdict, classify};
+use crate::classify::classify;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
 
@@ -21,6 +28,8 @@ pub struct SessionBuilder<S = Session> {
     backends: Vec<Arc<dyn Backend>>,
     options: LoadOptions,
     limits: Limits,
+    policy: Policy,
+    memory: fn() -> Option<u64>,
     registry: Arc<Registry>,
     clock: Arc<dyn Clock>,
     makes: PhantomData<fn() -> S>,
@@ -32,6 +41,8 @@ impl<S> Default for SessionBuilder<S> {
             backends: Vec::new(),
             options: LoadOptions::default(),
             limits: Limits::default(),
+            policy: Policy::default(),
+            memory: coreml_telemetry::memory::resident_bytes,
             registry: Arc::default(),
             clock: Arc::new(SystemClock),
             makes: PhantomData,
@@ -69,6 +80,62 @@ impl<S: From<Session>> SessionBuilder<S> {
         Self { limits, ..self }
     }
 
+    /// Every prediction is answered, or fails with [`ErrorKind::Timeout`], this long after it was asked for. Backends then
+    /// compute on threads of their own, where they can be left behind: the one in front as soon as just so much time is
+    /// left as the next one usually needs. The backends behind the first load the model aside when the session opens.
+    /// Without a deadline, the default, a backend that never returns keeps its caller waiting.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.policy.deadline = Some(deadline);
+        self
+    }
+
+    /// Opening the session waits no longer than this for a backend to load the model, and then goes on with the next one.
+    /// A backend that is done later is used from then on.
+    pub fn load_deadline(mut self, deadline: Duration) -> Self {
+        self.policy.load_deadline = Some(deadline);
+        self
+    }
+
+    /// When a backend is not asked any more, and when it is asked again. The last backend is exempt, see
+    /// [`SessionBuilder::break_last_backend`].
+    pub fn breaker(mut self, config: BreakerConfig) -> Self {
+        self.policy.breaker = config;
+        self
+    }
+
+    /// Lets the circuit breaker of the last backend refuse predictions too, although nobody is left to answer them.
+    pub fn break_last_backend(mut self, breaks: bool) -> Self {
+        self.policy.break_last = breaks;
+        self
+    }
+
+    /// Has the next backend compute too when the deadline comes near, instead of leaving the one in front at that moment.
+    /// Of no effect without a [deadline](SessionBuilder::deadline), nor for a model with states.
+    pub fn hedging(mut self, hedging: Hedging) -> Self {
+        self.policy.hedging = Some(hedging);
+        self
+    }
+
+    /// Compares some answers of the first backend with those of the last. Of no effect for a model with states.
+    pub fn shadow(mut self, shadow: Shadow) -> Self {
+        self.policy.shadow = Some(shadow);
+        self
+    }
+
+    /// Whether answers are given as they come. Otherwise, the default, an answer of any backend but the last with a
+    /// missing feature, another type or shape than the interface says, or a NaN or infinity in it counts as a
+    /// [fault](ErrorKind::Fault). For models that mean to answer with NaN.
+    pub fn trust_outputs(mut self, trust: bool) -> Self {
+        self.policy.trust_outputs = trust;
+        self
+    }
+
+    /// Reads the memory of the process, in bytes, for [`BreakerConfig::memory`] by `probe` instead of from the system's
+    /// resident memory.
+    pub fn memory_probe(self, probe: fn() -> Option<u64>) -> Self {
+        Self { memory: probe, ..self }
+    }
+
     /// Counts and times in `registry`, which sessions may share.
     pub fn telemetry(self, registry: Arc<Registry>) -> Self {
         Self { registry, ..self }
@@ -98,25 +165,44 @@ impl<S: From<Session>> SessionBuilder<S> {
     pub fn load(self, package: Package) -> Result<S, Error> {
         let interface = package.interface(self.options.function.as_deref())?.clone();
         let function = self.options.function.clone().unwrap_or_else(|| package.default_function().to_owned());
-        let (mut lanes, mut passed) = (Vec::new(), Vec::new());
+        let (mut present, mut passed) = (Vec::new(), Vec::new());
         for backend in self.backends {
             match backend.availability() {
-                Availability::Available => lanes.push(Lane::new(backend, self.options.clone(), &self.registry)),
+                Availability::Available => present.push(backend),
                 Availability::Unavailable { reason } => passed.push(Passed { backend: backend.name(), reason }),
             }
         }
-        let package = Arc::new(package);
+        let (package, count) = (Arc::new(package), present.len());
+        let lane = |(position, backend): (usize, Arc<dyn Backend>)| {
+            let last = position + 1 == count;
+            Lane::new(LaneParts {
+                meter: Meter::new(backend.name(), &self.registry),
+                package: &package,
+                options: &self.options,
+                clock: &self.clock,
+                breaker: &breaker_config(&self.policy.breaker, !last || self.policy.break_last),
+                last,
+                seed: seed(&package, position),
+                backend,
+            })
+            .map(Arc::new)
+        };
+        let lanes = present.into_iter().enumerate().map(lane).collect::<Result<Vec<_>, _>>()?;
         let mut failures: Vec<(&str, Error)> = Vec::new();
         for lane in &lanes {
-            match lane.model(&package, &*self.clock) {
+            let loaded = match self.policy.load_deadline {
+                None => lane.model(None),
+                Some(patience) => lane.model_in_time(patience),
+            };
+            match loaded {
                 Ok(_) => {
                     failures.clear();
                     break;
                 }
                 Err(error) => {
-                    let verdict = classify(error.kind());
+                    let try_next = classify(error.kind()).try_next;
                     failures.push((lane.name(), error));
-                    if verdict == Verdict::GiveUp {
+                    if !try_next {
                         break;
                     }
                 }
@@ -125,7 +211,21 @@ impl<S: From<Session>> SessionBuilder<S> {
         if let Some(error) = open_error(failures, &passed, lanes.is_empty()) {
             return Err(error);
         }
+        if self.policy.deadline.is_some() {
+            lanes.iter().for_each(Lane::load_aside);
+        }
+        let opened = self.clock.now();
+        let watches_memory = self.policy.breaker.memory.is_some() && lanes.len() > 1;
         let session = Session {
+            hedges: self.policy.hedging.map(|hedging| Budget::new(hedging.budget)),
+            shadow: self.policy.shadow.map(|shadow| Arc::new(Watch::new(shadow, opened))),
+            memory: watches_memory.then(|| MemoryWatch {
+                probe: self.memory,
+                opened,
+                due: AtomicU64::new(0),
+                gauge: self.registry.gauge(&names::MEMORY, &[]),
+            }),
+            policy: self.policy,
             package,
             interface,
             function,
@@ -138,6 +238,13 @@ impl<S: From<Session>> SessionBuilder<S> {
         };
         Ok(session.into())
     }
+}
+
+/// Seeds the jitter of a breaker: apart for each process, model and backend, so that they do not ask again in step.
+fn seed(package: &Package, position: usize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (std::process::id(), package.path(), position).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Why there is no session, if there is none.

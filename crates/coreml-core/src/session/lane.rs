@@ -1,70 +1,267 @@
-//! One backend of a session, with the model once it is loaded.
+//! One backend of a session: its model, its circuit breaker, the threads its calls run on, and what is counted of it.
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
+use coreml_breaker::{BreakerConfig, CircuitBreaker, Mode, Outcome, Permit, Rejected};
 use coreml_model::Package;
-use coreml_telemetry::{Counter, Gauge, Histogram, Registry, names};
+use parking_lot::Mutex;
 
-use super::guarded;
-use crate::backend::{Backend, LoadOptions, Model};
+use super::load::{Loading, Turn};
+use super::meter::Meter;
+use super::pace::Pace;
+use super::workers::Workers;
+use crate::backend::{Backend, LoadOptions, Model, ModelState};
+use crate::check::CheckedInputs;
+use crate::classify::{Health, classify};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
+use crate::outputs::Outputs;
+
+/// Calls abandoned by all sessions of this process that have not returned yet. Beyond this many, backends that another
+/// one can replace are not asked.
+const ABANDONED_IN_PROCESS: u32 = 8;
+/// Calls of a session's last backend that may be abandoned and still running. Beyond this many it is not asked for more:
+/// it would only be slower yet.
+const ABANDONED_OF_LAST: u32 = 8;
+
+static ABANDONED: AtomicU32 = AtomicU32::new(0);
 
 #[derive(Debug)]
 pub(super) struct Lane {
     backend: Arc<dyn Backend>,
+    package: Arc<Package>,
     options: LoadOptions,
-    /// Loaded when first needed, once: the session's first lane when it opens, the others when a lane before fails.
-    model: OnceLock<Result<Box<dyn Model>, Error>>,
-    registry: Arc<Registry>,
-    answered: Arc<Counter>,
-    duration: Arc<Histogram>,
-    load: Arc<Gauge>,
+    clock: Arc<dyn Clock>,
+    loading: Loading,
+    breaker: CircuitBreaker,
+    workers: Workers,
+    /// Calls that nobody waits for any more and that have not returned.
+    abandoned: AtomicU32,
+    /// Held while the breaker is told of them, so that it is told in order.
+    telling: Mutex<()>,
+    /// No other backend comes after it.
+    last: bool,
+    pub(super) pace: Pace,
+    pub(super) meter: Meter,
+}
+
+/// The state a prediction works on.
+#[derive(Debug)]
+pub(super) enum StateUse {
+    /// The model has none.
+    None,
+    /// A new one.
+    Fresh,
+    /// The one that this lane's predictions before have left.
+    Given(ModelState),
+}
+
+/// What a call brings back.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) result: Result<Outputs, Error>,
+    /// The state it worked on, if it has not failed on the way.
+    pub(super) state: Option<ModelState>,
+}
+
+/// What a lane is made of.
+pub(super) struct LaneParts<'a> {
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) package: &'a Arc<Package>,
+    pub(super) options: &'a LoadOptions,
+    pub(super) clock: &'a Arc<dyn Clock>,
+    pub(super) breaker: &'a BreakerConfig,
+    pub(super) last: bool,
+    pub(super) meter: Meter,
+    pub(super) seed: u64,
 }
 
 impl Lane {
-    pub(super) fn new(backend: Arc<dyn Backend>, options: LoadOptions, registry: &Arc<Registry>) -> Self {
-        let name = backend.name();
-        Self {
-            answered: registry.counter(&names::ATTEMPTS, &[name, "ok"]),
-            duration: registry.histogram(&names::ATTEMPT_DURATION, &[name]),
-            load: registry.gauge(&names::LOAD_DURATION, &[name]),
-            registry: registry.clone(),
+    pub(super) fn new(parts: LaneParts<'_>) -> Result<Self, Error> {
+        let LaneParts { backend, package, options, clock, breaker, last, meter, seed } = parts;
+        let observed = meter.transitions();
+        let breaker = CircuitBreaker::new(breaker.clone(), seed, clock.now(), observed).map_err(|error| {
+            Error::caused_by(ErrorKind::InvalidInput, format!("the circuit breaker's configuration: {error}"), error)
+        })?;
+        Ok(Self {
+            workers: Workers::new(backend.name()),
             backend,
-            options,
-            model: OnceLock::new(),
-        }
+            package: package.clone(),
+            options: options.clone(),
+            clock: clock.clone(),
+            loading: Loading::default(),
+            breaker,
+            abandoned: AtomicU32::new(0),
+            telling: Mutex::default(),
+            last,
+            pace: Pace::default(),
+            meter,
+        })
     }
 
     pub(super) fn name(&self) -> &'static str {
         self.backend.name()
     }
 
-    /// The model, loaded if it is not yet. A failure to load is final.
-    pub(super) fn model(&self, package: &Arc<Package>, clock: &dyn Clock) -> Result<&dyn Model, Error> {
-        let loaded = self.model.get_or_init(|| {
-            let start = clock.now();
-            let loaded = guarded(self.name(), || self.backend.load(package, &self.options));
-            self.load.set(clock.now().duration_since(start).as_secs_f64());
-            loaded
-        });
-        match loaded {
-            Ok(model) => Ok(&**model),
-            Err(error) => Err(error.clone()),
-        }
+    pub(super) fn is_last(&self) -> bool {
+        self.last
+    }
+
+    pub(super) fn breaker(&self) -> &CircuitBreaker {
+        &self.breaker
     }
 
     pub(super) fn loaded(&self) -> Option<&dyn Model> {
-        Some(&**self.model.get()?.as_ref().ok()?)
+        self.loading.model()
     }
 
-    /// Counts and times one attempt.
-    pub(super) fn record(&self, error: Option<ErrorKind>, elapsed: Duration) {
-        self.duration.record_duration(elapsed);
-        match error {
-            None => self.answered.increment(),
-            Some(kind) => self.registry.counter(&names::ATTEMPTS, &[self.name(), kind.name()]).increment(),
+    /// Permission to ask the backend, or why not.
+    pub(super) fn admit(&self, now: Instant) -> Result<Permit<'_>, Error> {
+        let refuse = |why: String| {
+            self.meter.rejected();
+            Err(Error::new(ErrorKind::Unavailable, why))
+        };
+        if self.last && self.abandoned.load(Ordering::Relaxed) >= ABANDONED_OF_LAST {
+            return refuse(format!("{ABANDONED_OF_LAST} abandoned predictions still run on it"));
+        }
+        if !self.last && ABANDONED.load(Ordering::Relaxed) >= ABANDONED_IN_PROCESS {
+            return refuse(format!("{ABANDONED_IN_PROCESS} abandoned calls of this process have not returned"));
+        }
+        self.breaker.admit(now).or_else(|rejected| refuse(in_words(&rejected)))
+    }
+
+    /// Answers one prediction on the calling thread, loading the model if need be; waits no longer than `patience` for
+    /// a load that is under way.
+    pub(super) fn perform(&self, inputs: &CheckedInputs<'_>, state: StateUse, patience: Option<Duration>) -> Reply {
+        let model = match self.model(patience) {
+            Ok(model) => model,
+            Err(error) => return Reply { result: Err(error), state: None },
+        };
+        // The model is not used again if it is broken: backends keep what a prediction changes apart from the model,
+        // and the state is given up after an error.
+        let done = guarded(self.name(), || {
+            let mut state = match state {
+                StateUse::None => None,
+                StateUse::Fresh => Some(model.new_state()?),
+                StateUse::Given(state) => Some(state),
+            };
+            let outputs = model.predict(inputs, state.as_mut())?;
+            Ok((outputs, state))
+        });
+        match done {
+            Ok((outputs, state)) => Reply { result: Ok(outputs), state },
+            Err(error) => Reply { result: Err(error), state: None },
         }
     }
+
+    /// The model, loaded on the calling thread if nobody else is at it.
+    pub(super) fn model(&self, patience: Option<Duration>) -> Result<&dyn Model, Error> {
+        loop {
+            if let Some(model) = self.loading.model() {
+                return Ok(model);
+            }
+            match self.loading.turn() {
+                Turn::Failed(error) => return Err(error),
+                Turn::Wait(round) => return self.loading.wait(round, patience),
+                Turn::Load => {
+                    self.load().map_or(Ok(()), Err)?;
+                }
+            }
+        }
+    }
+
+    /// Loads the model on a worker, if it is not loaded and nobody else is at it.
+    pub(super) fn load_aside(self: &Arc<Self>) {
+        if self.loading.model().is_none() && matches!(self.loading.turn(), Turn::Load) {
+            let lane = self.clone();
+            if let Err(error) = self.workers.run(move || _ = lane.load()) {
+                self.loading.finish(Err(error));
+            }
+        }
+    }
+
+    /// As [`Lane::model`], with the load on a worker, so that it can be left behind when `patience` ends.
+    pub(super) fn model_in_time(self: &Arc<Self>, patience: Duration) -> Result<&dyn Model, Error> {
+        let round = self.loading.round();
+        self.load_aside();
+        match self.loading.model() {
+            Some(model) => Ok(model),
+            None => self.loading.wait(round, Some(patience)),
+        }
+    }
+
+    /// Loads. The turn must have been taken.
+    fn load(&self) -> Option<Error> {
+        let start = self.clock.now();
+        let loaded = guarded(self.name(), || self.backend.load(&self.package, &self.options));
+        self.meter.loaded(self.clock.now().duration_since(start));
+        let error = loaded.as_ref().err().cloned();
+        self.loading.finish(loaded);
+        error
+    }
+
+    /// Runs `task`, which must not panic, on a thread of its own.
+    pub(super) fn run(&self, task: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        self.workers.run(task)
+    }
+
+    /// Tells the breaker and the telemetry how an attempt went.
+    pub(super) fn settle(&self, permit: Permit<'_>, error: Option<ErrorKind>, elapsed: Duration, now: Instant) {
+        let outcome = match error.map(|kind| classify(kind).health) {
+            None => Outcome::Success,
+            Some(Health::Unaffected) => Outcome::Ignored,
+            Some(Health::Failed) => Outcome::Failure,
+            Some(Health::Late) => Outcome::DeadlineMiss,
+        };
+        permit.settle(outcome, now);
+        self.meter.attempt(error, elapsed);
+    }
+
+    /// The caller of a call of this lane goes on without it.
+    pub(super) fn abandon(&self) {
+        ABANDONED.fetch_add(1, Ordering::Relaxed);
+        let _telling = self.telling.lock();
+        let before = self.abandoned.fetch_add(1, Ordering::Relaxed);
+        self.count_abandoned(before + 1);
+    }
+
+    /// An abandoned call has returned after all.
+    pub(super) fn returned_late(&self) {
+        ABANDONED.fetch_sub(1, Ordering::Relaxed);
+        self.meter.returned_late();
+        let _telling = self.telling.lock();
+        let before = self.abandoned.fetch_sub(1, Ordering::Relaxed);
+        self.count_abandoned(before - 1);
+    }
+
+    fn count_abandoned(&self, count: u32) {
+        self.meter.abandoned(count);
+        self.breaker.abandoned(count, self.clock.now());
+    }
+}
+
+/// The breaker of a backend that nothing can replace is told everything and stops nothing.
+pub(super) fn breaker_config(config: &BreakerConfig, may_break: bool) -> BreakerConfig {
+    let mode = match config.mode {
+        Mode::Normal if !may_break => Mode::MetricsOnly,
+        mode => mode,
+    };
+    BreakerConfig { mode, ..config.clone() }
+}
+
+fn in_words(rejected: &Rejected) -> String {
+    let retry = rejected.retry_after.map_or(String::new(), |wait| format!("; asked again in {wait:.1?}"));
+    format!("the circuit breaker is {} ({}){retry}", rejected.state.name(), rejected.reason.name())
+}
+
+/// Turns a panic of a backend into an error.
+fn guarded<T>(backend: &str, call: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(Error::new(ErrorKind::Bug, format!("the backend {backend} panicked ({text}); please report this")))
+    })
 }

@@ -1,32 +1,48 @@
 //! Sessions: predictions that survive a failing backend.
 //!
-//! A session holds its backends in order, each with the model it loaded: a lane. A prediction is checked once, then
-//! tried lane by lane until one answers or an error says that no other could. Every attempt, on whichever lane and
-//! with or without a state, goes through [`Session::attempt`].
+//! A session holds its backends in order, each with the model it loaded, its circuit breaker and its threads: a
+//! [`Lane`]. A prediction is checked once and takes its [`Route`] through the lanes, until one answers, an error says
+//! that no other could, or the deadline is there.
 
-use std::fmt;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use coreml_breaker::CircuitBreaker;
 use coreml_model::{Interface, Package};
-use coreml_telemetry::{Counter, Registry, names};
+use coreml_telemetry::{Counter, Gauge, Registry};
+use smallvec::SmallVec;
 
 use self::lane::Lane;
-pub use self::{builder::SessionBuilder, state::State};
-use crate::backend::{ModelInfo, ModelState};
+use self::policy::{Budget, Policy};
+use self::route::Route;
+use self::shadow::Watch;
+pub use self::{
+    builder::SessionBuilder,
+    policy::{Hedging, Shadow},
+    state::State,
+};
+use crate::backend::ModelInfo;
 use crate::check::{self, CheckedInputs};
-use crate::classify::{Verdict, classify};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::inputs::Inputs;
 use crate::outputs::Outputs;
+use crate::owned::OwnedInputs;
 
 mod builder;
+mod desk;
 mod lane;
+mod load;
+mod meter;
+mod pace;
+mod policy;
+mod route;
+mod shadow;
 mod state;
+mod workers;
 
 /// A model that is ready for predictions, on the backends of this host. Any number of threads may predict at once.
 #[derive(Debug)]
@@ -35,13 +51,30 @@ pub struct Session {
     interface: Interface,
     function: String,
     /// At least one.
-    lanes: Vec<Lane>,
+    lanes: Vec<Arc<Lane>>,
     passed: Vec<Passed>,
+    policy: Policy,
+    hedges: Option<Budget>,
+    shadow: Option<Arc<Watch>>,
+    memory: Option<MemoryWatch>,
     clock: Arc<dyn Clock>,
     registry: Arc<Registry>,
     answered: Arc<Counter>,
     failed: Arc<Counter>,
 }
+
+/// Looks at the process's memory now and then, for the circuit breakers.
+#[derive(Debug)]
+struct MemoryWatch {
+    probe: fn() -> Option<u64>,
+    opened: Instant,
+    /// Nanoseconds after `opened` at which to look again.
+    due: AtomicU64,
+    gauge: Arc<Gauge>,
+}
+
+/// Between two looks at the memory.
+const MEMORY_EVERY: Duration = Duration::from_millis(100);
 
 /// A backend that the session does without, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,9 +101,12 @@ pub struct Attempt {
 pub struct Prediction {
     outputs: Outputs,
     served_by: &'static str,
-    attempts: Vec<Attempt>,
+    attempts: Attempts,
     degraded: bool,
 }
+
+/// One, but for predictions that something went wrong with.
+type Attempts = SmallVec<[Attempt; 1]>;
 
 impl Prediction {
     /// The outputs.
@@ -83,7 +119,8 @@ impl Prediction {
         self.served_by
     }
 
-    /// Every backend that was tried, in order; the last one answered.
+    /// Every backend that was tried, or was refused by its circuit breaker, in the order in which that ended; where there
+    /// is one that answered, it has no error.
     pub fn attempts(&self) -> &[Attempt] {
         &self.attempts
     }
@@ -129,7 +166,7 @@ impl Session {
 
     /// The backends in the order in which they are tried.
     pub fn backends(&self) -> impl ExactSizeIterator<Item = &'static str> {
-        self.lanes.iter().map(Lane::name)
+        self.lanes.iter().map(|lane| lane.name())
     }
 
     /// The backends the session does without, and why: those that this host has not.
@@ -139,7 +176,7 @@ impl Session {
 
     /// What the first backend that has loaded the model says about it.
     pub fn info(&self) -> ModelInfo {
-        let loaded = self.lanes.iter().find_map(Lane::loaded);
+        let loaded = self.lanes.iter().find_map(|lane| lane.loaded());
         loaded.map_or_else(ModelInfo::default, |model| model.info())
     }
 
@@ -152,35 +189,38 @@ impl Session {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] before any backend is tried, if the inputs do not fit the interface or the model has
-    /// states. Otherwise the error of the backend that failed last.
+    /// states. [`ErrorKind::Timeout`] when the session has a deadline and nobody answered in time. Otherwise the error
+    /// of the backend that failed last.
     pub fn predict(&self, inputs: &Inputs<'_>) -> Result<Prediction, Error> {
         if !self.interface.states.is_empty() {
             let message = "the model has states; make one with `Session::state` and use `predict_with_state`";
             return Err(self.refuse(Error::new(ErrorKind::InvalidInput, message)));
         }
         let checked = self.check(inputs)?;
-        self.first_answer(0..self.lanes.len(), |position| self.attempt(position, &checked, None))
+        Route::new(self, &checked, 0..self.lanes.len(), None).go()
     }
 
     /// Makes one prediction on `state`, which it changes. Predictions on one state run one after another; a state
     /// lives with the backend that served its first prediction, so only that first one can fall back to another.
     ///
     /// # Errors
-    /// As [`Session::predict`]; also if the state is another session's, or one that a failed prediction has left
-    /// behind half-changed.
+    /// As [`Session::predict`]; also if the state is another session's, or one that a failed or abandoned prediction has
+    /// left behind half-changed.
     pub fn predict_with_state(&self, inputs: &Inputs<'_>, state: &State) -> Result<Prediction, Error> {
         let checked = self.check(inputs)?;
-        let mut state = state.lock(self).map_err(|error| self.refuse(error))?;
-        let positions = state.lane().map_or(0..self.lanes.len(), |position| position..position + 1);
-        self.first_answer(positions, |position| {
-            let fresh = || self.model_state(position);
-            state.attempt(position, fresh, |state| self.attempt(position, &checked, Some(state)))
-        })
+        let mut contents = state.lock(self).map_err(|error| self.refuse(error))?;
+        let positions = contents.lane().map_or(0..self.lanes.len(), |position| position..position + 1);
+        Route::new(self, &checked, positions, Some(&mut contents)).go()
     }
 
     /// A fresh state for [`Session::predict_with_state`]; of no use, and no harm, for a model without states.
     pub fn state(&self) -> State {
         State::new(self)
+    }
+
+    /// The circuit breaker of the backend of this name; `None` if the session has no such backend.
+    pub fn breaker(&self, backend: &str) -> Option<&CircuitBreaker> {
+        self.lanes.iter().find(|lane| lane.name() == backend).map(|lane| lane.breaker())
     }
 
     fn check<'a>(&'a self, inputs: &'a Inputs<'_>) -> Result<CheckedInputs<'a>, Error> {
@@ -193,80 +233,44 @@ impl Session {
         error
     }
 
-    /// Tries lanes in order until one answers or an error rules the others out.
-    fn first_answer(
-        &self,
-        positions: std::ops::Range<usize>,
-        mut attempt: impl FnMut(usize) -> Result<Outputs, Error>,
-    ) -> Result<Prediction, Error> {
-        let mut attempts = Vec::with_capacity(1);
-        let mut remaining = positions.peekable();
-        while let Some(position) = remaining.next() {
-            let backend = self.lanes[position].name();
-            let start = self.clock.now();
-            let result = attempt(position);
-            let elapsed = self.clock.now().duration_since(start);
-            let error = result.as_ref().err().cloned();
-            self.lanes[position].record(error.as_ref().map(Error::kind), elapsed);
-            attempts.push(Attempt { backend, error, elapsed });
-            match result {
-                Ok(outputs) => {
-                    self.answered.increment();
-                    return Ok(Prediction { outputs, served_by: backend, attempts, degraded: position > 0 });
-                }
-                Err(error) if classify(error.kind()) == Verdict::TryNext && remaining.peek().is_some() => {
-                    self.registry.counter(&names::FALLBACKS, &[backend, error.kind().name()]).increment();
-                }
-                Err(error) => return Err(self.refuse(in_view_of(error, &attempts))),
-            }
+    /// Tells the circuit breakers how much memory the process has, if it is time to look again.
+    fn watch_memory(&self, now: Instant) {
+        let Some(watch) = &self.memory else { return };
+        let nanoseconds = |elapsed: Duration| u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        let (elapsed, due) = (nanoseconds(now.duration_since(watch.opened)), watch.due.load(Ordering::Relaxed));
+        let next = elapsed.saturating_add(nanoseconds(MEMORY_EVERY));
+        if elapsed < due || watch.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
         }
-        Err(self.refuse(Error::new(ErrorKind::Bug, "the session has no backend")))
+        if let Some(bytes) = (watch.probe)() {
+            watch.gauge.set(bytes as f64);
+            self.lanes.iter().for_each(|lane| lane.breaker().memory(bytes, now));
+        }
     }
 
-    /// One lane's try: the only place where a backend is asked for a prediction. A panic becomes [`ErrorKind::Bug`].
-    fn attempt(
+    /// The comparison that an answer of the lane at `position` must pass before it is given, if it is its turn.
+    fn shadow_before_answer(&self, position: usize) -> Option<&Watch> {
+        let watch = self.shadow.as_deref().filter(|watch| watch.config.before_answer)?;
+        (position == 0 && self.lanes.len() > 1 && watch.due()).then_some(watch)
+    }
+
+    /// Has the last lane answer too, aside, if it is the turn of this answer of the lane at `position`.
+    fn compare_aside(
         &self,
         position: usize,
-        inputs: &CheckedInputs<'_>,
-        state: Option<&mut ModelState>,
-    ) -> Result<Outputs, Error> {
-        let lane = &self.lanes[position];
-        let model = lane.model(&self.package, &*self.clock)?;
-        // The model is not used again if it is broken: backends keep what a prediction changes apart from the model,
-        // and the state is given up after an error.
-        guarded(lane.name(), || model.predict(inputs, state))
-    }
-
-    fn model_state(&self, position: usize) -> Result<ModelState, Error> {
-        let lane = &self.lanes[position];
-        let model = lane.model(&self.package, &*self.clock)?;
-        guarded(lane.name(), || model.new_state())
+        outputs: &Outputs,
+        now: Instant,
+        inputs: impl FnOnce() -> Arc<OwnedInputs>,
+    ) {
+        let (Some(watch), Some(last)) = (&self.shadow, self.lanes.last()) else { return };
+        if position == 0 && self.lanes.len() > 1 && !watch.config.before_answer && watch.due() {
+            watch.compare_aside(&self.lanes[0], last, outputs, now, inputs);
+        }
     }
 }
 
-/// Turns a panic of a backend into an error.
-fn guarded<T>(backend: &str, call: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        Err(Error::new(ErrorKind::Bug, format!("the backend {backend} panicked ({text}); please report this")))
-    })
-}
-
-/// The last error, told with those before it.
-fn in_view_of(error: Error, attempts: &[Attempt]) -> Error {
-    if attempts.len() < 2 {
-        return error;
-    }
-    let told: Vec<_> = attempts
-        .iter()
-        .filter_map(|attempt| Some(format!("{}: {}", attempt.backend, attempt.error.as_ref()?)))
-        .collect();
-    Error::caused_by(error.kind(), format!("every backend failed: {}", told.join("; ")), error)
-}
-
-impl fmt::Display for Passed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Display for Passed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.backend, self.reason)
     }
 }

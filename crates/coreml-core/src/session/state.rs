@@ -5,9 +5,9 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Session;
+use super::lane::StateUse;
 use crate::backend::ModelState;
 use crate::error::{Error, ErrorKind};
-use crate::outputs::Outputs;
 
 /// What survives between the predictions of a model with states. Made by [`Session::state`].
 #[derive(Debug)]
@@ -52,24 +52,20 @@ impl Contents {
         if let Self::Bound(position, _) = self { Some(*position) } else { None }
     }
 
-    /// One attempt on the lane at `position`: on its state if it has one, else on a `fresh` one, which is kept only if
-    /// the attempt succeeds.
-    pub(super) fn attempt(
-        &mut self,
-        position: usize,
-        fresh: impl FnOnce() -> Result<ModelState, Error>,
-        predict: impl FnOnce(&mut ModelState) -> Result<Outputs, Error>,
-    ) -> Result<Outputs, Error> {
-        if let Self::Bound(_, state) = self {
-            let result = predict(state);
-            if result.is_err() {
-                *self = Self::Broken;
-            }
-            return result;
+    /// The state for a prediction on the lane at `position`: a state the lane has left is broken until [`Contents::bind`]
+    /// brings it back.
+    pub(super) fn take(&mut self, position: usize) -> StateUse {
+        match self {
+            Self::Bound(..) => match std::mem::replace(self, Self::Broken) {
+                Self::Bound(of, state) if of == position => StateUse::Given(state),
+                _ => StateUse::Fresh,
+            },
+            _ => StateUse::Fresh,
         }
-        let mut state = fresh()?;
-        let outputs = predict(&mut state)?;
+    }
+
+    /// Keeps the state that a prediction on the lane at `position` has left.
+    pub(super) fn bind(&mut self, position: usize, state: ModelState) {
         *self = Self::Bound(position, state);
-        Ok(outputs)
     }
 }

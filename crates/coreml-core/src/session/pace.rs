@@ -1,0 +1,74 @@
+//! How long a backend usually takes: what must be kept back for it when another one is tried first.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// Predictions remembered.
+const MEMORY: usize = 32;
+
+/// The last few durations of successful predictions, in microseconds.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    recent: [AtomicU32; MEMORY],
+    next: AtomicU32,
+    /// What [`Pace::patience`] was told last, in microseconds; 0 before.
+    patience: AtomicU32,
+}
+
+/// Predictions between two looks at the whole distribution, which is read bucket by bucket.
+const LOOK_EVERY: u32 = 256;
+
+impl Pace {
+    pub(super) fn record(&self, elapsed: Duration) {
+        let slot = self.next.fetch_add(1, Ordering::Relaxed) as usize % MEMORY;
+        let micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
+        self.recent[slot].store(micros.max(1), Ordering::Relaxed);
+    }
+
+    /// How long a prediction takes at most but for one in a hundred, as `distribution` tells now and then; `None` as long
+    /// as it cannot.
+    pub(super) fn patience(&self, distribution: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
+        let known = self.patience.load(Ordering::Relaxed);
+        let due = self.next.load(Ordering::Relaxed).is_multiple_of(LOOK_EVERY);
+        let micros = match if due { distribution() } else { None } {
+            Some(looked) => u32::try_from(looked.as_micros()).unwrap_or(u32::MAX).max(1),
+            None => known,
+        };
+        self.patience.store(micros, Ordering::Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros.into()))
+    }
+
+    /// The time to keep back of a deadline `total` away: a quarter more than the slowest remembered prediction but
+    /// one, and a millisecond; half of it all as long as there is nothing to remember. At most nine tenths, so that the backend
+    /// in front gets a chance.
+    pub(super) fn reserve(&self, total: Duration) -> Duration {
+        let mut micros = self.recent.each_ref().map(|slot| slot.load(Ordering::Relaxed));
+        micros.sort_unstable();
+        let known = micros.iter().filter(|&&micros| micros > 0).count();
+        let usual = match known {
+            0 => return total / 2,
+            1..8 => micros[MEMORY - 1],
+            _ => micros[MEMORY - 2],
+        };
+        let reserve = Duration::from_micros(u64::from(usual) * 5 / 4) + Duration::from_millis(1);
+        reserve.min(total * 9 / 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_follows_what_was_seen() {
+        let (pace, total) = (Pace::default(), Duration::from_millis(100));
+        assert_eq!(pace.reserve(total), total / 2, "nothing known");
+        pace.record(Duration::from_millis(8));
+        assert_eq!(pace.reserve(total), Duration::from_millis(11));
+        (0..MEMORY).for_each(|_| pace.record(Duration::from_millis(4)));
+        pace.record(Duration::from_millis(70));
+        assert_eq!(pace.reserve(total), Duration::from_millis(6), "one outlier is not the rule");
+        (0..MEMORY).for_each(|_| pace.record(Duration::from_secs(9)));
+        assert_eq!(pace.reserve(total), Duration::from_millis(90));
+    }
+}
