@@ -57,11 +57,19 @@ pub fn gate(report: &RunReport) -> (Vec<GateLine>, Outcome) {
         lines.push(line(bound.requirement, outcome, evidence));
     }
     let requirement = "the circuit breaker trips when the success rate falls below 95 %";
-    let evidence = match report.metrics.get("breaker_trips") {
-        Some(metric @ Metric::Unavailable { .. }) => reason(metric),
-        _ => "no failing backend was planted in this run".into(),
+    let drill = ["breaker_trips_at_96_percent", "breaker_trips_at_90_percent"].map(|name| report.metrics.get(name));
+    let (outcome, evidence) = match drill {
+        [Some(above), Some(below)] => match (above.value(), below.value()) {
+            (Some(at_96), Some(at_90)) => {
+                let outcome = if at_96 == 0.0 && at_90 >= 1.0 { Outcome::Pass } else { Outcome::Fail };
+                (outcome, format!("drill: {at_96} trips at 96 % success, {at_90} at 90 %"))
+            }
+            (None, _) => (Outcome::Unavailable, reason(above)),
+            (_, None) => (Outcome::Unavailable, reason(below)),
+        },
+        _ => (Outcome::Fail, "the drill is not in the report".into()),
     };
-    lines.push(line(requirement, Outcome::Unavailable, evidence));
+    lines.push(line(requirement, outcome, evidence));
     let verdict = verdict(&lines);
     (lines, verdict)
 }
@@ -75,7 +83,7 @@ fn reason(metric: &Metric) -> String {
 }
 
 /// Every figure a report must have, or say why not.
-pub(super) const METRICS: [&str; 26] = [
+pub(super) const METRICS: [&str; 27] = [
     "read_time",
     "compile_time_first",
     "compile_time_cached",
@@ -93,7 +101,8 @@ pub(super) const METRICS: [&str; 26] = [
     "memory_peak",
     "memory_growth_per_100",
     "success_rate",
-    "breaker_trips",
+    "breaker_trips_at_96_percent",
+    "breaker_trips_at_90_percent",
     "fallbacks",
     "parity_linf_reference_plan",
     "parity_rmse_reference_plan",

@@ -1,35 +1,22 @@
 //! Memory of this process, as the system tells it.
 
-use coreml_anywhere::telemetry::Metric;
+use coreml_anywhere::telemetry::{Metric, memory};
 
-#[cfg(target_os = "linux")]
-fn status(field: &str) -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-    let kilobytes: f64 = line.trim_start_matches(':').trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024.0)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn status(_field: &str) -> Option<f64> {
-    None
-}
-
-fn metric(field: &str, source: &str) -> Metric {
-    match status(field) {
-        Some(bytes) => Metric::measured(bytes, "bytes", 1, source),
+fn metric(bytes: Option<u64>, source: &str) -> Metric {
+    match bytes {
+        Some(bytes) => Metric::measured(bytes as f64, "bytes", 1, source),
         None => Metric::unavailable("resident memory is read from /proc, which this system lacks"),
     }
 }
 
 /// Resident memory now.
 pub(super) fn resident() -> Metric {
-    metric("VmRSS", "VmRSS of /proc/self/status")
+    metric(memory::resident_bytes(), "VmRSS of /proc/self/status")
 }
 
 /// The most resident memory so far.
 pub(super) fn peak() -> Metric {
-    metric("VmHWM", "VmHWM of /proc/self/status: the whole process, reference plan included")
+    metric(memory::peak_resident_bytes(), "VmHWM of /proc/self/status: the whole process, reference plan included")
 }
 
 /// What resident memory grew by per 100 of `n` predictions.

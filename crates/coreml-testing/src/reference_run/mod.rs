@@ -15,6 +15,7 @@ use coreml_anywhere::{CpuBackend, CpuOptions, Error, Inputs, Session, synthetic_
 use serde_json::json;
 
 mod audit;
+mod drill;
 mod gate;
 mod memory;
 mod parity;
@@ -86,7 +87,7 @@ pub fn run(config: &ReferenceRun, progress: &mut dyn FnMut(&str, u32, u32)) -> R
     let snapshot = session.telemetry().snapshot();
     let fallbacks = snapshot.total(&names::FALLBACKS) as f64;
     put("fallbacks", Metric::measured(fallbacks, "1", u64::from(config.iterations), "the session's telemetry"));
-    put("breaker_trips", Metric::unavailable("sessions have no circuit breaker yet"));
+    drill::measure(config, &inputs, &mut put);
     let cpu_only = session.backends().all(|backend| backend == "cpu");
     let reason = if cpu_only { NO_ACCELERATOR } else { "the CPU baseline was not measured beside the accelerator" };
     put("speedup_p99", Metric::unavailable(reason));

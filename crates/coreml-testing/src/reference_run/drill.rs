@@ -1,0 +1,44 @@
+//! The circuit breaker's drill: a backend whose failures are planned, in front of the CPU engine, on the model of the
+//! run.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use coreml_anywhere::telemetry::Metric;
+use coreml_anywhere::{CpuBackend, Error, ErrorKind, Inputs, Session};
+
+use super::ReferenceRun;
+use crate::scripted::{Act, Scripted};
+
+/// Predictions of each drill.
+const CALLS: u64 = 60;
+
+/// How often the circuit opened when 96 % of the calls, the first ones among them, succeeded, and when 90 % did.
+pub(super) fn measure(config: &ReferenceRun, inputs: &Inputs<'_>, put: &mut impl FnMut(&str, Metric)) {
+    for (name, every, words) in [
+        ("breaker_trips_at_96_percent", 25, "drill: every 25th call of a scripted backend fails"),
+        ("breaker_trips_at_90_percent", 10, "drill: every 10th call of a scripted backend fails"),
+    ] {
+        let metric = match trips(config, inputs, every) {
+            Ok(trips) => Metric::measured(trips as f64, "1", CALLS, words),
+            Err(error) => Metric::unavailable(format!("the drill failed: {error}")),
+        };
+        put(name, metric);
+    }
+}
+
+fn trips(config: &ReferenceRun, inputs: &Inputs<'_>, every: u64) -> Result<u64, Error> {
+    let fails = move |call: u64| if call % every == every - 1 { Act::Fail(ErrorKind::Fault) } else { Act::Answer };
+    let backend = Scripted::new("drill", Arc::new(CpuBackend::default())).on_predict(Arc::new(fails));
+    let builder = Session::builder().threads(config.threads).memory_probe(|| None);
+    let session = builder.backends([backend.backend(), Arc::new(CpuBackend::default())]).open(&config.model)?;
+    for _ in 0..CALLS {
+        if session.interface().states.is_empty() {
+            session.predict(inputs)?;
+        } else {
+            session.predict_with_state(inputs, &session.state())?;
+        }
+    }
+    let status = session.breaker("drill").map(|breaker| breaker.status(Instant::now()));
+    status.map(|status| status.trips).ok_or_else(|| Error::new(ErrorKind::Bug, "the session lost its backend"))
+}
