@@ -86,8 +86,9 @@ fn a_load_that_hangs_keeps_nobody_waiting_and_is_used_when_it_ends() {
     assert!(start.elapsed() < DEADLINE + GRACE, "{:?}", start.elapsed());
     let inputs = inputs(&session);
     let prediction = session.predict(&inputs).unwrap();
-    assert_eq!(kinds(&prediction), [("accelerator", Some(ErrorKind::Timeout)), ("cpu", None)]);
-    assert_eq!(first.loads(), 1, "one load at a time");
+    assert_eq!(kinds(&prediction), [("accelerator", Some(ErrorKind::Unavailable)), ("cpu", None)]);
+    let told = prediction.attempts()[0].error.as_ref().unwrap().to_string();
+    assert_eq!((told.as_str(), first.loads()), ("it is still loading the model", 1));
     first.release();
     wait_for(|| session.predict(&inputs).unwrap().served_by() == "accelerator");
     assert_eq!(first.loads(), 1);

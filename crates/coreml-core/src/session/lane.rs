@@ -127,6 +127,10 @@ impl Lane {
         if self.last && self.abandoned.load(Ordering::Relaxed) >= ABANDONED_OF_LAST {
             return refuse(format!("{ABANDONED_OF_LAST} abandoned predictions still run on it"));
         }
+        // The last one is worth waiting for.
+        if !self.last && self.loading.model().is_none() && self.loading.runs() {
+            return refuse("it is still loading the model".into());
+        }
         if !self.last && ABANDONED.load(Ordering::Relaxed) >= ABANDONED_IN_PROCESS {
             return refuse(format!("{ABANDONED_IN_PROCESS} abandoned calls of this process have not returned"));
         }

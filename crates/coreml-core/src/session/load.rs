@@ -57,6 +57,11 @@ impl Loading {
         }
     }
 
+    /// Whether somebody is loading.
+    pub(super) fn runs(&self) -> bool {
+        self.progress.lock().running
+    }
+
     /// What to give to [`Loading::wait`] to wait for the end of the load that runs now or is started next.
     pub(super) fn round(&self) -> u64 {
         self.progress.lock().rounds
