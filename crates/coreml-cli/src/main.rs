@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::fmt::format::FmtSpan;
 
 mod bench;
 mod compare;
@@ -24,6 +25,9 @@ mod table;
 #[derive(Debug, Parser)]
 #[command(name = "coreml", version, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
+    /// Tell more on standard error: once for fallbacks and loads, twice for every prediction
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
     #[command(subcommand)]
     command: Command,
 }
@@ -40,6 +44,13 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let level = match cli.verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::DEBUG,
+    };
+    let spans = if cli.verbose > 0 { FmtSpan::CLOSE } else { FmtSpan::NONE };
+    tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).with_span_events(spans).init();
     let out = &mut io::stdout().lock();
     let done = match cli.command {
         Command::Run(arguments) => run::run(&arguments, out),

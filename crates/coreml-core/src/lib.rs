@@ -18,6 +18,7 @@ mod owned;
 mod parity;
 mod sentinel;
 mod session;
+mod trace;
 
 pub use backend::{
     Availability, Backend, ComputeUnits, LoadOptions, Model, ModelInfo, ModelState, UnknownComputeUnits,

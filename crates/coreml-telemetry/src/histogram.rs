@@ -81,6 +81,11 @@ impl Distribution {
         self.buckets.iter().sum()
     }
 
+    /// Number of values below the `power`-th power of two, exact.
+    pub(crate) fn count_up_to_power(&self, power: u32) -> u64 {
+        self.buckets[..bucket(1 << power)].iter().sum()
+    }
+
     /// The sum of all values, exact up to `u64`.
     pub fn sum(&self) -> u64 {
         self.sum

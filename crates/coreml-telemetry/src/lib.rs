@@ -8,14 +8,22 @@
 #![warn(missing_docs)]
 
 mod environment;
+#[cfg(feature = "metrics")]
+pub mod facade;
+mod growth;
 mod histogram;
 pub mod memory;
 pub mod names;
+pub mod openmetrics;
 pub mod percentile;
+mod random;
 mod registry;
 pub mod report;
+mod speedup;
 
 pub use environment::Environment;
+pub use growth::Growth;
 pub use histogram::{Distribution, Histogram};
-pub use registry::{Counter, Gauge, Reading, Registry, Series, Snapshot};
+pub use registry::{Counter, Gauge, MOST_SERIES, OVERFLOW, Reading, Registry, Series, Snapshot};
 pub use report::Metric;
+pub use speedup::{MINIMUM_RUNS, NoSpeedup, Speedup};

@@ -52,6 +52,11 @@ pub struct Registry {
     series: Mutex<BTreeMap<Key, Handle>>,
 }
 
+/// Series of one name. A label whose values know no end would otherwise make memory grow without one.
+pub const MOST_SERIES: usize = 256;
+/// The label value of the series that counts what came after the first [`MOST_SERIES`].
+pub const OVERFLOW: &str = "other";
+
 type Key = (&'static str, Vec<String>);
 
 #[derive(Debug, Clone)]
@@ -70,14 +75,24 @@ macro_rules! accessors {
         pub fn $method(&self, spec: &'static Spec, labels: &[&str]) -> Arc<$kind> {
             assert_eq!(spec.kind, Kind::$kind, "{} is of another kind", spec.name);
             assert_eq!(spec.labels.len(), labels.len(), "{} has the labels {:?}", spec.name, spec.labels);
-            let key = (spec.name, labels.iter().map(|&label| label.to_owned()).collect());
             let mut series = self.lock();
+            let key = admitted(&series, spec, labels);
             match series.entry(key).or_insert_with(|| Handle::$kind(Arc::default())) {
                 Handle::$kind(handle) => handle.clone(),
                 _ => unreachable!("a name has one kind"),
             }
         }
     )*};
+}
+
+/// The key of these label values, or that of the overflow series when there are too many of this name already.
+fn admitted(series: &BTreeMap<Key, Handle>, spec: &Spec, labels: &[&str]) -> Key {
+    let key: Key = (spec.name, labels.iter().map(|&label| label.to_owned()).collect());
+    let of_name = || series.range((spec.name, Vec::new())..).take_while(|((name, _), _)| *name == spec.name);
+    if series.contains_key(&key) || of_name().count() < MOST_SERIES {
+        return key;
+    }
+    (spec.name, vec![OVERFLOW.to_owned(); labels.len()])
 }
 
 impl Registry {
@@ -225,6 +240,21 @@ mod tests {
             text.contains(r#"{"name":"coreml_attempts_total","labels":{"backend":"cpu","outcome":"ok"},"value":3}"#)
         );
         assert!(text.contains(r#""value":{"count":1,"sum_seconds":7e-9}"#), "no percentile of one sample: {text}");
+    }
+
+    #[test]
+    fn labels_without_end_overflow_into_one_series() {
+        let registry = Registry::default();
+        for i in 0..10_000 {
+            registry.counter(&names::FALLBACKS, &["cpu", &i.to_string()]).increment();
+        }
+        registry.counter(&names::FALLBACKS, &["cpu", "7"]).increment();
+        let snapshot = registry.snapshot();
+        assert_eq!(snapshot.series.len(), MOST_SERIES + 1);
+        assert_eq!(snapshot.total(&names::FALLBACKS), 10_001);
+        assert_eq!(snapshot.get(&names::FALLBACKS, &["cpu", "7"]), Some(&Reading::Counter(2)));
+        let rest = 10_000 - MOST_SERIES as u64;
+        assert_eq!(snapshot.get(&names::FALLBACKS, &[OVERFLOW, OVERFLOW]), Some(&Reading::Counter(rest)));
     }
 
     #[test]

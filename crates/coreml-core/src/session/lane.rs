@@ -19,6 +19,7 @@ use crate::classify::{Health, classify};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::outputs::Outputs;
+use crate::trace;
 
 /// Calls abandoned by all sessions of this process that have not returned yet. Beyond this many, backends that another
 /// one can replace are not asked.
@@ -199,6 +200,7 @@ impl Lane {
 
     /// Loads. The turn must have been taken.
     fn load(&self) -> Option<Error> {
+        let _span = trace::load(self.name());
         let start = self.clock.now();
         let loaded = guarded(self.name(), || self.backend.load(&self.package, &self.options));
         self.meter.loaded(self.clock.now().duration_since(start));

@@ -8,6 +8,7 @@ use coreml_telemetry::{Counter, Histogram, Registry, names};
 
 use crate::error::ErrorKind;
 use crate::parity::Parity;
+use crate::trace;
 
 #[derive(Debug)]
 pub(super) struct Meter {
@@ -96,6 +97,7 @@ impl Meter {
         let (backend, registry) = (self.backend, self.registry.clone());
         let state = registry.gauge(&names::BREAKER_STATE, &[backend]);
         move |transition: &Transition| {
+            trace::transition(backend, transition);
             state.set(state_code(transition.to));
             let labels = [backend, transition.from.name(), transition.to.name(), transition.reason.name()];
             registry.counter(&names::BREAKER_TRANSITIONS, &labels).increment();

@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::outputs::Outputs;
 use crate::owned::OwnedInputs;
 use crate::sentinel;
+use crate::trace;
 
 /// One prediction on its way.
 pub(super) struct Route<'s, 'i> {
@@ -53,6 +54,7 @@ impl<'s, 'i> Route<'s, 'i> {
     }
 
     pub(super) fn go(mut self) -> Result<Prediction, Error> {
+        let _span = trace::prediction(&self.session.function);
         self.session.watch_memory(self.start);
         let answered = match self.session.policy.deadline {
             None => self.one_after_another(),
@@ -291,7 +293,9 @@ impl<'s, 'i> Route<'s, 'i> {
     /// The error of the lane at `position`, counted as a fallback if there is a next one.
     fn next_after(&self, position: usize, error: Error) -> Error {
         if position + 1 < self.positions.end {
-            self.session.lanes[position].meter.fell_back(error.kind());
+            let lane = &self.session.lanes[position];
+            trace::fallback(lane.name(), &error);
+            lane.meter.fell_back(error.kind());
         }
         error
     }

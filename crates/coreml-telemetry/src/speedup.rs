@@ -1,0 +1,138 @@
+//! Speed-ups, which are never told without the interval they are known to.
+//!
+//! A ratio of two single runs says little: of published ones few would stand a repetition. Here each run gives one figure
+//! (a median, a p99), runs of both sides are interleaved, and the ratio of the medians comes with a 95 % interval from
+//! resampling the runs (percentile bootstrap).
+
+use std::fmt;
+
+use crate::random::Random;
+
+/// Runs of each side below which there is no speed-up to tell.
+pub const MINIMUM_RUNS: usize = 10;
+const RESAMPLES: usize = 2_000;
+
+/// How many times faster one thing is than another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Speedup {
+    /// Median time of the slower side's runs over that of the faster side's.
+    pub ratio: f64,
+    /// The 95 % interval's lower end.
+    pub low: f64,
+    /// The 95 % interval's upper end.
+    pub high: f64,
+    /// Runs of each side.
+    pub runs: usize,
+}
+
+/// There is no speed-up to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoSpeedup {
+    /// There were too few runs.
+    TooFewRuns {
+        /// The runs of the side that has fewer.
+        found: usize,
+    },
+    /// A run took no time, or its time is not a number.
+    NotATime,
+}
+
+impl fmt::Display for NoSpeedup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooFewRuns { found } => {
+                write!(f, "a speed-up needs at least {MINIMUM_RUNS} runs of each side, there are {found}")
+            }
+            Self::NotATime => f.write_str("a run's time is zero or not a number"),
+        }
+    }
+}
+
+impl std::error::Error for NoSpeedup {}
+
+/// `2.95x (95 % 2.81..3.10, 10 runs)`.
+impl fmt::Display for Speedup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { ratio, low, high, runs } = self;
+        write!(f, "{ratio:.2}x (95 % {low:.2}..{high:.2}, {runs} runs)")
+    }
+}
+
+impl Speedup {
+    /// How many times the runs `of` something are faster than those of a `baseline`; one time for each run, in any unit,
+    /// taken in turns.
+    ///
+    /// # Errors
+    /// Below [`MINIMUM_RUNS`] runs of either side, or if a time is not a positive number.
+    pub fn of(of: &[f64], baseline: &[f64]) -> Result<Self, NoSpeedup> {
+        let runs = of.len().min(baseline.len());
+        if runs < MINIMUM_RUNS {
+            return Err(NoSpeedup::TooFewRuns { found: runs });
+        }
+        if of.iter().chain(baseline).any(|&time| !(time > 0.0 && time.is_finite())) {
+            return Err(NoSpeedup::NotATime);
+        }
+        let mut random = Random::new(1);
+        let mut resampled = |times: &[f64]| {
+            let mut drawn: Vec<f64> = (0..times.len()).map(|_| times[random.below(times.len())]).collect();
+            median(&mut drawn)
+        };
+        let mut ratios: Vec<f64> = (0..RESAMPLES).map(|_| resampled(baseline) / resampled(of)).collect();
+        ratios.sort_by(f64::total_cmp);
+        let ratio = median(&mut baseline.to_vec()) / median(&mut of.to_vec());
+        Ok(Self { ratio, low: ratios[RESAMPLES / 40], high: ratios[RESAMPLES - 1 - RESAMPLES / 40], runs })
+    }
+
+    /// Whether the interval lies above `bound`: only then may it be claimed.
+    pub fn exceeds(&self, bound: f64) -> bool {
+        self.low > bound
+    }
+}
+
+/// The median; of an even number of values, of which there must be one at least, the mean of the two in the middle.
+pub(crate) fn median(values: &mut [f64]) -> f64 {
+    let (half, even) = (values.len() / 2, values.len().is_multiple_of(2));
+    let (below, &mut upper, _) = values.select_nth_unstable_by(half, f64::total_cmp);
+    let lower = if even { below.iter().copied().fold(f64::NEG_INFINITY, f64::max) } else { upper };
+    (lower + upper) / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noisy(centre: f64, runs: usize, seed: u64) -> Vec<f64> {
+        let mut random = Random::new(seed);
+        (0..runs).map(|_| centre * (0.95 + 0.1 * random.below(1000) as f64 / 1000.0)).collect()
+    }
+
+    #[test]
+    fn the_interval_holds_the_truth_about_as_often_as_it_says() {
+        let trials = 400;
+        let holds = (0..trials).filter(|&seed| {
+            let speedup = Speedup::of(&noisy(1.0, 12, 2 * seed), &noisy(3.0, 12, 2 * seed + 1)).unwrap();
+            (speedup.low..=speedup.high).contains(&3.0)
+        });
+        let share = holds.count() as f64 / trials as f64;
+        assert!(share > 0.9, "{share}");
+    }
+
+    #[test]
+    fn a_bare_ratio_cannot_be_had() {
+        assert_eq!(Speedup::of(&[1.0; 9], &[3.0; 50]), Err(NoSpeedup::TooFewRuns { found: 9 }));
+        assert_eq!(Speedup::of(&[0.0; 10], &[3.0; 10]), Err(NoSpeedup::NotATime));
+        let speedup = Speedup::of(&[1.0; 10], &[3.0; 10]).unwrap();
+        assert_eq!(speedup.to_string(), "3.00x (95 % 3.00..3.00, 10 runs)");
+        assert!(speedup.exceeds(2.8) && !speedup.exceeds(3.0));
+    }
+
+    #[test]
+    fn a_win_by_chance_is_not_claimed() {
+        let even = (0..200).filter(|&seed| {
+            let speedup = Speedup::of(&noisy(1.0, 10, 2 * seed), &noisy(1.0, 10, 2 * seed + 1)).unwrap();
+            speedup.exceeds(1.0)
+        });
+        let claims = even.count();
+        assert!(claims <= 16, "{claims} of 200 claims between equals");
+    }
+}
