@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coreml_anywhere::breaker::{BreakerConfig, Mode, OpenWait, Reason, State};
+use coreml_anywhere::breaker::{BreakerConfig, MemoryLimit, Mode, OpenWait, Reason, State};
 use coreml_anywhere::model::{Limits, Package};
-use coreml_anywhere::telemetry::{Reading, names};
+use coreml_anywhere::telemetry::{Reading, memory, names};
 use coreml_anywhere::{
     CpuBackend, Error, ErrorKind, Hedging, Inputs, Outputs, Prediction, Session, SessionBuilder, Shadow,
     synthetic_inputs,
@@ -247,6 +247,20 @@ fn memory_pressure_opens_the_circuit() {
     let status = session.breaker("accelerator").unwrap().status(Instant::now());
     assert_eq!(status.reason, Some(Reason::MemoryPressure));
     assert_eq!(session.telemetry().snapshot().get(&names::MEMORY, &[]), Some(&Reading::Gauge((5u64 << 30) as f64)));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_leak_opens_the_circuit_before_memory_runs_out() {
+    let first = accelerator().on_predict(always(Act::Leak(1 << 20)));
+    let now = memory::resident_bytes().unwrap();
+    let limit = MemoryLimit { open_above: now + (64 << 20), close_below: now + (32 << 20), ..MemoryLimit::default() };
+    let config = BreakerConfig { memory: Some(limit), ..BreakerConfig::default() };
+    let session = builder(&first).breaker(config).load(tiny()).unwrap();
+    let inputs = inputs(&session);
+    wait_for(|| session.predict(&inputs).unwrap().served_by() == "cpu");
+    let status = session.breaker("accelerator").unwrap().status(Instant::now());
+    assert_eq!(status.reason, Some(Reason::MemoryPressure));
 }
 
 #[test]

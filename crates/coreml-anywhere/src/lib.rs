@@ -28,6 +28,7 @@ pub use coreml_core::{
     Prediction, Shadow, State, Tolerance, Value, breaker, cast, describe,
 };
 pub use coreml_engine::{CpuBackend, CpuOptions, OperationInfo, ParameterInfo, isa, operations, supports};
+pub use coreml_isolation as isolation;
 pub use coreml_model as model;
 pub use coreml_telemetry as telemetry;
 pub use coreml_tensor as tensor;

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use coreml_anywhere::{default_backends, isolation};
 use tracing_subscriber::fmt::format::FmtSpan;
 
 mod bench;
@@ -40,6 +41,9 @@ enum Command {
     Bench(bench::Arguments),
     Compare(compare::Arguments),
     Doctor(doctor::Arguments),
+    /// Serves a host process on standard input, which is a socket: see `coreml_anywhere::isolation`
+    #[command(hide = true)]
+    Worker,
 }
 
 fn main() -> ExitCode {
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
         Command::Compare(arguments) => compare::run(&arguments, out),
         Command::Doctor(arguments) => doctor::run(&arguments, out),
         Command::Bench(arguments) => bench::run(&arguments, out),
+        Command::Worker => isolation::serve(&default_backends()).map_err(Into::into),
     };
     let done = done.and_then(|()| Ok(out.flush()?));
     match done {

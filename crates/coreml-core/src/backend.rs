@@ -126,6 +126,17 @@ impl ComputeUnits {
     pub const fn raw_value(self) -> i32 {
         self as i32
     }
+
+    /// The units of this value of `MLComputeUnits`.
+    pub const fn from_raw_value(value: i32) -> Option<Self> {
+        match value {
+            0 => Some(Self::CpuOnly),
+            1 => Some(Self::CpuAndGpu),
+            2 => Some(Self::All),
+            3 => Some(Self::CpuAndNeuralEngine),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for ComputeUnits {
@@ -180,6 +191,7 @@ mod tests {
         ];
         for (units, raw) in units {
             assert_eq!(units.raw_value(), raw);
+            assert_eq!(ComputeUnits::from_raw_value(raw), Some(units));
             assert_eq!(units.to_string().parse(), Ok(units));
         }
         assert_eq!("CPU_AND_NE".parse(), Ok(ComputeUnits::CpuAndNeuralEngine));

@@ -56,6 +56,23 @@ impl ErrorKind {
     }
 }
 
+impl ErrorKind {
+    /// The kind of this [name](ErrorKind::name).
+    pub fn from_name(name: &str) -> Option<Self> {
+        let kinds = [
+            Self::InvalidInput,
+            Self::InvalidModel,
+            Self::Unsupported,
+            Self::Unavailable,
+            Self::Fault,
+            Self::Timeout,
+            Self::Cancelled,
+            Self::Bug,
+        ];
+        kinds.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
@@ -93,6 +110,11 @@ impl Error {
     /// Whose fault it is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// What is wrong, without the feature or operation it is about.
+    pub fn message(&self) -> &str {
+        &self.0.message
     }
 
     /// The feature it is about, if it is about one.

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod bytes;
 mod dtype;
 #[cfg(feature = "npz")]
 pub mod npz;

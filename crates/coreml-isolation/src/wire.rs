@@ -1,0 +1,236 @@
+//! What host and worker say to each other: messages of a length and so many bytes of JSON, strictly in turns.
+//!
+//! The other side is not trusted to be in its right mind: it may have died in the middle of a message.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use coreml_core::{
+    CheckedInputs, CheckedValue, ComputeUnits, Error, ErrorKind, Label, LoadOptions, ModelInfo, Outputs, OwnedInputs,
+    OwnedValue, PreparedImage, Value,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::shared::{Extent, Placed, Shared, malformed};
+
+/// Longer messages are nonsense: numbers are not among what they hold.
+const LONGEST: u32 = 64 << 20;
+
+/// What the host asks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// The first message: where the numbers are, and what to load.
+    Load { shared: PathBuf, backend: String, package: PathBuf, function: Option<String>, units: i32, threads: usize },
+    /// A prediction, on the state of this number.
+    Predict { inputs: Vec<(String, Item)>, state: Option<u64> },
+    /// A new state of this number.
+    NewState(u64),
+    /// The states of these numbers are not needed any more. Not answered.
+    DropStates(Vec<u64>),
+}
+
+/// What the worker answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    Loaded { steps: usize, threads: usize, isa: String, workspace_bytes: usize, plan: String },
+    Outputs(Vec<(String, Item)>),
+    Done,
+    Failed { kind: String, feature: Option<String>, operation: Option<String>, message: String },
+}
+
+/// A value; its numbers are in the shared memory.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Item {
+    Tensor(Placed),
+    Image {
+        width: usize,
+        height: usize,
+        channels: usize,
+        pixels: Extent,
+    },
+    /// An image output, or the planes of an image input.
+    Planes(Placed),
+    String(String),
+    Int64(i64),
+    /// The bits: JSON has no NaN.
+    Double(u64),
+    Dictionary(Vec<(Name, u64)>),
+    Sequence(Vec<Name>),
+    Absent,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Name {
+    String(String),
+    Int64(i64),
+}
+
+pub(crate) fn send(mut to: impl Write, message: &impl Serialize) -> io::Result<()> {
+    let mut bytes = vec![0; 4];
+    serde_json::to_writer(&mut bytes, message)?;
+    let len = u32::try_from(bytes.len() - 4).ok().filter(|&len| len <= LONGEST);
+    let len = len.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the message is too long"))?;
+    bytes[..4].copy_from_slice(&len.to_le_bytes());
+    to.write_all(&bytes)
+}
+
+pub(crate) fn receive<T: DeserializeOwned>(mut from: impl Read) -> io::Result<T> {
+    let mut len = [0; 4];
+    from.read_exact(&mut len)?;
+    let len = u32::from_le_bytes(len);
+    if len > LONGEST {
+        return Err(malformed("a message without end"));
+    }
+    let mut bytes = Vec::new();
+    from.take(len.into()).read_to_end(&mut bytes)?;
+    if bytes.len() < len as usize {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+impl From<&Label> for Name {
+    fn from(label: &Label) -> Self {
+        match label {
+            Label::String(name) => Self::String(name.clone()),
+            Label::Int64(number) => Self::Int64(*number),
+        }
+    }
+}
+
+impl From<Name> for Label {
+    fn from(name: Name) -> Self {
+        match name {
+            Name::String(name) => Self::String(name),
+            Name::Int64(number) => Self::Int64(number),
+        }
+    }
+}
+
+fn dictionary(entries: &[(Label, f64)]) -> Item {
+    Item::Dictionary(entries.iter().map(|(label, value)| (label.into(), value.to_bits())).collect())
+}
+
+fn entries(entries: Vec<(Name, u64)>) -> Vec<(Label, f64)> {
+    entries.into_iter().map(|(name, bits)| (name.into(), f64::from_bits(bits))).collect()
+}
+
+pub(crate) fn put_inputs(inputs: &CheckedInputs<'_>, shared: &mut Shared) -> io::Result<Vec<(String, Item)>> {
+    shared.rewind();
+    let item = |(name, value): (&str, &CheckedValue<'_>)| {
+        let item = match value {
+            CheckedValue::Tensor(view) => Item::Tensor(shared.put(*view)?),
+            CheckedValue::Made(tensor) => Item::Tensor(shared.put(tensor.view())?),
+            CheckedValue::Planes(view) => Item::Planes(shared.put(*view)?),
+            CheckedValue::Image(image) => {
+                let PreparedImage { width, height, channels, ref pixels } = *image;
+                Item::Image { width, height, channels, pixels: shared.put_bytes(pixels)? }
+            }
+            CheckedValue::String(value) => Item::String((*value).to_owned()),
+            CheckedValue::Int64(value) => Item::Int64(*value),
+            CheckedValue::Double(value) => Item::Double(value.to_bits()),
+            CheckedValue::Dictionary(entries) => dictionary(entries),
+            CheckedValue::Sequence(labels) => Item::Sequence(labels.iter().map(Name::from).collect()),
+            CheckedValue::Absent => Item::Absent,
+            _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "a value of a type unknown here")),
+        };
+        Ok((name.to_owned(), item))
+    };
+    inputs.iter().map(item).collect()
+}
+
+pub(crate) fn take_inputs(items: Vec<(String, Item)>, shared: &Shared) -> io::Result<OwnedInputs> {
+    let value = |(name, item): (String, Item)| {
+        let value = match item {
+            Item::Tensor(placed) => OwnedValue::Tensor(shared.tensor(&placed)?),
+            Item::Planes(placed) => OwnedValue::Planes(shared.tensor(&placed)?),
+            Item::Image { width, height, channels, pixels } => {
+                let pixels = shared.bytes(pixels)?;
+                if width.checked_mul(height).and_then(|n| n.checked_mul(channels)) != Some(pixels.len()) {
+                    return Err(malformed("an image of another size than it says"));
+                }
+                OwnedValue::Image(PreparedImage { width, height, channels, pixels: pixels.into() })
+            }
+            Item::String(value) => OwnedValue::String(value),
+            Item::Int64(value) => OwnedValue::Int64(value),
+            Item::Double(bits) => OwnedValue::Double(f64::from_bits(bits)),
+            Item::Dictionary(items) => OwnedValue::Dictionary(entries(items)),
+            Item::Sequence(names) => OwnedValue::Sequence(names.into_iter().map(Label::from).collect()),
+            Item::Absent => OwnedValue::Absent,
+        };
+        Ok((name, value))
+    };
+    Ok(OwnedInputs::new(items.into_iter().map(value).collect::<io::Result<_>>()?))
+}
+
+pub(crate) fn put_outputs(outputs: &Outputs, shared: &mut Shared) -> io::Result<Vec<(String, Item)>> {
+    shared.rewind();
+    let item = |(name, value): (&str, &Value)| {
+        let item = match value {
+            Value::Tensor(tensor) => Item::Tensor(shared.put(tensor.view())?),
+            Value::Image(tensor) => Item::Planes(shared.put(tensor.view())?),
+            Value::String(value) => Item::String(value.clone()),
+            Value::Int64(value) => Item::Int64(*value),
+            Value::Double(value) => Item::Double(value.to_bits()),
+            Value::Dictionary(entries) => dictionary(entries),
+            _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "a value of a type unknown here")),
+        };
+        Ok((name.to_owned(), item))
+    };
+    outputs.iter().map(item).collect()
+}
+
+pub(crate) fn take_outputs(items: Vec<(String, Item)>, shared: &Shared) -> io::Result<Outputs> {
+    let value = |(name, item): (String, Item)| {
+        let value = match item {
+            Item::Tensor(placed) => Value::Tensor(shared.tensor(&placed)?),
+            Item::Planes(placed) => Value::Image(shared.tensor(&placed)?),
+            Item::String(value) => Value::String(value),
+            Item::Int64(value) => Value::Int64(value),
+            Item::Double(bits) => Value::Double(f64::from_bits(bits)),
+            Item::Dictionary(items) => Value::Dictionary(entries(items)),
+            Item::Image { .. } | Item::Sequence(_) | Item::Absent => {
+                return Err(malformed("an output of a type that only inputs have"));
+            }
+        };
+        Ok((name, value))
+    };
+    Ok(Outputs::new(items.into_iter().map(value).collect::<io::Result<_>>()?))
+}
+
+impl From<&Error> for Reply {
+    fn from(error: &Error) -> Self {
+        Self::Failed {
+            kind: error.kind().name().into(),
+            feature: error.about_feature().map(Into::into),
+            operation: error.about_operation().map(Into::into),
+            message: error.message().into(),
+        }
+    }
+}
+
+/// The error that a worker told.
+pub(crate) fn error(kind: &str, feature: Option<&str>, operation: Option<&str>, message: String) -> Error {
+    let kind = ErrorKind::from_name(kind).unwrap_or(ErrorKind::Bug);
+    match (feature, operation) {
+        (Some(feature), _) => Error::feature(kind, feature, message),
+        (None, Some(operation)) => Error::operation(kind, operation, message),
+        (None, None) => Error::new(kind, message),
+    }
+}
+
+impl From<ModelInfo> for Reply {
+    fn from(info: ModelInfo) -> Self {
+        let ModelInfo { steps, threads, isa, workspace_bytes, plan } = info;
+        Self::Loaded { steps, threads, isa, workspace_bytes, plan }
+    }
+}
+
+/// The options a request to load carries.
+pub(crate) fn options(function: Option<String>, units: i32, threads: usize) -> LoadOptions {
+    let mut options = LoadOptions::default();
+    options.function = function;
+    options.compute_units = ComputeUnits::from_raw_value(units).unwrap_or_default();
+    options.threads = threads;
+    options
+}

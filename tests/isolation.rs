@@ -1,0 +1,234 @@
+//! A backend in a process of its own: it may abort, hang or be killed, and no request is lost.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
+#![forbid(unsafe_code)]
+#![cfg(unix)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use coreml_anywhere::breaker::{BreakerConfig, Mode};
+use coreml_anywhere::isolation::{Isolated, Restart, WorkerCommand};
+use coreml_anywhere::model::{Limits, Package};
+use coreml_anywhere::{
+    Availability, Backend, CpuBackend, Error, ErrorKind, Inputs, Outputs, Session, SessionBuilder, synthetic_inputs,
+};
+use coreml_testing::repository;
+use coreml_testing::tiny::elementwise_model;
+
+const WORKER: &str = env!("CARGO_BIN_EXE_scripted-worker");
+
+fn golden(name: &str) -> PathBuf {
+    repository().join("tests/golden").join(name)
+}
+
+fn small() -> PathBuf {
+    golden("elementwise/add-same.mlmodel")
+}
+
+fn isolated(arguments: &[&str]) -> Isolated {
+    Isolated::new("scripted", WorkerCommand::program(WORKER, arguments))
+}
+
+/// The isolated backend, then the CPU engine of this process; the breaker only looks on.
+fn builder(first: Isolated) -> SessionBuilder {
+    let config = BreakerConfig { mode: Mode::MetricsOnly, ..BreakerConfig::default() };
+    let backends: [Arc<dyn Backend>; 2] = [Arc::new(first), Arc::new(CpuBackend::default())];
+    Session::builder().threads(1).breaker(config).backends(backends)
+}
+
+fn inputs(session: &Session) -> Inputs<'static> {
+    synthetic_inputs(session.interface(), 3).unwrap()
+}
+
+fn expected(model: &Path, inputs: &Inputs<'_>) -> Outputs {
+    Session::builder().threads(1).open(model).unwrap().predict(inputs).unwrap().into_outputs()
+}
+
+/// Processes whose parent this one is.
+fn workers() -> Vec<u32> {
+    let own = std::process::id();
+    let parent = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let state = fields.next()?.to_owned();
+        (state != "Z").then(|| fields.next()?.parse::<u32>().ok()).flatten()
+    };
+    let processes =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    processes.filter(|&pid| parent(pid) == Some(own)).collect()
+}
+
+#[test]
+fn answers_are_those_of_the_same_engine_in_this_process() {
+    let isolated = |arguments: &[&str]| Isolated::new("cpu", WorkerCommand::program(WORKER, arguments));
+    for model in
+        [repository().join("tests/fixtures/models/EfficientNetLite0.mlpackage"), golden("elementwise/add-same.mlmodel")]
+    {
+        let builder = Session::builder().threads(1).backends([Arc::new(isolated(&["answer"])) as Arc<dyn Backend>]);
+        let session = builder.open(&model).unwrap();
+        assert!(!session.info().plan.is_empty());
+        for seed in 0..3 {
+            let inputs = synthetic_inputs(session.interface(), seed).unwrap();
+            assert_eq!(*session.predict(&inputs).unwrap(), expected(&model, &inputs), "{}", model.display());
+        }
+    }
+}
+
+#[test]
+fn states_live_in_the_worker_and_are_lost_with_it() {
+    let model = golden("state/accumulator.mlmodel");
+    let session = builder(isolated(&["abort", "3"])).open(&model).unwrap();
+    let here = Session::builder().threads(1).open(&model).unwrap();
+    let (there_state, here_state) = (session.state(), here.state());
+    let inputs = inputs(&session);
+    for _ in 0..3 {
+        let prediction = session.predict_with_state(&inputs, &there_state).unwrap();
+        assert_eq!(prediction.served_by(), "scripted");
+        assert_eq!(*prediction, *here.predict_with_state(&inputs, &here_state).unwrap());
+    }
+    let error = session.predict_with_state(&inputs, &there_state).unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Fault, "the worker process is lost: signal 6"));
+    assert_eq!(session.predict_with_state(&inputs, &there_state).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(session.predict_with_state(&inputs, &session.state()).unwrap().served_by(), "scripted");
+}
+
+#[test]
+fn a_crash_costs_one_request_its_primary_answer() {
+    let session = builder(isolated(&["abort", "4"])).open(small()).unwrap();
+    let inputs = inputs(&session);
+    let right = expected(&small(), &inputs);
+    // Every worker aborts at its fifth call.
+    let served: Vec<_> = (0..15)
+        .map(|_| {
+            let prediction = session.predict(&inputs).unwrap();
+            assert_eq!(*prediction, right);
+            prediction.served_by()
+        })
+        .collect();
+    let round = ["scripted", "scripted", "scripted", "scripted", "cpu"];
+    assert_eq!(served, [round, round, round].concat());
+}
+
+#[test]
+fn a_hung_worker_is_killed_and_replaced() {
+    let restart = Restart { call_deadline: Duration::from_millis(300), ..Restart::default() };
+    let session = builder(isolated(&["hang", "1"]).restart(restart)).open(small()).unwrap();
+    let inputs = inputs(&session);
+    assert_eq!(session.predict(&inputs).unwrap().served_by(), "scripted");
+    let prediction = session.predict(&inputs).unwrap();
+    assert_eq!(prediction.served_by(), "cpu");
+    let error = prediction.attempts()[0].error.as_ref().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(error.to_string(), "the worker did not answer in 300.0ms and was killed");
+    assert_eq!(session.predict(&inputs).unwrap().served_by(), "scripted");
+}
+
+#[test]
+fn panics_and_errors_do_not_cost_the_worker() {
+    for (act, kind) in [("panic", ErrorKind::Bug), ("fail", ErrorKind::Fault)] {
+        let session = builder(isolated(&[act, "1"])).open(small()).unwrap();
+        let inputs = inputs(&session);
+        let kinds: Vec<_> =
+            (0..4).map(|_| session.predict(&inputs).unwrap().attempts()[0].error.as_ref().map(Error::kind)).collect();
+        assert_eq!(kinds, [None, Some(kind), None, None], "one worker, which counts on");
+    }
+}
+
+#[test]
+fn a_worker_that_dies_while_it_loads_is_tried_again_later_and_later() {
+    let session = builder(isolated(&["abort", "load"])).open(small()).unwrap();
+    let inputs = inputs(&session);
+    let prediction = session.predict(&inputs).unwrap();
+    assert_eq!(prediction.served_by(), "cpu");
+    let told = prediction.attempts()[0].error.as_ref().unwrap().to_string();
+    assert_eq!(told, "the worker process was lost while it loaded the model: signal 6");
+}
+
+#[test]
+fn workers_that_answer_nothing_are_not_started_without_end() {
+    let restart = Restart { first_wait: Duration::from_secs(5), ..Restart::default() };
+    let session = builder(isolated(&["abort", "0"]).restart(restart)).open(small()).unwrap();
+    let inputs = inputs(&session);
+    let errors: Vec<_> = (0..3)
+        .map(|_| session.predict(&inputs).unwrap().attempts()[0].error.as_ref().map(ToString::to_string).unwrap())
+        .collect();
+    assert_eq!(errors[0], "the worker process is lost: signal 6");
+    assert!(errors[1].starts_with("the worker process died 1 times in a row; the next starts in "), "{}", errors[1]);
+    assert_eq!(session.predict(&inputs).unwrap().served_by(), "cpu");
+}
+
+#[test]
+fn what_cannot_be_isolated_says_so() {
+    let nowhere = Isolated::new("cpu", WorkerCommand::program("/nowhere/worker", &[]));
+    let Availability::Unavailable { reason } = nowhere.availability() else { panic!("there is no such program") };
+    assert_eq!(reason, "there is no worker at /nowhere/worker");
+    let backends = |first: Isolated| Session::builder().backends([Arc::new(first) as Arc<dyn Backend>]);
+    let bytes = Package::from_parts(&elementwise_model(&[2], &["relu"]), None, &Limits::default()).unwrap();
+    let error = backends(isolated(&["answer"])).load(bytes).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let unknown = Isolated::new("neural-engine", WorkerCommand::program(WORKER, &["answer"]));
+    let error = backends(unknown).open(small()).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ErrorKind::Unavailable, "the worker has no backend `neural-engine`")
+    );
+}
+
+/// Kills the worker at random moments while predictions are made; `COREML_KILLS` sets how often.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_host_survives_every_kill() {
+    const DEADLINE: Duration = Duration::from_millis(500);
+    let kills: u32 = std::env::var("COREML_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
+    let before = workers();
+    let session = builder(isolated(&["answer"])).deadline(DEADLINE).open(small()).unwrap();
+    let inputs = inputs(&session);
+    let right = expected(&small(), &inputs);
+    let done = AtomicBool::new(false);
+    let (mut predictions, mut fallbacks, mut slowest) = (0u32, 0u32, Duration::ZERO);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut dice = 1u64;
+            for _ in 0..kills {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                std::thread::sleep(Duration::from_micros(dice >> 50));
+                // Tests run side by side: only workers of this session are known not to have been there before.
+                for pid in workers().into_iter().filter(|pid| !before.contains(pid)) {
+                    if std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                        .is_ok_and(|line| line.ends_with("answer\0"))
+                    {
+                        let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+                    }
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            let start = Instant::now();
+            let prediction = session.predict(&inputs).unwrap();
+            slowest = slowest.max(start.elapsed());
+            assert_eq!(*prediction, right);
+            predictions += 1;
+            fallbacks += u32::from(prediction.served_by() == "cpu");
+        }
+    });
+    println!("{kills} kills: {predictions} predictions answered, {fallbacks} by the CPU engine, slowest {slowest:?}");
+    assert!(fallbacks > 0, "no kill was noticed");
+    assert!(slowest < DEADLINE + Duration::from_millis(100), "{slowest:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn no_worker_outlives_its_session() {
+    let only = Isolated::new("scripted", WorkerCommand::program(WORKER, &["answer", "77"]));
+    let session = builder(only).open(small()).unwrap();
+    let own = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with("answer\x0077\0"))
+    };
+    assert_eq!(workers().iter().filter(|pid| own(pid)).count(), 1);
+    drop(session);
+    assert_eq!(workers().iter().filter(|pid| own(pid)).count(), 0);
+}
