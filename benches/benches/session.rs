@@ -2,9 +2,14 @@
 //! recording of one value.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use coreml_anywhere::{Inputs, Session};
+use coreml_anywhere::model::Package;
+use coreml_anywhere::{
+    Availability, Backend, CheckedInputs, CpuBackend, Error, Inputs, LoadOptions, Model, ModelInfo, ModelState,
+    Outputs, Session, synthetic_inputs,
+};
 use coreml_telemetry::Histogram;
 use coreml_tensor::Tensor;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -34,6 +39,56 @@ fn session(c: &mut Criterion) {
     });
 }
 
+/// A backend that answers at once, with nothing.
+#[derive(Debug, Clone, Copy)]
+struct AtOnce;
+
+impl Backend for AtOnce {
+    fn name(&self) -> &'static str {
+        "at-once"
+    }
+    fn availability(&self) -> Availability {
+        Availability::Available
+    }
+    fn load(&self, _: &Arc<Package>, _: &LoadOptions) -> Result<Box<dyn Model>, Error> {
+        Ok(Box::new(*self))
+    }
+}
+
+impl Model for AtOnce {
+    fn predict(&self, _: &CheckedInputs<'_>, _: Option<&mut ModelState>) -> Result<Outputs, Error> {
+        Ok(Outputs::default())
+    }
+    fn new_state(&self) -> Result<ModelState, Error> {
+        Ok(ModelState::new(()))
+    }
+    fn info(&self) -> ModelInfo {
+        ModelInfo::default()
+    }
+}
+
+/// What stands between the caller and the backend: the difference of the two is all that a session adds, its breaker,
+/// its clock and its telemetry included.
+fn guard(c: &mut Criterion) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/elementwise/clip-relu6.mlmodel");
+    let backends: [Arc<dyn Backend>; 2] = [Arc::new(AtOnce), Arc::new(CpuBackend::default())];
+    let session = match Session::builder().threads(1).trust_outputs(true).backends(backends).open(path) {
+        Ok(session) => session,
+        Err(error) => panic!("{error}"),
+    };
+    let inputs = match synthetic_inputs(session.interface(), 0) {
+        Ok(inputs) => inputs,
+        Err(error) => panic!("{error}"),
+    };
+    let mut group = c.benchmark_group("what a session adds to an immediate answer");
+    group.bench_function("inputs checked, model called", |b| {
+        let model: Box<dyn Model> = Box::new(AtOnce);
+        b.iter(|| coreml_core::check(session.interface(), &inputs).and_then(|checked| model.predict(&checked, None)));
+    });
+    group.bench_function("session", |b| b.iter(|| session.predict(&inputs)));
+    group.finish();
+}
+
 fn telemetry(c: &mut Criterion) {
     let histogram = Histogram::default();
     let mut nanoseconds = 1000;
@@ -48,6 +103,6 @@ fn telemetry(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(2));
-    targets = session, telemetry
+    targets = session, guard, telemetry
 }
 criterion_main!(benches);

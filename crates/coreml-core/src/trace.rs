@@ -17,7 +17,7 @@ pub(crate) struct Span {
 pub(crate) fn prediction(function: &str) -> Span {
     Span {
         #[cfg(feature = "tracing")]
-        _entered: tracing::debug_span!("coreml.predict", function).entered(),
+        _entered: tracing::debug_span!(target: "coreml", "predict", function).entered(),
     }
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn prediction(function: &str) -> Span {
 pub(crate) fn load(backend: &str) -> Span {
     Span {
         #[cfg(feature = "tracing")]
-        _entered: tracing::info_span!("coreml.load", backend).entered(),
+        _entered: tracing::info_span!(target: "coreml", "load", backend).entered(),
     }
 }
 
@@ -33,6 +33,7 @@ pub(crate) fn load(backend: &str) -> Span {
 pub(crate) fn transition(backend: &str, transition: &Transition) {
     #[cfg(feature = "tracing")]
     tracing::warn!(
+        target: "coreml",
         backend,
         from = transition.from.name(),
         to = transition.to.name(),
@@ -44,5 +45,5 @@ pub(crate) fn transition(backend: &str, transition: &Transition) {
 /// A backend failed, and the session goes on to the next one.
 pub(crate) fn fallback(backend: &str, error: &Error) {
     #[cfg(feature = "tracing")]
-    tracing::info!(backend, kind = error.kind().name(), %error, "fallback");
+    tracing::info!(target: "coreml", backend, kind = error.kind().name(), %error, "fallback");
 }
