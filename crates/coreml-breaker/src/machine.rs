@@ -336,19 +336,27 @@ impl Machine {
         (counting && enough).then(|| self.calls.unchanged_until())
     }
 
-    /// State and reason as everybody sees them. What holds a circuit open is the reason while it does.
+    /// State and reason as everybody sees them.
     pub(crate) fn word(&self) -> Word {
-        let held = self.held().filter(|_| self.state == State::Open);
-        Word { state: self.state, reason: held.unwrap_or(self.reason), generation: self.generation }
+        Word { state: self.state, reason: self.told_reason(), generation: self.generation }
+    }
+
+    /// Of an open circuit, what will keep it open the longest.
+    fn told_reason(&self) -> Reason {
+        match (self.state, self.memory, self.open) {
+            (State::Open, ..) if self.abandoned => Reason::AbandonedCalls,
+            (State::Open, Memory::Pressure, _) => Reason::MemoryPressure,
+            (State::Open, Memory::ClearAt(at), Wait::Until(until)) if at > until => Reason::MemoryPressure,
+            _ => self.reason,
+        }
     }
 
     pub(crate) fn status(&self) -> Status {
-        let word = self.word();
         let rejects = matches!(self.state, State::Open | State::HalfOpen | State::ForcedOpen);
         let retry_after = self.blocked_until().and_then(|until| retry_after(until, self.latest));
         Status {
             state: self.state,
-            reason: rejects.then_some(word.reason),
+            reason: rejects.then(|| self.told_reason()),
             generation: self.generation,
             window: self.calls.counts(),
             consecutive_failures: self.consecutive_failures,

@@ -147,7 +147,7 @@ pub struct Transition {
 pub struct Rejected {
     /// Open, half-open with all probes in flight, or forced open.
     pub state: State,
-    /// Why the circuit is not closed.
+    /// Why the circuit is not closed; of several causes, the one that keeps it open the longest.
     pub reason: Reason,
     /// When asking again may help; `None` if only an event from outside can change anything.
     pub retry_after: Option<Duration>,
