@@ -10,10 +10,8 @@
 //! by one while it is read, so it had the value read at some moment in between, and successes do not differ.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::thread_number;
+use crate::sync::{SHARDS, thread_number};
 
-/// A power of two: more threads than this share shards.
-const SHARDS: usize = 8;
 const COUNT_BITS: u32 = 32;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 /// The bits of a generation that are kept. It would take two thousand million changes of state during one call for one

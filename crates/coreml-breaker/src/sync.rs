@@ -18,6 +18,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Into how many counters successes are spread; of more threads than this some share one. Under a model checker all do:
+/// that is where they can meet.
+pub(crate) const SHARDS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 8 };
+
 /// A small number that differs between threads most of the time.
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) fn thread_number() -> usize {
@@ -37,7 +41,7 @@ pub(crate) fn thread_number() -> usize {
         .unwrap_or(0)
 }
 
-/// Under a model checker all threads share a shard: that is where they can meet.
+/// There is one shard only.
 #[cfg(any(loom, shuttle))]
 pub(crate) fn thread_number() -> usize {
     0
