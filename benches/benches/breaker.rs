@@ -20,16 +20,17 @@ use failsafe::CircuitBreaker as _;
 const CALLS: u64 = 40_000;
 const ROUNDS: usize = 101;
 
-type Job<'a> = &'a (dyn Fn(u64) + Sync);
+type Job<'a> = Box<dyn Fn(u64) + Sync + 'a>;
 
-/// A contestant: makes calls until told to stop. The loop is inside, so that the call can be inlined into it.
+/// Somebody who makes the calls of one round, as the thread of that number. The loop is inside, so that the call can be
+/// inlined into it.
 struct Contestant<'a> {
     name: &'static str,
     calls: Job<'a>,
 }
 
-fn contestant<'a>(name: &'static str, calls: Job<'a>) -> Contestant<'a> {
-    Contestant { name, calls }
+fn contestant<'a>(name: &'static str, calls: impl Fn(u64) + Sync + 'a) -> Contestant<'a> {
+    Contestant { name, calls: Box::new(calls) }
 }
 
 /// Median nanoseconds per call of each contestant, with so many threads at once.
@@ -37,7 +38,7 @@ fn measure(threads: u64, contestants: &[Contestant<'_>]) -> Vec<f64> {
     let mut times = vec![Vec::with_capacity(ROUNDS); contestants.len()];
     for _ in 0..ROUNDS {
         for (contestant, times) in contestants.iter().zip(&mut times) {
-            times.push(round(threads, contestant.calls).as_nanos() as f64 / CALLS as f64);
+            times.push(round(threads, &contestant.calls).as_nanos() as f64 / CALLS as f64);
         }
     }
     times
@@ -50,7 +51,7 @@ fn measure(threads: u64, contestants: &[Contestant<'_>]) -> Vec<f64> {
 }
 
 /// The time until the last of the threads has made its calls.
-fn round(threads: u64, calls: Job<'_>) -> Duration {
+fn round(threads: u64, calls: &Job<'_>) -> Duration {
     let timed = |thread: u64, barrier: &Barrier| {
         barrier.wait();
         let start = Instant::now();
@@ -115,18 +116,18 @@ fn closed(threads: u64) {
     let policy = failsafe::failure_policy::success_rate_over_time_window(0.95, 10, Duration::from_secs(30), waits);
     let rate = failsafe::Config::new().failure_policy(policy).build();
     let recloser = recloser::Recloser::custom().error_rate(0.05).closed_len(100).build();
-    let call = || Ok::<(), std::fmt::Error>(black_box(()));
+    let call = || black_box(Ok::<(), std::fmt::Error>(()));
     let contestants = [
-        contestant("ours, the last 100 calls", &|_| guarded(&by_calls)),
-        contestant("ours, the last 30 s", &|_| guarded(&by_time)),
-        contestant("two readings of the clock", &|_| {
+        contestant("ours, the last 100 calls", |_| guarded(&by_calls)),
+        contestant("ours, the last 30 s", |_| guarded(&by_time)),
+        contestant("two readings of the clock", |_| {
             for _ in 0..CALLS {
                 black_box((Instant::now(), Instant::now()));
             }
         }),
-        contestant(FAILSAFE, &|_| (0..CALLS).for_each(|_| drop(black_box(default.call(call))))),
-        contestant("failsafe 1.3, 95 % of 10 in 30 s", &|_| (0..CALLS).for_each(|_| drop(black_box(rate.call(call))))),
-        contestant(RECLOSER, &|_| (0..CALLS).for_each(|_| drop(black_box(recloser.call(call))))),
+        contestant(FAILSAFE, |_| (0..CALLS).for_each(|_| drop(black_box(default.call(call))))),
+        contestant("failsafe 1.3, 95 % of 10 in 30 s", |_| (0..CALLS).for_each(|_| drop(black_box(rate.call(call))))),
+        contestant(RECLOSER, |_| (0..CALLS).for_each(|_| drop(black_box(recloser.call(call))))),
     ];
     let bounds: &[(&str, f64)] = if threads == 1 { &[(FAILSAFE, 0.8)] } else { &[(FAILSAFE, 0.5), (RECLOSER, 0.5)] };
     table("a call through a closed circuit", threads, &contestants, bounds);
@@ -141,12 +142,12 @@ fn open() {
     let failing = || Err::<(), std::fmt::Error>(std::fmt::Error);
     (0..5).for_each(|_| drop(recloser.call(failing)));
     let contestants = [
-        contestant("ours, open", &|_| (0..CALLS).for_each(|_| drop(black_box(waiting.admit(black_box(now)))))),
-        contestant("ours, open, reading the clock", &|_| {
+        contestant("ours, open", |_| (0..CALLS).for_each(|_| drop(black_box(waiting.admit(black_box(now)))))),
+        contestant("ours, open, reading the clock", |_| {
             (0..CALLS).for_each(|_| drop(black_box(waiting.admit(Instant::now()))));
         }),
-        contestant("ours, forced open", &|_| (0..CALLS).for_each(|_| drop(black_box(breaker.admit(black_box(now)))))),
-        contestant("recloser 1.4, open", &|_| (0..CALLS).for_each(|_| drop(black_box(recloser.call(failing))))),
+        contestant("ours, forced open", |_| (0..CALLS).for_each(|_| drop(black_box(breaker.admit(black_box(now)))))),
+        contestant("recloser 1.4, open", |_| (0..CALLS).for_each(|_| drop(black_box(recloser.call(failing))))),
     ];
     table("a call rejected (meant to take at most 30 ns)", 1, &contestants, &[]);
 }
@@ -169,22 +170,21 @@ fn histograms(threads: u64) {
     };
     let bucket = std::sync::Arc::new(metrics_util::storage::AtomicBucket::<f64>::new());
     let handle = metrics::Histogram::from_arc(std::sync::Arc::clone(&bucket));
-    let recorded = |thread: u64, record: &dyn Fn(u64)| (0..CALLS).for_each(|i| record(latency(i + thread * CALLS)));
     let contestants = [
-        contestant("ours", &|thread| (0..CALLS).for_each(|i| histogram.record(latency(i + thread * CALLS)))),
-        contestant(HDR, &|thread| {
+        contestant("ours", |thread| (0..CALLS).for_each(|i| histogram.record(latency(i + thread * CALLS)))),
+        contestant(HDR, |thread| {
             (0..CALLS).for_each(|i| {
                 black_box(hdr.lock().record(latency(i + thread * CALLS)).is_ok());
             });
         }),
-        contestant(METRICS, &|thread| {
-            recorded(thread, &|value| handle.record(value as f64 * 1e-9));
+        contestant(METRICS, |thread| {
+            (0..CALLS).for_each(|i| handle.record(latency(i + thread * CALLS) as f64 * 1e-9));
             // Its samples are kept until somebody fetches them.
             if thread == 0 {
                 bucket.clear();
             }
         }),
-        contestant("only making the value", &|thread| {
+        contestant("only making the value", |thread| {
             (0..CALLS).for_each(|i| {
                 black_box(latency(i + thread * CALLS));
             });

@@ -69,11 +69,17 @@ impl CircuitBreaker {
     ///
     /// # Errors
     /// The circuit is open, or half-open with as many probes in flight as may be.
+    #[inline]
     pub fn admit(&self, now: Instant) -> Result<Permit<'_>, Rejected> {
         let word = Word::unpack(self.word.load(Ordering::Acquire));
         if matches!(word.state, State::Closed | State::MetricsOnly | State::Disabled) {
             return Ok(Permit::new(self, Ticket { generation: word.generation, admitted: now, probe: None }));
         }
+        self.admit_unless_closed(word, now)
+    }
+
+    #[inline(never)]
+    fn admit_unless_closed(&self, word: Word, now: Instant) -> Result<Permit<'_>, Rejected> {
         let time = self.since_epoch(now);
         let until = self.blocked_until.load(Ordering::Acquire);
         if time < until {
@@ -83,6 +89,7 @@ impl CircuitBreaker {
         Ok(Permit::new(self, Ticket { generation: admitted.generation, admitted: now, probe: admitted.probe }))
     }
 
+    #[inline]
     pub(crate) fn settle(&self, ticket: Ticket, outcome: Outcome, now: Instant) -> Settled {
         let slow = self.slow_after.is_some_and(|limit| now.saturating_duration_since(ticket.admitted) > limit);
         if outcome == Outcome::Success && !slow && ticket.probe.is_none() {
@@ -91,6 +98,11 @@ impl CircuitBreaker {
                 return Settled::Counted;
             }
         }
+        self.settle_locked(ticket, outcome, slow, now)
+    }
+
+    #[inline(never)]
+    fn settle_locked(&self, ticket: Ticket, outcome: Outcome, slow: bool, now: Instant) -> Settled {
         self.at(now, |machine| machine.settle(ended(ticket, outcome, slow), true))
     }
 

@@ -33,6 +33,7 @@ impl Shards {
     }
 
     /// Counts a success, unless the shard is sealed or of another generation.
+    #[inline]
     pub(crate) fn add(&self, generation: u64, still_valid: impl Fn() -> bool) -> bool {
         let shard = &self.0[thread_number() % SHARDS].0;
         let mut seen = shard.load(Ordering::Acquire);

@@ -24,6 +24,7 @@ pub(crate) const SHARDS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 8 };
 
 /// A small number that differs between threads most of the time.
 #[cfg(not(any(loom, shuttle)))]
+#[inline]
 pub(crate) fn thread_number() -> usize {
     use std::cell::Cell;
     static THREADS: atomic::AtomicUsize = atomic::AtomicUsize::new(0);

@@ -1,11 +1,17 @@
-//! A log-linear histogram of durations: fixed memory, bounded relative error, no lock.
+//! A log-linear histogram of durations: fixed memory, bounded relative error, hardly any waiting.
 //!
 //! A value with `b` significant bits is cut to its top eight: the position of the highest bit and the seven bits that
 //! follow select the bucket. Values below 128 have a bucket each. A bucket is thus at most 1/128 of its lower bound
 //! wide, and its middle is within 1/256 (0.39 %) of every value in it. Two histograms merge by adding their buckets,
 //! which loses nothing.
+//!
+//! Threads that record at once must not write to the same lines of memory, or each waits for the other's processor. So a
+//! value first goes to a small batch that the thread has, most of the time, to itself; a full batch goes to the buckets,
+//! and so do all batches when somebody looks.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::percentile::{self, Insufficient};
 
@@ -16,37 +22,42 @@ const STEPS: usize = 1 << PRECISION;
 /// Buckets for all of `u64`: one group for the values below [`STEPS`], one for each higher power of two. 58 KiB.
 const BUCKETS: usize = (64 - PRECISION as usize + 1) * STEPS;
 
+/// Values in a batch.
+const BATCH: usize = 62;
+/// Batches; of more threads than this some share one.
+const BATCHES: usize = 8;
+
 /// Counts values, in nanoseconds, from any number of threads at once.
 #[derive(Debug)]
 pub struct Histogram {
-    buckets: Box<[AtomicU64]>,
-    sum: AtomicU64,
-    min: AtomicU64,
-    max: AtomicU64,
+    batches: [Mutex<Batch>; BATCHES],
+    total: Mutex<Distribution>,
+}
+
+/// Values on their way to the buckets. Two lines of memory are fetched at a time, so that batches keep that distance.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Batch {
+    len: usize,
+    values: [u64; BATCH],
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self {
-            buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
-            sum: AtomicU64::new(0),
-            min: AtomicU64::new(u64::MAX),
-            max: AtomicU64::new(0),
-        }
+        let batch = |_| Mutex::new(Batch { len: 0, values: [0; BATCH] });
+        Self { batches: std::array::from_fn(batch), total: Mutex::new(Distribution::empty()) }
     }
 }
 
 impl Histogram {
     /// Counts one value.
     pub fn record(&self, nanoseconds: u64) {
-        self.buckets[bucket(nanoseconds)].fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add(nanoseconds, Ordering::Relaxed);
-        // Once warm, the extremes rarely move: reading first keeps the line shared between cores.
-        if nanoseconds < self.min.load(Ordering::Relaxed) {
-            self.min.fetch_min(nanoseconds, Ordering::Relaxed);
-        }
-        if nanoseconds > self.max.load(Ordering::Relaxed) {
-            self.max.fetch_max(nanoseconds, Ordering::Relaxed);
+        let mut batch = lock(&self.batches[thread_number() % BATCHES]);
+        let len = batch.len;
+        batch.values[len] = nanoseconds;
+        batch.len = len + 1;
+        if batch.len == BATCH {
+            self.flush(&mut batch);
         }
     }
 
@@ -57,13 +68,38 @@ impl Histogram {
 
     /// What has been counted so far. Values recorded meanwhile may be in or out.
     pub fn snapshot(&self) -> Distribution {
-        Distribution {
-            buckets: self.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect(),
-            sum: self.sum.load(Ordering::Relaxed),
-            min: self.min.load(Ordering::Relaxed),
-            max: self.max.load(Ordering::Relaxed),
-        }
+        self.batches.iter().for_each(|batch| self.flush(&mut lock(batch)));
+        lock(&self.total).clone()
     }
+
+    #[cold]
+    fn flush(&self, batch: &mut Batch) {
+        let mut total = lock(&self.total);
+        batch.values[..batch.len].iter().for_each(|value| total.add(*value));
+        batch.len = 0;
+    }
+}
+
+/// Nothing that is done under these locks can panic half-way.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A small number that differs between threads most of the time.
+fn thread_number() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    // While a thread is being taken down its locals may be gone already; any number will do.
+    NUMBER
+        .try_with(|number| {
+            if number.get() == usize::MAX {
+                number.set(THREADS.fetch_add(1, Ordering::Relaxed) % BATCHES);
+            }
+            number.get()
+        })
+        .unwrap_or(0)
 }
 
 /// The contents of a [`Histogram`] at one time.
@@ -76,6 +112,17 @@ pub struct Distribution {
 }
 
 impl Distribution {
+    fn empty() -> Self {
+        Self { buckets: vec![0; BUCKETS], sum: 0, min: u64::MAX, max: 0 }
+    }
+
+    fn add(&mut self, nanoseconds: u64) {
+        self.buckets[bucket(nanoseconds)] += 1;
+        self.sum = self.sum.wrapping_add(nanoseconds);
+        self.min = self.min.min(nanoseconds);
+        self.max = self.max.max(nanoseconds);
+    }
+
     /// Number of values.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -159,7 +206,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        assert!(BUCKETS * size_of::<AtomicU64>() <= 64 << 10);
+        assert!(BUCKETS * size_of::<u64>() + size_of::<Histogram>() <= 64 << 10);
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
     }
 
