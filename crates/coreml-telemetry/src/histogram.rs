@@ -6,11 +6,12 @@
 //! which loses nothing.
 //!
 //! Threads that record at once must not write to the same lines of memory, or each waits for the other's processor. So a
-//! value first goes to a small batch that the thread has, most of the time, to itself; a full batch goes to the buckets,
-//! and so do all batches when somebody looks.
+//! value first goes to a small batch that the thread has, most of the time, to itself: that takes one exchange with
+//! memory. A full batch goes to the buckets, and so do all batches when somebody looks. Who finds a batch taken does not
+//! wait for it, but adds to the buckets.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::percentile::{self, Insufficient};
@@ -23,42 +24,57 @@ const STEPS: usize = 1 << PRECISION;
 const BUCKETS: usize = (64 - PRECISION as usize + 1) * STEPS;
 
 /// Values in a batch.
-const BATCH: usize = 62;
+const BATCH: usize = 63;
 /// Batches; of more threads than this some share one.
 const BATCHES: usize = 8;
+/// The length of a batch that somebody is changing: none that it can have.
+const TAKEN: usize = usize::MAX;
 
 /// Counts values, in nanoseconds, from any number of threads at once.
 #[derive(Debug)]
 pub struct Histogram {
-    batches: [Mutex<Batch>; BATCHES],
+    batches: [Batch; BATCHES],
     total: Mutex<Distribution>,
 }
 
-/// Values on their way to the buckets. Two lines of memory are fetched at a time, so that batches keep that distance.
+/// Values on their way to the buckets. Processors fetch lines of memory in pairs, so that batches keep that distance.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Batch {
-    len: usize,
-    values: [u64; BATCH],
+    /// How many values there are; [`TAKEN`] gives whoever put it there the right to change them.
+    len: AtomicUsize,
+    values: [AtomicU64; BATCH],
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        let batch = |_| Mutex::new(Batch { len: 0, values: [0; BATCH] });
-        Self { batches: std::array::from_fn(batch), total: Mutex::new(Distribution::empty()) }
+        let batch = || Batch { len: AtomicUsize::new(0), values: std::array::from_fn(|_| AtomicU64::new(0)) };
+        Self { batches: std::array::from_fn(|_| batch()), total: Mutex::new(Distribution::empty()) }
     }
 }
 
 impl Histogram {
     /// Counts one value.
+    #[inline]
     pub fn record(&self, nanoseconds: u64) {
-        let mut batch = lock(&self.batches[thread_number() % BATCHES]);
-        let len = batch.len;
-        batch.values[len] = nanoseconds;
-        batch.len = len + 1;
-        if batch.len == BATCH {
-            self.flush(&mut batch);
+        let batch = &self.batches[thread_number() % BATCHES];
+        let len = batch.len.swap(TAKEN, Ordering::Acquire);
+        match batch.values.get(len) {
+            Some(place) => {
+                place.store(nanoseconds, Ordering::Relaxed);
+                if len + 1 == BATCH {
+                    self.flush(batch, BATCH);
+                } else {
+                    batch.len.store(len + 1, Ordering::Release);
+                }
+            }
+            None => self.record_in_total(nanoseconds),
         }
+    }
+
+    #[cold]
+    fn record_in_total(&self, nanoseconds: u64) {
+        lock(&self.total).add(nanoseconds);
     }
 
     /// Counts one duration; durations above 584 years count as that.
@@ -68,24 +84,34 @@ impl Histogram {
 
     /// What has been counted so far. Values recorded meanwhile may be in or out.
     pub fn snapshot(&self) -> Distribution {
-        self.batches.iter().for_each(|batch| self.flush(&mut lock(batch)));
+        for batch in &self.batches {
+            loop {
+                match batch.len.swap(TAKEN, Ordering::Acquire) {
+                    // For a few instructions, or until a thread that was interrupted at them is run again.
+                    TAKEN => std::thread::yield_now(),
+                    len => break self.flush(batch, len),
+                }
+            }
+        }
         lock(&self.total).clone()
     }
 
+    /// Empties a batch that the caller has taken, and gives it back.
     #[cold]
-    fn flush(&self, batch: &mut Batch) {
+    fn flush(&self, batch: &Batch, len: usize) {
         let mut total = lock(&self.total);
-        batch.values[..batch.len].iter().for_each(|value| total.add(*value));
-        batch.len = 0;
+        batch.values[..len].iter().for_each(|value| total.add(value.load(Ordering::Relaxed)));
+        batch.len.store(0, Ordering::Release);
     }
 }
 
-/// Nothing that is done under these locks can panic half-way.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Nothing that is done under this lock can panic half-way.
+fn lock(total: &Mutex<Distribution>) -> MutexGuard<'_, Distribution> {
+    total.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A small number that differs between threads most of the time.
+#[inline]
 fn thread_number() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -279,6 +305,37 @@ mod tests {
         let distribution = histogram.snapshot();
         assert_eq!((distribution.count(), distribution.sum()), (40_000, 39_999 * 20_000));
         assert_eq!((distribution.min(), distribution.max()), (Some(0), Some(39_999)));
+    }
+
+    /// More threads than batches, and somebody who looks all the time.
+    #[test]
+    fn looking_neither_loses_values_nor_counts_them_twice() {
+        const THREADS: u64 = BATCHES as u64 + 3;
+        let histogram = Histogram::default();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|t| {
+                    let histogram = &histogram;
+                    scope.spawn(move || {
+                        for i in 0..5_000 {
+                            histogram.record(t * 5_000 + i);
+                            if i % 1000 == 0 {
+                                assert!(histogram.snapshot().count() > i, "its own values are in");
+                            }
+                        }
+                    })
+                })
+                .collect();
+            let mut before = 0;
+            while !threads.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+                let count = histogram.snapshot().count();
+                assert!(before <= count && count <= THREADS * 5_000);
+                before = count;
+            }
+        });
+        let (distribution, values) = (histogram.snapshot(), THREADS * 5_000);
+        assert_eq!((distribution.count(), distribution.sum()), (values, (values - 1) * values / 2));
+        assert_eq!(histogram.snapshot(), distribution);
     }
 
     #[test]
