@@ -10,7 +10,7 @@ use crate::config::{BreakerConfig, MemoryLimit, Mode};
 use crate::permit::{Outcome, Settled};
 use crate::report::{Reason, Rejected, State, Status, Transition};
 use crate::wait::Waits;
-use crate::window::{Calls, DEADLINE_MISS, FAILURE, Marks, SLOW, nanoseconds};
+use crate::window::{Calls, Marks, nanoseconds};
 use crate::word::Word;
 
 /// Room for the transitions that wait for the observer; more of them allocate.
@@ -177,13 +177,10 @@ impl Machine {
 
     /// Not for ignored calls.
     fn count(&mut self, call: Ended, timed: bool) {
-        let marks: Marks = match call.outcome {
-            Outcome::Success => 0,
-            Outcome::DeadlineMiss => FAILURE | DEADLINE_MISS,
-            Outcome::Failure | Outcome::Panicked | Outcome::Ignored => FAILURE,
-        };
-        self.calls.push(marks | if call.slow { SLOW } else { 0 });
-        self.consecutive_failures = if marks & FAILURE == 0 { 0 } else { self.consecutive_failures.saturating_add(1) };
+        let failure = call.outcome != Outcome::Success;
+        let deadline_miss = call.outcome == Outcome::DeadlineMiss;
+        self.calls.push(Marks { failure, slow: call.slow, deadline_miss });
+        self.consecutive_failures = if failure { self.consecutive_failures.saturating_add(1) } else { 0 };
         if self.state == State::Closed
             && let Some(reason) = self.trigger()
         {

@@ -15,7 +15,7 @@ pub(crate) struct Word {
 
 impl Word {
     pub(crate) fn pack(self) -> u64 {
-        (self.generation << REASON_BITS | self.reason as u64) << STATE_BITS | self.state as u64
+        (((self.generation << REASON_BITS) + self.reason as u64) << STATE_BITS) + self.state as u64
     }
 
     #[inline]

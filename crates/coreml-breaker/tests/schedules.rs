@@ -8,6 +8,7 @@
 #![allow(unexpected_cfgs)]
 #![cfg(any(loom, shuttle))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(unused_qualifications, reason = "a checker's `Arc` may be the standard one")]
 
 // What the tests count with is no part of what is checked: the checkers interleave at their own primitives only.
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

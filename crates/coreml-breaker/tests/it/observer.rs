@@ -101,3 +101,10 @@ fn names_are_distinct_and_in_snake_case() {
         assert_eq!(name.replace('_', ""), debug.to_lowercase());
     }
 }
+
+#[test]
+fn a_breaker_prints_its_state() {
+    let bench = Bench::new(config());
+    bench.trip();
+    assert_eq!(format!("{:?}", bench.breaker), "CircuitBreaker { state: Open, .. }");
+}
