@@ -217,3 +217,45 @@ impl fmt::Debug for CircuitBreaker {
         f.debug_struct("CircuitBreaker").field("state", &self.state()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Whether something comes to an end while another thread holds the lock for good.
+    fn takes_no_lock(breaker: &CircuitBreaker, work: impl FnOnce() + Send) -> bool {
+        let (done, end) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let held = lock(&breaker.machine);
+            scope.spawn(move || {
+                work();
+                done.send(()).is_ok()
+            });
+            let ended = end.recv_timeout(Duration::from_secs(10)).is_ok();
+            drop(held);
+            ended
+        })
+    }
+
+    #[test]
+    fn what_must_be_fast_takes_no_lock() {
+        let now = Instant::now();
+        for window in [Window::Calls(100), Window::Time(Duration::from_secs(1))] {
+            let breaker = CircuitBreaker::new(BreakerConfig { window, ..Default::default() }, 0, now, |_| ()).unwrap();
+            let succeed = || {
+                let settled = breaker.admit(now).unwrap().settle(Outcome::Success, now);
+                assert_eq!(settled, Settled::Counted);
+            };
+            (0..10).for_each(|_| succeed());
+            assert!(takes_no_lock(&breaker, || (0..100).for_each(|_| succeed())), "{window:?}");
+            breaker.reset(now);
+            (0..10).for_each(|_| succeed());
+            assert!(takes_no_lock(&breaker, succeed), "{window:?}, a later generation");
+            assert_eq!(breaker.status(now).window.calls, 11);
+            breaker.parity_failure(now);
+            assert!(takes_no_lock(&breaker, || assert!(breaker.admit(now).is_err())), "open");
+        }
+    }
+}

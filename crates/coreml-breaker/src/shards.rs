@@ -10,7 +10,7 @@
 //! by one while it is read, so it had the value read at some moment in between, and successes do not differ.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{SHARDS, thread_number};
+use crate::sync::{SHARDS, shard_of_thread};
 
 const COUNT_BITS: u32 = 32;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
@@ -35,7 +35,7 @@ impl Shards {
     /// Counts a success, unless the shard is sealed or of another generation.
     #[inline]
     pub(crate) fn add(&self, generation: u64, still_valid: impl Fn() -> bool) -> bool {
-        let shard = &self.0[thread_number() % SHARDS].0;
+        let shard = &self.0[shard_of_thread()].0;
         let mut seen = shard.load(Ordering::Acquire);
         while seen >> COUNT_BITS == generation & GENERATION && seen & COUNT != COUNT && still_valid() {
             match shard.compare_exchange_weak(seen, seen + 1, Ordering::AcqRel, Ordering::Acquire) {

@@ -22,28 +22,42 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// that is where they can meet.
 pub(crate) const SHARDS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 8 };
 
-/// A small number that differs between threads most of the time.
+/// Below [`SHARDS`]; threads get it in turns.
 #[cfg(not(any(loom, shuttle)))]
 #[inline]
-pub(crate) fn thread_number() -> usize {
+pub(crate) fn shard_of_thread() -> usize {
     use std::cell::Cell;
     static THREADS: atomic::AtomicUsize = atomic::AtomicUsize::new(0);
     thread_local! {
-        static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
+        static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
     }
-    // While a thread is being taken down its locals may be gone already; any number will do.
-    NUMBER
-        .try_with(|number| {
-            if number.get() == usize::MAX {
-                number.set(THREADS.fetch_add(1, atomic::Ordering::Relaxed) & (usize::MAX >> 1));
+    // While a thread is being taken down its locals may be gone already; any shard will do.
+    SHARD
+        .try_with(|shard| {
+            if shard.get() == usize::MAX {
+                shard.set(THREADS.fetch_add(1, atomic::Ordering::Relaxed) % SHARDS);
             }
-            number.get()
+            shard.get()
         })
         .unwrap_or(0)
 }
 
 /// There is one shard only.
 #[cfg(any(loom, shuttle))]
-pub(crate) fn thread_number() -> usize {
+pub(crate) fn shard_of_thread() -> usize {
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_keeps_its_shard_and_others_have_others() {
+        let two = || (shard_of_thread(), shard_of_thread());
+        let shards: Vec<_> = (0..2 * SHARDS).map(|_| std::thread::spawn(two).join().unwrap()).collect();
+        assert!(shards.iter().all(|(first, second)| first == second && *first < SHARDS), "{shards:?}");
+        let distinct: std::collections::BTreeSet<_> = shards.into_iter().collect();
+        assert!(distinct.len() > 1, "all threads share {distinct:?}");
+    }
 }

@@ -273,6 +273,33 @@ fn memory_pressure_interrupts_probing_and_outlasts_the_wait() {
 }
 
 #[test]
+fn of_a_wait_and_memory_pressure_the_one_that_lasts_longer_is_told() {
+    for (clear_for, reason) in [(999, Reason::SuccessRate), (1000, Reason::SuccessRate), (1001, Reason::MemoryPressure)]
+    {
+        let limit = MemoryLimit { clear_for: clear_for * MS, ..Default::default() };
+        let bench = Bench::new(BreakerConfig { memory: Some(limit), ..config() });
+        bench.trip();
+        bench.breaker.memory(u64::MAX, bench.now());
+        bench.breaker.memory(0, bench.now());
+        assert_eq!(bench.admit().unwrap_err().reason, reason, "pressure for {clear_for} ms, wait of 1 s");
+    }
+}
+
+/// More threads than there are counters for their successes, many times over.
+#[test]
+fn any_number_of_threads_is_counted() {
+    let bench = Bench::new(config());
+    bench.calls(10, Success);
+    for _ in 0..20 {
+        std::thread::scope(|scope| {
+            (0..10).for_each(|_| drop(scope.spawn(|| bench.calls(1, Success))));
+        });
+    }
+    assert_eq!(bench.status().window.calls, 100);
+    assert_eq!(bench.status().generation, 0);
+}
+
+#[test]
 fn without_a_limit_memory_is_ignored() {
     let bench = Bench::new(BreakerConfig { memory: None, ..config() });
     bench.breaker.memory(u64::MAX, bench.now());
