@@ -327,10 +327,17 @@ impl Machine {
     }
 
     /// Until when successes need not be looked at, in nanoseconds since the epoch; `None` if each must be.
+    ///
+    /// With enough calls a further success raises no trigger that is not raised already. It may be: when calls leave a
+    /// time window while nobody settles one, the rate falls, and the next result, be it a success, shows it.
     pub(crate) fn indifferent_until(&self) -> Option<u64> {
-        let counting = matches!(self.state, State::Closed | State::MetricsOnly);
         let enough = self.calls.counts().calls >= u64::from(self.config.min_calls);
-        (counting && enough).then(|| self.calls.unchanged_until())
+        let indifferent = match self.state {
+            State::Closed => enough && self.trigger().is_none(),
+            State::MetricsOnly => enough,
+            _ => false,
+        };
+        indifferent.then(|| self.calls.unchanged_until())
     }
 
     /// State and reason as everybody sees them.

@@ -1,7 +1,7 @@
 //! Successes that have not entered the window yet, counted without a lock.
 //!
-//! Once the window holds enough calls, a success can trip nothing: it raises the success rate, ends a row of failures and
-//! is neither slow nor a deadline miss. So it need not be looked at; it is enough to know, when the next event comes, how
+//! Once the window holds enough calls, a success trips nothing that was not due: it raises the success rate, ends a row of
+//! failures and is neither slow nor a deadline miss. So it need not be looked at; it is enough to know, when the next event comes, how
 //! many successes lie before it. Each shard counts them beside the generation they belong to, in one word, so that a
 //! success of an earlier generation cannot slip in. Whoever holds the lock seals the shards first, taking the counts, and
 //! opens them again when done; a success that meets a sealed shard takes the lock as well.
