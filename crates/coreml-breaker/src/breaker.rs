@@ -241,9 +241,11 @@ mod tests {
 
     #[test]
     fn what_must_be_fast_takes_no_lock() {
-        let now = Instant::now();
-        for window in [Window::Calls(100), Window::Time(Duration::from_secs(1))] {
-            let breaker = CircuitBreaker::new(BreakerConfig { window, ..Default::default() }, 0, now, |_| ()).unwrap();
+        let (epoch, second) = (Instant::now(), Duration::from_secs(1));
+        let now = epoch + second / 4;
+        for window in [Window::Calls(100), Window::Time(second)] {
+            let config = BreakerConfig { window, ..Default::default() };
+            let breaker = CircuitBreaker::new(config, 0, epoch, |_| ()).unwrap();
             let succeed = || {
                 let settled = breaker.admit(now).unwrap().settle(Outcome::Success, now);
                 assert_eq!(settled, Settled::Counted);

@@ -408,10 +408,12 @@ fn parts(rate: f64) -> u128 {
     (rate * WHOLE as f64).round() as u128
 }
 
+#[inline]
 pub(crate) fn rejected(word: Word, until: u64, now: u64) -> Rejected {
     Rejected { state: word.state, reason: word.reason, retry_after: retry_after(until, now) }
 }
 
+#[inline]
 fn retry_after(until: u64, now: u64) -> Option<std::time::Duration> {
     (until != u64::MAX).then(|| std::time::Duration::from_nanos(until.saturating_sub(now)))
 }

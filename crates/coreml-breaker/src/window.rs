@@ -115,11 +115,11 @@ impl Calls {
     /// Lets go of what is too old at `now`, in nanoseconds since the epoch. Time that goes back stands still.
     pub(crate) fn advance(&mut self, now: u64) {
         if let Kind::Parts { parts, width, part } = &mut self.kind {
-            let current = now / *width;
-            for entered in current.saturating_sub(PARTS - 1).max(*part + 1)..=current {
-                self.counts.subtract(std::mem::take(&mut parts[(entered % PARTS) as usize]));
+            let current = (now / *width).max(*part);
+            for step in 1..=(current - *part).min(PARTS) {
+                self.counts.subtract(std::mem::take(&mut parts[((*part + step) % PARTS) as usize]));
             }
-            *part = current.max(*part);
+            *part = current;
         }
     }
 
