@@ -41,6 +41,7 @@ pub(crate) struct Machine {
     abandoned: bool,
     trips: u64,
     late: u64,
+    dropped: u64,
     outbox: VecDeque<Transition>,
     delivering: bool,
 }
@@ -99,6 +100,7 @@ impl Machine {
             abandoned: false,
             trips: 0,
             late: 0,
+            dropped: 0,
             outbox: VecDeque::with_capacity(OUTBOX),
             delivering: false,
             epoch,
@@ -152,6 +154,7 @@ impl Machine {
 
     /// At `latest`. `timed` is false for a dropped permit, which cannot say when that was.
     pub(crate) fn settle(&mut self, call: Ended, timed: bool) -> Settled {
+        self.dropped += u64::from(!timed);
         if call.generation != self.generation {
             self.late += 1;
             return Settled::Late;
@@ -367,6 +370,7 @@ impl Machine {
             trips: self.trips,
             attempts: self.attempts,
             late: self.late,
+            dropped: self.dropped,
             probes_in_flight: u32::try_from(self.probes.len()).unwrap_or(u32::MAX),
             held_by_memory: self.memory != Memory::Enough,
             held_by_abandoned_calls: self.abandoned,

@@ -244,6 +244,7 @@ impl Pair<'_> {
             trips: status.trips,
             attempts: status.attempts,
             late: status.late,
+            dropped: status.dropped,
             probes_in_flight: status.probes_in_flight,
             held: (status.held_by_memory, status.held_by_abandoned_calls),
             retry_after: status.retry_after.map(|wait| wait.as_nanos() as u64),

@@ -27,6 +27,7 @@ pub(crate) struct Naive {
     abandoned: u32,
     trips: u64,
     late: u64,
+    dropped: u64,
     pub(crate) transitions: Vec<(State, State, Reason, u64)>,
 }
 
@@ -43,6 +44,7 @@ pub(crate) struct Standing {
     pub(crate) trips: u64,
     pub(crate) attempts: u32,
     pub(crate) late: u64,
+    pub(crate) dropped: u64,
     pub(crate) probes_in_flight: u32,
     pub(crate) held: (bool, bool),
     pub(crate) retry_after: Option<u64>,
@@ -75,6 +77,7 @@ impl Naive {
             abandoned: 0,
             trips: 0,
             late: 0,
+            dropped: 0,
             transitions: Vec::new(),
         }
     }
@@ -155,6 +158,9 @@ impl Naive {
     pub(crate) fn settle(&mut self, permit: usize, outcome: Outcome, took: Option<u64>) -> Settled {
         let (generation, probe, _, out) = &mut self.permits[permit];
         *out = false;
+        if took.is_none() {
+            self.dropped += 1;
+        }
         let (generation, probe) = (*generation, *probe);
         if generation != self.generation {
             self.late += 1;
@@ -333,6 +339,7 @@ impl Naive {
             trips: self.trips,
             attempts: self.attempts,
             late: self.late,
+            dropped: self.dropped,
             probes_in_flight: self.probes().count() as u32,
             held: (self.pressure.is_some(), self.abandoned >= self.config.abandoned_calls),
             retry_after: if probing_now { Some(0) } else { self.rejects().flatten() },
