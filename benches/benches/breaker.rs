@@ -4,12 +4,17 @@
 //! machine with other work to do, times taken seconds apart do not compare. Each table says the bound that ours is
 //! meant to keep, as a share of a rival's time, and whether it did.
 //!
+//! Two threads get in each other's way only where they run at once: with other work on the machine they take turns on a
+//! processor, and the tables for two threads show no contention. The shared counter tells: where it costs the same with
+//! two threads as with one, look again when the machine is free.
+//!
 //! The jobs are what a caller does: breakers guard an empty call that succeeds, ours with the two clock readings it
 //! needs; histograms record latencies that spread over many buckets.
 #![allow(clippy::print_stdout, reason = "its output is its result")]
 
 use std::hint::black_box;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use coreml_breaker::{BreakerConfig, CircuitBreaker, Outcome, Window};
@@ -109,6 +114,7 @@ const FAILSAFE: &str = "failsafe 1.3, default";
 const RECLOSER: &str = "recloser 1.4, the last 100 (reads no clock)";
 
 fn closed(threads: u64) {
+    let counter = AtomicU64::new(0);
     let by_calls = ours(BreakerConfig::default());
     let by_time = ours(BreakerConfig { window: Window::Time(Duration::from_secs(30)), ..BreakerConfig::default() });
     let default = failsafe::Config::new().build();
@@ -123,6 +129,11 @@ fn closed(threads: u64) {
         contestant("two readings of the clock", |_| {
             for _ in 0..CALLS {
                 black_box((Instant::now(), Instant::now()));
+            }
+        }),
+        contestant("a shared counter, to tell contention", |_| {
+            for _ in 0..CALLS {
+                counter.fetch_add(1, Ordering::Relaxed);
             }
         }),
         contestant(FAILSAFE, |_| (0..CALLS).for_each(|_| drop(black_box(default.call(call))))),
