@@ -1,6 +1,6 @@
 //! What is measured, and how it is told.
 //!
-//! [`Histogram`], [`Counter`] and [`Gauge`] are recorded into without locks or allocation; a [`Registry`] hands them out
+//! [`Histogram`], [`Counter`] and [`Gauge`] are recorded into without waiting or allocation; a [`Registry`] hands them out
 //! by the names of [`names`], the one table of them, and [`Registry::snapshot`] reads them all. [`report`] holds the
 //! run report: every figure in it says its unit, how many samples it rests on and where it came from, or why it is
 //! not there.
