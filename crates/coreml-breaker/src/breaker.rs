@@ -256,6 +256,10 @@ mod tests {
             (0..10).for_each(|_| succeed());
             assert!(takes_no_lock(&breaker, succeed), "{window:?}, a later generation");
             assert_eq!(breaker.status(now).window.calls, 11);
+            breaker.set_mode(Mode::MetricsOnly, now);
+            (0..10).for_each(|_| succeed());
+            assert!(takes_no_lock(&breaker, succeed), "{window:?}, counting only");
+            breaker.set_mode(Mode::Normal, now);
             breaker.parity_failure(now);
             assert!(takes_no_lock(&breaker, || assert!(breaker.admit(now).is_err())), "open");
         }
