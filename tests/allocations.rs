@@ -6,10 +6,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use coreml_anywhere::{Session, synthetic_inputs};
+use coreml_breaker::{BreakerConfig, CircuitBreaker, Outcome};
 use coreml_engine::{Compute, Plan, PlanOptions};
 use coreml_model::{Limits, Package, ValueType};
+use coreml_telemetry::Histogram;
 use coreml_tensor::{DType, Shape, Tensor};
 use coreml_testing::repository;
 use coreml_testing::tiny::elementwise_model;
@@ -87,6 +90,39 @@ fn a_warm_plan_allocates_nothing() {
             assert_eq!(made, 0, "{name} with {threads} threads: {made} allocations in 20 runs");
         }
     }
+}
+
+/// Closed, tripped, rejecting, probing, recovered: no call through a breaker allocates, nor does recording its time.
+#[test]
+fn guarding_a_call_and_recording_its_time_allocate_nothing() {
+    let _one = ONE.lock().unwrap();
+    let epoch = Instant::now();
+    let breaker = CircuitBreaker::new(BreakerConfig::default(), 1, epoch, |_| ()).unwrap();
+    let histogram = Histogram::default();
+    let mut now = epoch;
+    let mut states = [0; 3];
+    let mut calls = |number: u32, outcome: Outcome| {
+        for _ in 0..number {
+            now += Duration::from_millis(1);
+            match breaker.admit(now) {
+                Ok(permit) => drop(std::hint::black_box(permit.settle(outcome, now))),
+                Err(rejected) => drop(std::hint::black_box(rejected)),
+            }
+            histogram.record(u64::from(number));
+            states[breaker.state() as usize] += 1;
+        }
+    };
+    // The first time, a thread is given its number.
+    calls(1, Outcome::Success);
+    let before = ALLOCATIONS.load(Relaxed);
+    for _ in 0..20 {
+        calls(1000, Outcome::Success);
+        calls(2000, Outcome::Failure);
+        calls(1000, Outcome::Ignored);
+    }
+    let made = ALLOCATIONS.load(Relaxed) - before;
+    assert_eq!(made, 0, "{made} allocations in 80,000 calls");
+    assert!(states.iter().all(|calls| *calls > 100), "closed, open and half-open: {states:?}");
 }
 
 #[test]

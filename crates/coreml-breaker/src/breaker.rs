@@ -69,11 +69,17 @@ impl CircuitBreaker {
     ///
     /// # Errors
     /// The circuit is open, or half-open with as many probes in flight as may be.
+    #[inline]
     pub fn admit(&self, now: Instant) -> Result<Permit<'_>, Rejected> {
         let word = Word::unpack(self.word.load(Ordering::Acquire));
         if matches!(word.state, State::Closed | State::MetricsOnly | State::Disabled) {
             return Ok(Permit::new(self, Ticket { generation: word.generation, admitted: now, probe: None }));
         }
+        self.admit_unless_closed(word, now)
+    }
+
+    #[inline(never)]
+    fn admit_unless_closed(&self, word: Word, now: Instant) -> Result<Permit<'_>, Rejected> {
         let time = self.since_epoch(now);
         let until = self.blocked_until.load(Ordering::Acquire);
         if time < until {
@@ -83,6 +89,7 @@ impl CircuitBreaker {
         Ok(Permit::new(self, Ticket { generation: admitted.generation, admitted: now, probe: admitted.probe }))
     }
 
+    #[inline]
     pub(crate) fn settle(&self, ticket: Ticket, outcome: Outcome, now: Instant) -> Settled {
         let slow = self.slow_after.is_some_and(|limit| now.saturating_duration_since(ticket.admitted) > limit);
         if outcome == Outcome::Success && !slow && ticket.probe.is_none() {
@@ -91,6 +98,11 @@ impl CircuitBreaker {
                 return Settled::Counted;
             }
         }
+        self.settle_locked(ticket, outcome, slow, now)
+    }
+
+    #[inline(never)]
+    fn settle_locked(&self, ticket: Ticket, outcome: Outcome, slow: bool, now: Instant) -> Settled {
         self.at(now, |machine| machine.settle(ended(ticket, outcome, slow), true))
     }
 
@@ -203,5 +215,53 @@ fn ended(ticket: Ticket, outcome: Outcome, slow: bool) -> machine::Ended {
 impl fmt::Debug for CircuitBreaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreaker").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Whether something comes to an end while another thread holds the lock for good.
+    fn takes_no_lock(breaker: &CircuitBreaker, work: impl FnOnce() + Send) -> bool {
+        let (done, end) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let held = lock(&breaker.machine);
+            scope.spawn(move || {
+                work();
+                done.send(()).is_ok()
+            });
+            let ended = end.recv_timeout(Duration::from_secs(10)).is_ok();
+            drop(held);
+            ended
+        })
+    }
+
+    #[test]
+    fn what_must_be_fast_takes_no_lock() {
+        let (epoch, second) = (Instant::now(), Duration::from_secs(1));
+        let now = epoch + second / 4;
+        for window in [Window::Calls(100), Window::Time(second)] {
+            let config = BreakerConfig { window, ..Default::default() };
+            let breaker = CircuitBreaker::new(config, 0, epoch, |_| ()).unwrap();
+            let succeed = || {
+                let settled = breaker.admit(now).unwrap().settle(Outcome::Success, now);
+                assert_eq!(settled, Settled::Counted);
+            };
+            (0..10).for_each(|_| succeed());
+            assert!(takes_no_lock(&breaker, || (0..100).for_each(|_| succeed())), "{window:?}");
+            breaker.reset(now);
+            (0..10).for_each(|_| succeed());
+            assert!(takes_no_lock(&breaker, succeed), "{window:?}, a later generation");
+            assert_eq!(breaker.status(now).window.calls, 11);
+            breaker.set_mode(Mode::MetricsOnly, now);
+            (0..10).for_each(|_| succeed());
+            assert!(takes_no_lock(&breaker, succeed), "{window:?}, counting only");
+            breaker.set_mode(Mode::Normal, now);
+            breaker.parity_failure(now);
+            assert!(takes_no_lock(&breaker, || assert!(breaker.admit(now).is_err())), "open");
+        }
     }
 }

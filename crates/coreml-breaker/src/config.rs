@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// The longest window of calls: each takes one byte.
+/// The longest window of calls: each takes three bytes.
 const MAX_WINDOW: usize = 1 << 20;
 /// The most probes at once: each takes a place allocated in advance.
 const MAX_PROBES: usize = 1 << 10;

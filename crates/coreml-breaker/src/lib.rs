@@ -35,6 +35,7 @@
 //! observer is so slow that transitions queue up), holds no lock while foreign code runs, and has no `unsafe`.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod breaker;
 mod config;

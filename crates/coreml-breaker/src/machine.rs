@@ -10,7 +10,7 @@ use crate::config::{BreakerConfig, MemoryLimit, Mode};
 use crate::permit::{Outcome, Settled};
 use crate::report::{Reason, Rejected, State, Status, Transition};
 use crate::wait::Waits;
-use crate::window::{Calls, DEADLINE_MISS, FAILURE, Marks, SLOW, nanoseconds};
+use crate::window::{Calls, Marks, nanoseconds};
 use crate::word::Word;
 
 /// Room for the transitions that wait for the observer; more of them allocate.
@@ -41,6 +41,7 @@ pub(crate) struct Machine {
     abandoned: bool,
     trips: u64,
     late: u64,
+    dropped: u64,
     outbox: VecDeque<Transition>,
     delivering: bool,
 }
@@ -99,6 +100,7 @@ impl Machine {
             abandoned: false,
             trips: 0,
             late: 0,
+            dropped: 0,
             outbox: VecDeque::with_capacity(OUTBOX),
             delivering: false,
             epoch,
@@ -152,6 +154,7 @@ impl Machine {
 
     /// At `latest`. `timed` is false for a dropped permit, which cannot say when that was.
     pub(crate) fn settle(&mut self, call: Ended, timed: bool) -> Settled {
+        self.dropped += u64::from(!timed);
         if call.generation != self.generation {
             self.late += 1;
             return Settled::Late;
@@ -177,13 +180,10 @@ impl Machine {
 
     /// Not for ignored calls.
     fn count(&mut self, call: Ended, timed: bool) {
-        let marks: Marks = match call.outcome {
-            Outcome::Success => 0,
-            Outcome::DeadlineMiss => FAILURE | DEADLINE_MISS,
-            Outcome::Failure | Outcome::Panicked | Outcome::Ignored => FAILURE,
-        };
-        self.calls.push(marks | if call.slow { SLOW } else { 0 });
-        self.consecutive_failures = if marks & FAILURE == 0 { 0 } else { self.consecutive_failures.saturating_add(1) };
+        let failure = call.outcome != Outcome::Success;
+        let deadline_miss = call.outcome == Outcome::DeadlineMiss;
+        self.calls.push(Marks { failure, slow: call.slow, deadline_miss });
+        self.consecutive_failures = if failure { self.consecutive_failures.saturating_add(1) } else { 0 };
         if self.state == State::Closed
             && let Some(reason) = self.trigger()
         {
@@ -330,31 +330,47 @@ impl Machine {
     }
 
     /// Until when successes need not be looked at, in nanoseconds since the epoch; `None` if each must be.
+    ///
+    /// With enough calls a further success raises no trigger that is not raised already. It may be: when calls leave a
+    /// time window while nobody settles one, the rate falls, and the next result, be it a success, shows it.
     pub(crate) fn indifferent_until(&self) -> Option<u64> {
-        let counting = matches!(self.state, State::Closed | State::MetricsOnly);
         let enough = self.calls.counts().calls >= u64::from(self.config.min_calls);
-        (counting && enough).then(|| self.calls.unchanged_until())
+        let indifferent = match self.state {
+            State::Closed => enough && self.trigger().is_none(),
+            State::MetricsOnly => enough,
+            _ => false,
+        };
+        indifferent.then(|| self.calls.unchanged_until())
     }
 
-    /// State and reason as everybody sees them. What holds a circuit open is the reason while it does.
+    /// State and reason as everybody sees them.
     pub(crate) fn word(&self) -> Word {
-        let held = self.held().filter(|_| self.state == State::Open);
-        Word { state: self.state, reason: held.unwrap_or(self.reason), generation: self.generation }
+        Word { state: self.state, reason: self.told_reason(), generation: self.generation }
+    }
+
+    /// Of an open circuit, what will keep it open the longest.
+    fn told_reason(&self) -> Reason {
+        match (self.state, self.memory, self.open) {
+            (State::Open, ..) if self.abandoned => Reason::AbandonedCalls,
+            (State::Open, Memory::Pressure, _) => Reason::MemoryPressure,
+            (State::Open, Memory::ClearAt(at), Wait::Until(until)) if at > until => Reason::MemoryPressure,
+            _ => self.reason,
+        }
     }
 
     pub(crate) fn status(&self) -> Status {
-        let word = self.word();
         let rejects = matches!(self.state, State::Open | State::HalfOpen | State::ForcedOpen);
         let retry_after = self.blocked_until().and_then(|until| retry_after(until, self.latest));
         Status {
             state: self.state,
-            reason: rejects.then_some(word.reason),
+            reason: rejects.then(|| self.told_reason()),
             generation: self.generation,
             window: self.calls.counts(),
             consecutive_failures: self.consecutive_failures,
             trips: self.trips,
             attempts: self.attempts,
             late: self.late,
+            dropped: self.dropped,
             probes_in_flight: u32::try_from(self.probes.len()).unwrap_or(u32::MAX),
             held_by_memory: self.memory != Memory::Enough,
             held_by_abandoned_calls: self.abandoned,
@@ -396,10 +412,12 @@ fn parts(rate: f64) -> u128 {
     (rate * WHOLE as f64).round() as u128
 }
 
+#[inline]
 pub(crate) fn rejected(word: Word, until: u64, now: u64) -> Rejected {
     Rejected { state: word.state, reason: word.reason, retry_after: retry_after(until, now) }
 }
 
+#[inline]
 fn retry_after(until: u64, now: u64) -> Option<std::time::Duration> {
     (until != u64::MAX).then(|| std::time::Duration::from_nanos(until.saturating_sub(now)))
 }

@@ -52,11 +52,13 @@ pub struct Permit<'a> {
 }
 
 impl<'a> Permit<'a> {
+    #[inline]
     pub(crate) fn new(breaker: &'a CircuitBreaker, ticket: Ticket) -> Self {
         Self { breaker, ticket }
     }
 
     /// Says how the call went, and that it ended `now`. The time since it was admitted decides whether it was slow.
+    #[inline]
     pub fn settle(self, outcome: Outcome, now: Instant) -> Settled {
         let Self { breaker, ticket } = self;
         std::mem::forget(self);

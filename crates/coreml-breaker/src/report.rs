@@ -147,7 +147,7 @@ pub struct Transition {
 pub struct Rejected {
     /// Open, half-open with all probes in flight, or forced open.
     pub state: State,
-    /// Why the circuit is not closed.
+    /// Why the circuit is not closed; of several causes, the one that keeps it open the longest.
     pub reason: Reason,
     /// When asking again may help; `None` if only an event from outside can change anything.
     pub retry_after: Option<Duration>,
@@ -184,6 +184,8 @@ pub struct Status {
     pub attempts: u32,
     /// Results that came after the state that admitted them had ended, and decided nothing.
     pub late: u64,
+    /// Permits dropped without a result: by unwinding, or forgotten. Each counted as a failed call, or as late.
+    pub dropped: u64,
     /// Probes admitted and not settled.
     pub probes_in_flight: u32,
     /// Whether it is held open by memory pressure.

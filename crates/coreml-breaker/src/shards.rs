@@ -1,7 +1,7 @@
 //! Successes that have not entered the window yet, counted without a lock.
 //!
-//! Once the window holds enough calls, a success can trip nothing: it raises the success rate, ends a row of failures and
-//! is neither slow nor a deadline miss. So it need not be looked at; it is enough to know, when the next event comes, how
+//! Once the window holds enough calls, a success trips nothing that was not due: it raises the success rate, ends a row of
+//! failures and is neither slow nor a deadline miss. So it need not be looked at; it is enough to know, when the next event comes, how
 //! many successes lie before it. Each shard counts them beside the generation they belong to, in one word, so that a
 //! success of an earlier generation cannot slip in. Whoever holds the lock seals the shards first, taking the counts, and
 //! opens them again when done; a success that meets a sealed shard takes the lock as well.
@@ -10,10 +10,8 @@
 //! by one while it is read, so it had the value read at some moment in between, and successes do not differ.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::thread_number;
+use crate::sync::{SHARDS, shard_of_thread};
 
-/// A power of two: more threads than this share shards.
-const SHARDS: usize = 8;
 const COUNT_BITS: u32 = 32;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 /// The bits of a generation that are kept. It would take two thousand million changes of state during one call for one
@@ -35,8 +33,9 @@ impl Shards {
     }
 
     /// Counts a success, unless the shard is sealed or of another generation.
+    #[inline]
     pub(crate) fn add(&self, generation: u64, still_valid: impl Fn() -> bool) -> bool {
-        let shard = &self.0[thread_number() % SHARDS].0;
+        let shard = &self.0[shard_of_thread()].0;
         let mut seen = shard.load(Ordering::Acquire);
         while seen >> COUNT_BITS == generation & GENERATION && seen & COUNT != COUNT && still_valid() {
             match shard.compare_exchange_weak(seen, seen + 1, Ordering::AcqRel, Ordering::Acquire) {

@@ -4,6 +4,7 @@
 // The two names are no features, so that no dependent can turn them on by accident; the compiler does not know them.
 #![allow(unexpected_cfgs)]
 
+use std::cell::Cell;
 use std::sync::PoisonError;
 
 #[cfg(loom)]
@@ -18,27 +19,39 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A small number that differs between threads most of the time.
-#[cfg(not(any(loom, shuttle)))]
-pub(crate) fn thread_number() -> usize {
-    use std::cell::Cell;
-    static THREADS: atomic::AtomicUsize = atomic::AtomicUsize::new(0);
+/// Into how many counters successes are spread; of more threads than this some share one. Under a model checker all do:
+/// that is where they can meet.
+pub(crate) const SHARDS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 8 };
+
+/// Below [`SHARDS`]; threads get it in turns. That uses no primitive of a model checker's: there it is 0 for all.
+#[inline]
+pub(crate) fn shard_of_thread() -> usize {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
+        static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
     }
-    // While a thread is being taken down its locals may be gone already; any number will do.
-    NUMBER
-        .try_with(|number| {
-            if number.get() == usize::MAX {
-                number.set(THREADS.fetch_add(1, atomic::Ordering::Relaxed) & (usize::MAX >> 1));
+    // While a thread is being taken down its locals may be gone already; any shard will do.
+    SHARD
+        .try_with(|shard| {
+            if shard.get() == usize::MAX {
+                shard.set(THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS);
             }
-            number.get()
+            shard.get()
         })
         .unwrap_or(0)
 }
 
-/// Under a model checker all threads share a shard: that is where they can meet.
-#[cfg(any(loom, shuttle))]
-pub(crate) fn thread_number() -> usize {
-    0
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_keeps_its_shard_and_others_have_others() {
+        let two = || (shard_of_thread(), shard_of_thread());
+        let shards: Vec<_> = (0..2 * SHARDS).map(|_| std::thread::spawn(two).join().unwrap()).collect();
+        assert!(shards.iter().all(|(first, second)| first == second && *first < SHARDS), "{shards:?}");
+        let distinct: std::collections::BTreeSet<_> = shards.into_iter().collect();
+        assert!(distinct.len() > 1, "all threads share {distinct:?}");
+    }
 }

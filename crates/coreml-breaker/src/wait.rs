@@ -34,3 +34,16 @@ impl Waits {
         ((bits ^ bits >> 31) >> 11) as f64 / (1u64 << 53) as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generator_gives_the_published_numbers() {
+        let mut waits = Waits::new(OpenWait::default(), 0);
+        for bits in [0xe220_a839_7b1d_cdaf_u64, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f] {
+            assert_eq!(waits.uniform(), (bits >> 11) as f64 / (1u64 << 53) as f64);
+        }
+    }
+}

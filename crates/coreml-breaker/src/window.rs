@@ -7,11 +7,13 @@ use crate::config::Window;
 /// The parts of a time window, which enter and leave as a whole.
 pub(crate) const PARTS: u64 = 10;
 
-/// What is counted about a call beyond that it happened: a set of the flags below.
-pub(crate) type Marks = u8;
-pub(crate) const FAILURE: Marks = 1;
-pub(crate) const SLOW: Marks = 2;
-pub(crate) const DEADLINE_MISS: Marks = 4;
+/// What is counted about a call beyond that it happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Marks {
+    pub(crate) failure: bool,
+    pub(crate) slow: bool,
+    pub(crate) deadline_miss: bool,
+}
 
 /// Numbers of calls in a window. A call may be several of these at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,16 +36,16 @@ impl Counts {
 
     fn add(&mut self, marks: Marks) {
         self.calls += 1;
-        self.failures += u64::from(marks & FAILURE != 0);
-        self.slow += u64::from(marks & SLOW != 0);
-        self.deadline_misses += u64::from(marks & DEADLINE_MISS != 0);
+        self.failures += u64::from(marks.failure);
+        self.slow += u64::from(marks.slow);
+        self.deadline_misses += u64::from(marks.deadline_miss);
     }
 
     fn remove(&mut self, marks: Marks) {
         self.calls -= 1;
-        self.failures -= u64::from(marks & FAILURE != 0);
-        self.slow -= u64::from(marks & SLOW != 0);
-        self.deadline_misses -= u64::from(marks & DEADLINE_MISS != 0);
+        self.failures -= u64::from(marks.failure);
+        self.slow -= u64::from(marks.slow);
+        self.deadline_misses -= u64::from(marks.deadline_miss);
     }
 
     fn subtract(&mut self, other: Self) {
@@ -73,7 +75,7 @@ enum Kind {
 impl Calls {
     pub(crate) fn new(window: Window) -> Self {
         let kind = match window {
-            Window::Calls(calls) => Kind::Ring { marks: vec![0; calls].into(), next: 0 },
+            Window::Calls(calls) => Kind::Ring { marks: vec![Marks::default(); calls].into(), next: 0 },
             Window::Time(duration) => {
                 let width = nanoseconds(duration) / PARTS;
                 Kind::Parts { parts: Box::default(), width, part: 0 }
@@ -106,18 +108,18 @@ impl Calls {
             parts[(*part % PARTS) as usize].calls += number;
             self.counts.calls += number;
         } else if let Kind::Ring { marks, .. } = &self.kind {
-            (0..number.min(marks.len() as u64)).for_each(|_| self.push(0));
+            (0..number.min(marks.len() as u64)).for_each(|_| self.push(Marks::default()));
         }
     }
 
     /// Lets go of what is too old at `now`, in nanoseconds since the epoch. Time that goes back stands still.
     pub(crate) fn advance(&mut self, now: u64) {
         if let Kind::Parts { parts, width, part } = &mut self.kind {
-            let current = now / *width;
-            for entered in current.saturating_sub(PARTS - 1).max(*part + 1)..=current {
-                self.counts.subtract(std::mem::take(&mut parts[(entered % PARTS) as usize]));
+            let current = (now / *width).max(*part);
+            for step in 1..=(current - *part).min(PARTS) {
+                self.counts.subtract(std::mem::take(&mut parts[((*part + step) % PARTS) as usize]));
             }
-            *part = current.max(*part);
+            *part = current;
         }
     }
 
@@ -140,6 +142,7 @@ impl Calls {
 }
 
 /// Saturates after 584 years.
+#[inline]
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
 }

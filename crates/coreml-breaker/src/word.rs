@@ -15,9 +15,10 @@ pub(crate) struct Word {
 
 impl Word {
     pub(crate) fn pack(self) -> u64 {
-        (self.generation << REASON_BITS | self.reason as u64) << STATE_BITS | self.state as u64
+        (((self.generation << REASON_BITS) + self.reason as u64) << STATE_BITS) + self.state as u64
     }
 
+    #[inline]
     pub(crate) fn unpack(word: u64) -> Self {
         let state = word & ((1 << STATE_BITS) - 1);
         let reason = word >> STATE_BITS & ((1 << REASON_BITS) - 1);

@@ -1,11 +1,18 @@
-//! A log-linear histogram of durations: fixed memory, bounded relative error, no lock.
+//! A log-linear histogram of durations: fixed memory, bounded relative error, hardly any waiting.
 //!
 //! A value with `b` significant bits is cut to its top eight: the position of the highest bit and the seven bits that
 //! follow select the bucket. Values below 128 have a bucket each. A bucket is thus at most 1/128 of its lower bound
 //! wide, and its middle is within 1/256 (0.39 %) of every value in it. Two histograms merge by adding their buckets,
 //! which loses nothing.
+//!
+//! Threads that record at once must not write to the same lines of memory, or each waits for the other's processor. So a
+//! value first goes to a small batch that the thread has, most of the time, to itself: that takes one exchange with
+//! memory. A full batch goes to the buckets, and so do all batches when somebody looks. Who finds a batch taken does not
+//! wait for it, but adds to the buckets.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::percentile::{self, Insufficient};
 
@@ -16,38 +23,58 @@ const STEPS: usize = 1 << PRECISION;
 /// Buckets for all of `u64`: one group for the values below [`STEPS`], one for each higher power of two. 58 KiB.
 const BUCKETS: usize = (64 - PRECISION as usize + 1) * STEPS;
 
+/// Values in a batch.
+const BATCH: usize = 63;
+/// Batches; of more threads than this some share one.
+const BATCHES: usize = 8;
+/// The length of a batch that somebody is changing: none that it can have.
+const TAKEN: usize = usize::MAX;
+
 /// Counts values, in nanoseconds, from any number of threads at once.
 #[derive(Debug)]
 pub struct Histogram {
-    buckets: Box<[AtomicU64]>,
-    sum: AtomicU64,
-    min: AtomicU64,
-    max: AtomicU64,
+    batches: [Batch; BATCHES],
+    total: Mutex<Distribution>,
+}
+
+/// Values on their way to the buckets. Processors fetch lines of memory in pairs, so that batches keep that distance.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Batch {
+    /// How many values there are; [`TAKEN`] gives whoever put it there the right to change them.
+    len: AtomicUsize,
+    values: [AtomicU64; BATCH],
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self {
-            buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
-            sum: AtomicU64::new(0),
-            min: AtomicU64::new(u64::MAX),
-            max: AtomicU64::new(0),
-        }
+        let batch = || Batch { len: AtomicUsize::new(0), values: std::array::from_fn(|_| AtomicU64::new(0)) };
+        Self { batches: std::array::from_fn(|_| batch()), total: Mutex::new(Distribution::empty()) }
     }
 }
 
 impl Histogram {
     /// Counts one value.
+    #[inline]
     pub fn record(&self, nanoseconds: u64) {
-        self.buckets[bucket(nanoseconds)].fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add(nanoseconds, Ordering::Relaxed);
-        // Once warm, the extremes rarely move: reading first keeps the line shared between cores.
-        if nanoseconds < self.min.load(Ordering::Relaxed) {
-            self.min.fetch_min(nanoseconds, Ordering::Relaxed);
+        let batch = &self.batches[thread_number() % BATCHES];
+        let len = batch.len.swap(TAKEN, Ordering::Acquire);
+        match batch.values.get(len) {
+            Some(place) => {
+                place.store(nanoseconds, Ordering::Relaxed);
+                if len + 1 == BATCH {
+                    self.flush(batch, BATCH);
+                } else {
+                    batch.len.store(len + 1, Ordering::Release);
+                }
+            }
+            None => self.record_in_total(nanoseconds),
         }
-        if nanoseconds > self.max.load(Ordering::Relaxed) {
-            self.max.fetch_max(nanoseconds, Ordering::Relaxed);
-        }
+    }
+
+    #[cold]
+    fn record_in_total(&self, nanoseconds: u64) {
+        lock(&self.total).add(nanoseconds);
     }
 
     /// Counts one duration; durations above 584 years count as that.
@@ -57,13 +84,48 @@ impl Histogram {
 
     /// What has been counted so far. Values recorded meanwhile may be in or out.
     pub fn snapshot(&self) -> Distribution {
-        Distribution {
-            buckets: self.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect(),
-            sum: self.sum.load(Ordering::Relaxed),
-            min: self.min.load(Ordering::Relaxed),
-            max: self.max.load(Ordering::Relaxed),
+        for batch in &self.batches {
+            loop {
+                match batch.len.swap(TAKEN, Ordering::Acquire) {
+                    // For a few instructions, or until a thread that was interrupted at them is run again.
+                    TAKEN => std::thread::yield_now(),
+                    len => break self.flush(batch, len),
+                }
+            }
         }
+        lock(&self.total).clone()
     }
+
+    /// Empties a batch that the caller has taken, and gives it back.
+    #[cold]
+    fn flush(&self, batch: &Batch, len: usize) {
+        let mut total = lock(&self.total);
+        batch.values[..len].iter().for_each(|value| total.add(value.load(Ordering::Relaxed)));
+        batch.len.store(0, Ordering::Release);
+    }
+}
+
+/// Nothing that is done under this lock can panic half-way.
+fn lock(total: &Mutex<Distribution>) -> MutexGuard<'_, Distribution> {
+    total.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A small number that differs between threads most of the time.
+#[inline]
+fn thread_number() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    // While a thread is being taken down its locals may be gone already; any number will do.
+    NUMBER
+        .try_with(|number| {
+            if number.get() == usize::MAX {
+                number.set(THREADS.fetch_add(1, Ordering::Relaxed) % BATCHES);
+            }
+            number.get()
+        })
+        .unwrap_or(0)
 }
 
 /// The contents of a [`Histogram`] at one time.
@@ -76,6 +138,17 @@ pub struct Distribution {
 }
 
 impl Distribution {
+    fn empty() -> Self {
+        Self { buckets: vec![0; BUCKETS], sum: 0, min: u64::MAX, max: 0 }
+    }
+
+    fn add(&mut self, nanoseconds: u64) {
+        self.buckets[bucket(nanoseconds)] += 1;
+        self.sum = self.sum.wrapping_add(nanoseconds);
+        self.min = self.min.min(nanoseconds);
+        self.max = self.max.max(nanoseconds);
+    }
+
     /// Number of values.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -164,7 +237,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        assert!(BUCKETS * size_of::<AtomicU64>() <= 64 << 10);
+        assert!(BUCKETS * size_of::<u64>() + size_of::<Histogram>() <= 64 << 10);
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
     }
 
@@ -237,6 +310,37 @@ mod tests {
         let distribution = histogram.snapshot();
         assert_eq!((distribution.count(), distribution.sum()), (40_000, 39_999 * 20_000));
         assert_eq!((distribution.min(), distribution.max()), (Some(0), Some(39_999)));
+    }
+
+    /// More threads than batches, and somebody who looks all the time.
+    #[test]
+    fn looking_neither_loses_values_nor_counts_them_twice() {
+        const THREADS: u64 = BATCHES as u64 + 3;
+        let histogram = Histogram::default();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|t| {
+                    let histogram = &histogram;
+                    scope.spawn(move || {
+                        for i in 0..5_000 {
+                            histogram.record(t * 5_000 + i);
+                            if i % 1000 == 0 {
+                                assert!(histogram.snapshot().count() > i, "its own values are in");
+                            }
+                        }
+                    })
+                })
+                .collect();
+            let mut before = 0;
+            while !threads.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+                let count = histogram.snapshot().count();
+                assert!(before <= count && count <= THREADS * 5_000);
+                before = count;
+            }
+        });
+        let (distribution, values) = (histogram.snapshot(), THREADS * 5_000);
+        assert_eq!((distribution.count(), distribution.sum()), (values, (values - 1) * values / 2));
+        assert_eq!(histogram.snapshot(), distribution);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What is measured, and how it is told.
 //!
-//! [`Histogram`], [`Counter`] and [`Gauge`] are recorded into without locks or allocation; a [`Registry`] hands them out
-//! by the names of [`names`], the one table of them, and [`Registry::snapshot`] reads them all. [`report`] holds the
-//! run report: every figure in it says its unit, how many samples it rests on and where it came from, or why it is
-//! not there.
+//! [`Histogram`], [`Counter`] and [`Gauge`] are recorded into without allocation, and without a lock but for one value
+//! in 63 of a histogram. A [`Registry`] hands them out by the names of [`names`], the one table of them, and
+//! [`Registry::snapshot`] reads them all. [`report`] holds the run report: every figure in it says its unit, how many
+//! samples it rests on and where it came from, or why it is not there.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -46,7 +46,7 @@ impl Gauge {
     }
 }
 
-/// All metrics of a process, or of one session. Look a handle up once and keep it: recording through it takes no lock.
+/// All metrics of a process, or of one session. Look a handle up once and keep it: looking it up takes a lock.
 #[derive(Debug, Default)]
 pub struct Registry {
     series: Mutex<BTreeMap<Key, Handle>>,

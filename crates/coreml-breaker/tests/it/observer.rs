@@ -29,12 +29,15 @@ fn an_observer_may_use_the_breaker() {
     let breaker: Arc<OnceLock<Weak<CircuitBreaker>>> = Arc::default();
     let (inner, seen) = (Arc::clone(&breaker), Arc::new(Mutex::new(Vec::new())));
     let (log, now) = (Arc::clone(&seen), Instant::now());
+    let running = AtomicU64::new(0);
     let observer = move |t: &Transition| {
+        assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0, "told of a change while it is told of another");
         let breaker = inner.get().unwrap().upgrade().unwrap();
         log.lock().unwrap().push((t.to, breaker.status(now).state));
         if t.to == State::Open {
             breaker.reset(now);
         }
+        running.fetch_sub(1, Ordering::SeqCst);
     };
     let outer = Arc::new(CircuitBreaker::new(config(), 1, now, observer).unwrap());
     breaker.set(Arc::downgrade(&outer)).unwrap();
@@ -100,4 +103,11 @@ fn names_are_distinct_and_in_snake_case() {
     for (name, debug) in names.iter().zip(debug) {
         assert_eq!(name.replace('_', ""), debug.to_lowercase());
     }
+}
+
+#[test]
+fn a_breaker_prints_its_state() {
+    let bench = Bench::new(config());
+    bench.trip();
+    assert_eq!(format!("{:?}", bench.breaker), "CircuitBreaker { state: Open, .. }");
 }

@@ -229,13 +229,14 @@ fn results_of_an_earlier_generation_decide_nothing() {
 fn a_dropped_permit_is_a_failed_call() {
     let bench = Bench::new(config());
     (0..9).for_each(|_| drop(bench.admit().unwrap()));
-    assert_eq!(bench.status().window.failures, 9);
+    assert_eq!((bench.status().window.failures, bench.status().dropped), (9, 9));
     let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let _permit = bench.admit().unwrap();
         std::panic::resume_unwind(Box::new("the engine"));
     }));
     assert!(unwound.is_err());
     assert_eq!(bench.log(), ["closed > open: success_rate"]);
+    assert_eq!(bench.status().dropped, 10);
 }
 
 #[test]

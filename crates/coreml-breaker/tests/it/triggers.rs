@@ -166,8 +166,9 @@ fn in_a_time_window_a_success_can_show_that_the_rate_has_fallen() {
     bench.calls(1, Failure);
     bench.calls(10, Success);
     assert_eq!(bench.breaker.state(), State::Closed);
-    // Now the hundred are gone, and 11 of 12 are 92 %.
+    // Now the hundred are gone, and 10 of 11 are 91 %; looking decides nothing.
     bench.pass(500 * MS);
+    assert_eq!((bench.status().state, bench.status().window.calls), (State::Closed, 11));
     bench.calls(1, Success);
     assert_eq!(bench.log(), ["closed > open: success_rate"]);
 }
@@ -270,6 +271,33 @@ fn memory_pressure_interrupts_probing_and_outlasts_the_wait() {
     assert_eq!(bench.admit().unwrap_err().retry_after, Some(SECOND));
     bench.pass(100 * MS);
     assert_eq!(bench.admit().unwrap_err().retry_after, Some(900 * MS));
+}
+
+#[test]
+fn of_a_wait_and_memory_pressure_the_one_that_lasts_longer_is_told() {
+    for (clear_for, reason) in [(999, Reason::SuccessRate), (1000, Reason::SuccessRate), (1001, Reason::MemoryPressure)]
+    {
+        let limit = MemoryLimit { clear_for: clear_for * MS, ..Default::default() };
+        let bench = Bench::new(BreakerConfig { memory: Some(limit), ..config() });
+        bench.trip();
+        bench.breaker.memory(u64::MAX, bench.now());
+        bench.breaker.memory(0, bench.now());
+        assert_eq!(bench.admit().unwrap_err().reason, reason, "pressure for {clear_for} ms, wait of 1 s");
+    }
+}
+
+/// More threads than there are counters for their successes, many times over.
+#[test]
+fn any_number_of_threads_is_counted() {
+    let bench = Bench::new(config());
+    bench.calls(10, Success);
+    for _ in 0..20 {
+        std::thread::scope(|scope| {
+            (0..10).for_each(|_| drop(scope.spawn(|| bench.calls(1, Success))));
+        });
+    }
+    assert_eq!(bench.status().window.calls, 100);
+    assert_eq!(bench.status().generation, 0);
 }
 
 #[test]
