@@ -4,11 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use coreml_anywhere::{Session, synthetic_inputs};
+use coreml_anywhere::{Backend, CpuBackend, LoadOptions, Session, synthetic_inputs};
 use coreml_breaker::{BreakerConfig, CircuitBreaker, Outcome};
 use coreml_engine::{Compute, Plan, PlanOptions};
 use coreml_model::{Limits, Package, ValueType};
@@ -41,25 +41,28 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static GLOBAL: Counting = Counting;
 
-/// The counters are the process's: one test at a time.
-static ONE: Mutex<()> = Mutex::new(());
+/// The counters are the process's, and a harness that runs several tests tells of each as it ends: so this is one.
+#[test]
+fn allocations() {
+    the_counter_counts();
+    a_warm_plan_allocates_nothing();
+    guarding_a_call_and_recording_its_time_allocate_nothing();
+    a_session_adds_no_allocation();
+    a_session_does_not_grow();
+}
 
 fn fixture(name: &str) -> std::path::PathBuf {
     repository().join("tests/fixtures/models").join(name)
 }
 
-#[test]
 fn the_counter_counts() {
-    let _one = ONE.lock().unwrap();
     let (allocations, bytes) = (ALLOCATIONS.load(Relaxed), LIVE_BYTES.load(Relaxed));
     let kept = std::hint::black_box(vec![0u8; 1000]);
     assert!(ALLOCATIONS.load(Relaxed) > allocations && LIVE_BYTES.load(Relaxed) >= bytes + 1000);
     drop(kept);
 }
 
-#[test]
 fn a_warm_plan_allocates_nothing() {
-    let _one = ONE.lock().unwrap();
     for name in ["EfficientNetLite0.mlpackage", "FastViTT8F16.mlpackage"] {
         let package = Package::open(fixture(name)).unwrap();
         let function = &package.program().functions[package.default_function()];
@@ -93,9 +96,7 @@ fn a_warm_plan_allocates_nothing() {
 }
 
 /// Closed, tripped, rejecting, probing, recovered: no call through a breaker allocates, nor does recording its time.
-#[test]
 fn guarding_a_call_and_recording_its_time_allocate_nothing() {
-    let _one = ONE.lock().unwrap();
     let epoch = Instant::now();
     let breaker = CircuitBreaker::new(BreakerConfig::default(), 1, epoch, |_| ()).unwrap();
     let histogram = Histogram::default();
@@ -125,9 +126,30 @@ fn guarding_a_call_and_recording_its_time_allocate_nothing() {
     assert!(states.iter().all(|calls| *calls > 100), "closed, open and half-open: {states:?}");
 }
 
-#[test]
+/// Without a deadline, what a session does around the call to the model is free of the heap.
+fn a_session_adds_no_allocation() {
+    let package = || Package::from_parts(&elementwise_model(&[4], &["tanh"]), None, &Limits::default()).unwrap();
+    let backends: [Arc<dyn Backend>; 2] = [Arc::new(CpuBackend::default()), Arc::new(CpuBackend::default())];
+    let session = Session::builder().threads(1).backends(backends.clone()).load(package()).unwrap();
+    let mut options = LoadOptions::default();
+    options.threads = 1;
+    let model = backends[0].load(&Arc::new(package()), &options).unwrap();
+    let inputs = synthetic_inputs(session.interface(), 0).unwrap();
+    let allocations = |predict: &dyn Fn()| {
+        (0..10).for_each(|_| predict());
+        let before = ALLOCATIONS.load(Relaxed);
+        (0..100).for_each(|_| predict());
+        ALLOCATIONS.load(Relaxed) - before
+    };
+    let by_hand = allocations(&|| {
+        let checked = coreml_core::check(session.interface(), &inputs).unwrap();
+        drop(model.predict(&checked, None).unwrap());
+    });
+    let by_session = allocations(&|| drop(session.predict(&inputs).unwrap()));
+    assert_eq!(by_session, by_hand);
+}
+
 fn a_session_does_not_grow() {
-    let _one = ONE.lock().unwrap();
     const PREDICTIONS: usize = 10_000;
     let spec = elementwise_model(&[16, 64], &["tanh", "sigmoid", "relu"]);
     let package = Package::from_parts(&spec, None, &Limits::default()).unwrap();

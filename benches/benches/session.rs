@@ -3,14 +3,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coreml_anywhere::model::Package;
 use coreml_anywhere::{
     Availability, Backend, CheckedInputs, CpuBackend, Error, Inputs, LoadOptions, Model, ModelInfo, ModelState,
     Outputs, Session, synthetic_inputs,
 };
-use coreml_telemetry::Histogram;
+use coreml_breaker::{BreakerConfig, CircuitBreaker, Outcome};
+use coreml_telemetry::{Histogram, Registry, names};
 use coreml_tensor::Tensor;
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -84,6 +85,26 @@ fn guard(c: &mut Criterion) {
     group.bench_function("inputs checked, model called", |b| {
         let model: Box<dyn Model> = Box::new(AtOnce);
         b.iter(|| coreml_core::check(session.interface(), &inputs).and_then(|checked| model.predict(&checked, None)));
+    });
+    group.bench_function("its breaker, clock and telemetry alone", |b| {
+        let epoch = Instant::now();
+        let breaker = match CircuitBreaker::new(BreakerConfig::default(), 1, epoch, |_| ()) {
+            Ok(breaker) => breaker,
+            Err(error) => panic!("{error}"),
+        };
+        let registry = Registry::default();
+        let duration = registry.histogram(&names::PREDICTION_DURATION, &["a"]);
+        let answered = registry.counter(&names::ATTEMPTS, &["a", "ok"]);
+        let predictions = registry.counter(&names::PREDICTIONS, &["ok"]);
+        b.iter(|| {
+            let start = Instant::now();
+            let permit = breaker.admit(start);
+            let end = Instant::now();
+            permit.map(|permit| permit.settle(Outcome::Success, end)).is_ok();
+            duration.record_duration(end - start);
+            answered.increment();
+            predictions.increment();
+        });
     });
     group.bench_function("session", |b| b.iter(|| session.predict(&inputs)));
     group.finish();

@@ -128,7 +128,7 @@ mod tests {
         let registry = Registry::default();
         registry.counter(&names::PREDICTIONS, &["ok"]).add(20);
         registry.gauge(&names::LOAD_DURATION, &["cpu"]).set(0.25);
-        let histogram = registry.histogram(&names::ATTEMPT_DURATION, &["cpu"]);
+        let histogram = registry.histogram(&names::FAILED_ATTEMPT_DURATION, &["cpu"]);
         (0..20).for_each(|_| histogram.record(1_000_000_000));
         let memory = Memory::default();
         metrics::with_local_recorder(&memory, || {
@@ -139,9 +139,9 @@ mod tests {
         for (key, value) in [
             ("coreml_predictions_total{model=m,outcome=ok}", 20.0),
             ("coreml_load_duration_seconds{model=m,backend=cpu}", 0.25),
-            ("coreml_attempt_duration_seconds_count{model=m,backend=cpu}", 20.0),
-            ("coreml_attempt_duration_seconds_sum{model=m,backend=cpu}", 20.0),
-            ("coreml_attempt_duration_seconds{model=m,backend=cpu,quantile=0.5}", 1.0),
+            ("coreml_failed_attempt_duration_seconds_count{model=m,backend=cpu}", 20.0),
+            ("coreml_failed_attempt_duration_seconds_sum{model=m,backend=cpu}", 20.0),
+            ("coreml_failed_attempt_duration_seconds{model=m,backend=cpu,quantile=0.5}", 1.0),
         ] {
             assert_eq!(told.get(key), Some(&value), "{key} in {told:?}");
         }

@@ -38,13 +38,13 @@ pub const ATTEMPTS: Spec = Spec {
     help: "Predictions a backend was asked for, by how they ended.",
 };
 
-/// How long attempts took, by backend.
-pub const ATTEMPT_DURATION: Spec = Spec {
-    name: "coreml_attempt_duration_seconds",
+/// How long failed attempts took, by backend. What the others took is in [`PREDICTION_DURATION`].
+pub const FAILED_ATTEMPT_DURATION: Spec = Spec {
+    name: "coreml_failed_attempt_duration_seconds",
     kind: Kind::Histogram,
     unit: "seconds",
     labels: &["backend"],
-    help: "Time from handing a prediction to a backend until it answered or failed.",
+    help: "Time from handing a prediction to a backend until it failed.",
 };
 
 /// Predictions by outcome.
@@ -176,7 +176,7 @@ pub const MEMORY: Spec = Spec {
 /// The table.
 pub const ALL: &[Spec] = &[
     ATTEMPTS,
-    ATTEMPT_DURATION,
+    FAILED_ATTEMPT_DURATION,
     PREDICTIONS,
     FALLBACKS,
     LOAD_DURATION,

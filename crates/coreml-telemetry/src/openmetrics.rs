@@ -115,7 +115,7 @@ mod tests {
         registry.counter(&names::ATTEMPTS, &["cpu", "ok"]).add(3);
         registry.gauge(&names::LOAD_DURATION, &["cpu"]).set(0.5);
         registry.gauge(&names::MEMORY, &[]).set(f64::from(1 << 20));
-        let histogram = registry.histogram(&names::ATTEMPT_DURATION, &["cpu"]);
+        let histogram = registry.histogram(&names::FAILED_ATTEMPT_DURATION, &["cpu"]);
         [1_023, 1_024, 1_000_000, 200_000_000_000].into_iter().for_each(|value| histogram.record(value));
         let text = write(&[(&[("model", "a \"b\"\\\n")], &registry.snapshot())]);
         let lines: Vec<&str> = text.lines().collect();
@@ -127,11 +127,11 @@ mod tests {
             "# TYPE coreml_load_duration_seconds gauge",
             &format!("coreml_load_duration_seconds{{{model},backend=\"cpu\"}} 0.5"),
             &format!("coreml_process_memory_bytes{{{model}}} 1048576"),
-            &format!("coreml_attempt_duration_seconds_bucket{{{model},backend=\"cpu\",le=\"1.023e-6\"}} 1"),
-            &format!("coreml_attempt_duration_seconds_bucket{{{model},backend=\"cpu\",le=\"2.047e-6\"}} 2"),
-            &format!("coreml_attempt_duration_seconds_bucket{{{model},backend=\"cpu\",le=\"68.719476735\"}} 3"),
-            &format!("coreml_attempt_duration_seconds_bucket{{{model},backend=\"cpu\",le=\"+Inf\"}} 4"),
-            &format!("coreml_attempt_duration_seconds_sum{{{model},backend=\"cpu\"}} 200.001002047"),
+            &format!("coreml_failed_attempt_duration_seconds_bucket{{{model},backend=\"cpu\",le=\"1.023e-6\"}} 1"),
+            &format!("coreml_failed_attempt_duration_seconds_bucket{{{model},backend=\"cpu\",le=\"2.047e-6\"}} 2"),
+            &format!("coreml_failed_attempt_duration_seconds_bucket{{{model},backend=\"cpu\",le=\"68.719476735\"}} 3"),
+            &format!("coreml_failed_attempt_duration_seconds_bucket{{{model},backend=\"cpu\",le=\"+Inf\"}} 4"),
+            &format!("coreml_failed_attempt_duration_seconds_sum{{{model},backend=\"cpu\"}} 200.001002047"),
         ] {
             assert!(lines.contains(&expected), "{expected} is not in\n{text}");
         }

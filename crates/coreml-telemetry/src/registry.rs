@@ -230,7 +230,7 @@ mod tests {
         registry.counter(&names::ATTEMPTS, &["cpu", "ok"]).add(2);
         registry.counter(&names::ATTEMPTS, &["cpu", "fault"]).increment();
         registry.gauge(&names::LOAD_DURATION, &["cpu"]).set(0.5);
-        registry.histogram(&names::ATTEMPT_DURATION, &["cpu"]).record(7);
+        registry.histogram(&names::FAILED_ATTEMPT_DURATION, &["cpu"]).record(7);
         let snapshot = registry.snapshot();
         assert_eq!(snapshot.get(&names::ATTEMPTS, &["cpu", "ok"]), Some(&Reading::Counter(3)));
         assert_eq!(snapshot.total(&names::ATTEMPTS), 4);

@@ -15,7 +15,6 @@ pub(super) struct Meter {
     backend: &'static str,
     registry: Arc<Registry>,
     answered: Arc<Counter>,
-    attempt_duration: Arc<Histogram>,
     prediction_duration: Arc<Histogram>,
     rejections: Arc<Counter>,
 }
@@ -26,7 +25,6 @@ impl Meter {
         Self {
             backend,
             answered: registry.counter(&names::ATTEMPTS, &[backend, "ok"]),
-            attempt_duration: registry.histogram(&names::ATTEMPT_DURATION, &[backend]),
             prediction_duration: registry.histogram(&names::PREDICTION_DURATION, &[backend]),
             rejections: registry.counter(&names::BREAKER_REJECTIONS, &[backend]),
             registry: registry.clone(),
@@ -35,10 +33,12 @@ impl Meter {
 
     /// One attempt, by how it ended.
     pub(super) fn attempt(&self, error: Option<ErrorKind>, elapsed: Duration) {
-        self.attempt_duration.record_duration(elapsed);
         match error {
             None => self.answered.increment(),
-            Some(kind) => self.registry.counter(&names::ATTEMPTS, &[self.backend, kind.name()]).increment(),
+            Some(kind) => {
+                self.registry.counter(&names::ATTEMPTS, &[self.backend, kind.name()]).increment();
+                self.registry.histogram(&names::FAILED_ATTEMPT_DURATION, &[self.backend]).record_duration(elapsed);
+            }
         }
     }
 
@@ -47,9 +47,9 @@ impl Meter {
         self.prediction_duration.record_duration(elapsed);
     }
 
-    /// The usual duration of attempts that answered, for `quantile`; `None` as long as there are too few.
+    /// The usual duration of predictions that it answered, for `quantile`; `None` as long as there are too few.
     pub(super) fn usual(&self, quantile: f64) -> Option<Duration> {
-        let nanoseconds = self.attempt_duration.snapshot().quantile(quantile).ok()?;
+        let nanoseconds = self.prediction_duration.snapshot().quantile(quantile).ok()?;
         Some(Duration::from_nanos(nanoseconds as u64))
     }
 

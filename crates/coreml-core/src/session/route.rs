@@ -76,14 +76,14 @@ impl<'s, 'i> Route<'s, 'i> {
     }
 
     fn one_after_another(&mut self) -> Result<(usize, Outputs, Instant), Error> {
-        let mut last = no_backend();
+        let mut last = None;
         for position in self.positions.clone() {
             let lane = &self.session.lanes[position];
             let started = if self.attempts.is_empty() { self.start } else { self.session.clock.now() };
             let permit = match lane.admit(started) {
                 Ok(permit) => permit,
                 Err(error) => {
-                    last = self.refused(position, error);
+                    last = Some(self.refused(position, error));
                     continue;
                 }
             };
@@ -95,11 +95,11 @@ impl<'s, 'i> Route<'s, 'i> {
                     self.compare_aside(&answer, || Arc::new(OwnedInputs::from(self.inputs)));
                     return Ok(answer);
                 }
-                Err(error) if classify(error.kind()).try_next => last = self.next_after(position, error),
+                Err(error) if classify(error.kind()).try_next => last = Some(self.next_after(position, error)),
                 Err(error) => return Err(error),
             }
         }
-        Err(last)
+        Err(last.unwrap_or_else(no_backend))
     }
 
     fn in_time(&mut self, total: Duration) -> Result<(usize, Outputs, Instant), Error> {
@@ -108,17 +108,17 @@ impl<'s, 'i> Route<'s, 'i> {
         let deadline = self.start + total;
         let remaining = |until: Instant| until.saturating_duration_since(session.clock.now());
         let (mut waiting, mut flights) = (self.positions.clone(), SmallVec::<[Flight<'s>; 2]>::new());
-        let mut last = no_backend();
+        let mut last = None;
         let mut hedged = false;
         if let Some(budget) = &session.hedges {
             budget.earn();
         }
         loop {
             if flights.is_empty() {
-                let Some(position) = waiting.next() else { return Err(last) };
+                let Some(position) = waiting.next() else { return Err(last.unwrap_or_else(no_backend)) };
                 match self.launch(&desk, position, deadline, total) {
                     Ok(flight) => flights.push(flight),
-                    Err(error) => last = self.refused(position, error),
+                    Err(error) => last = Some(self.refused(position, error)),
                 }
                 continue;
             }
@@ -142,7 +142,7 @@ impl<'s, 'i> Route<'s, 'i> {
                             self.compare_aside(&answer, || desk.inputs().clone());
                             return Ok(answer);
                         }
-                        Err(error) if classify(error.kind()).try_next => last = self.next_after(position, error),
+                        Err(error) if classify(error.kind()).try_next => last = Some(self.next_after(position, error)),
                         Err(error) => {
                             flights.drain(..).for_each(|flight| self.give_up(&desk, flight, ErrorKind::Cancelled));
                             return Err(error);
@@ -158,7 +158,7 @@ impl<'s, 'i> Route<'s, 'i> {
                     if let Some(position) = waiting.next() {
                         match self.launch(&desk, position, deadline, total) {
                             Ok(flight) => flights.push(flight),
-                            Err(error) => last = self.refused(position, error),
+                            Err(error) => last = Some(self.refused(position, error)),
                         }
                     }
                 }
@@ -166,7 +166,7 @@ impl<'s, 'i> Route<'s, 'i> {
                     let flight = flights.remove(0);
                     let position = flight.position;
                     self.give_up(&desk, flight, ErrorKind::Timeout);
-                    last = self.next_after(position, Error::new(ErrorKind::Timeout, late()));
+                    last = Some(self.next_after(position, Error::new(ErrorKind::Timeout, late())));
                 }
             }
         }
@@ -244,7 +244,9 @@ impl<'s, 'i> Route<'s, 'i> {
             return Ok((last, outputs, now));
         }
         let outputs = result?;
-        lane.pace.record(elapsed);
+        if session.policy.deadline.is_some() {
+            lane.pace.record(elapsed);
+        }
         if let (Some(contents), Some(state)) = (&mut self.state, reply.state) {
             contents.bind(position, state);
         }
