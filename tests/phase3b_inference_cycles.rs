@@ -6,12 +6,15 @@
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use coreml_anywhere::ErrorKind;
 use coreml_anywhere::telemetry::Metric;
 use coreml_anywhere::telemetry::report::{Outcome, RunReport};
+use coreml_anywhere::{Backend, CpuBackend, ErrorKind};
 use coreml_testing::reference_run::{ReferenceRun, audit, gate, run, table};
 use coreml_testing::repository;
+use coreml_testing::scripted::{Act, Scripted, always};
 
 fn fastvit() -> PathBuf {
     repository().join("tests/fixtures/models/FastViTT8F16.mlpackage")
@@ -91,6 +94,23 @@ fn lies_are_caught(honest: &RunReport) {
         let found = audit(&report);
         assert!(found.iter().any(|line| line.contains(expected)), "not caught: {expected}; found {found:?}");
     }
+}
+
+/// What stands for an accelerator here is slower than the CPU engine: the gate must say so, with the interval.
+#[test]
+fn an_accelerator_is_timed_against_the_cpu_engine() {
+    let slow = Scripted::new("accelerator", Arc::new(CpuBackend::default()));
+    let slow = slow.on_predict(always(Act::Slow(Duration::from_micros(300))));
+    let model = repository().join("tests/golden/elementwise/add-same.mlmodel");
+    let backends: Vec<Arc<dyn Backend>> = vec![slow.backend(), Arc::new(CpuBackend::default())];
+    let config = ReferenceRun { backends, threads: 1, ..ReferenceRun::new(model, 700) };
+    let report = run(&config, &mut |_, _, _| ()).unwrap();
+    assert_eq!(audit(&report), Vec::<String>::new());
+    assert_eq!(report.served_by.keys().collect::<Vec<_>>(), ["accelerator"]);
+    let (ratio, low) = (measured(&report, "speedup_p99"), measured(&report, "speedup_p99_at_least"));
+    assert!(low <= ratio && ratio < 2.8, "{low} {ratio}");
+    let line = report.gate.iter().find(|line| line.requirement.contains("at p99")).unwrap();
+    assert_eq!(line.outcome, Outcome::Fail, "{line:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use crate::percentile::{self, Insufficient};
 use crate::random::Random;
 
 /// Runs of each side below which there is no speed-up to tell.
@@ -26,13 +27,15 @@ pub struct Speedup {
 }
 
 /// There is no speed-up to tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum NoSpeedup {
     /// There were too few runs.
     TooFewRuns {
         /// The runs of the side that has fewer.
         found: usize,
     },
+    /// There were too few times for the quantile asked for.
+    TooFewTimes(Insufficient),
     /// A run took no time, or its time is not a number.
     NotATime,
 }
@@ -43,6 +46,7 @@ impl fmt::Display for NoSpeedup {
             Self::TooFewRuns { found } => {
                 write!(f, "a speed-up needs at least {MINIMUM_RUNS} runs of each side, there are {found}")
             }
+            Self::TooFewTimes(insufficient) => insufficient.fmt(f),
             Self::NotATime => f.write_str("a run's time is zero or not a number"),
         }
     }
@@ -65,21 +69,46 @@ impl Speedup {
     /// # Errors
     /// Below [`MINIMUM_RUNS`] runs of either side, or if a time is not a positive number.
     pub fn of(of: &[f64], baseline: &[f64]) -> Result<Self, NoSpeedup> {
+        let runs = |times: &[f64]| times.chunks(1).map(<[f64]>::to_vec).collect::<Vec<_>>();
+        Self::resampled(&runs(of), &runs(baseline), median)
+    }
+
+    /// The same of a `quantile` of all times: each run gives many of them. What is resampled are the runs.
+    ///
+    /// # Errors
+    /// As [`Speedup::of`]; also if all runs of a side together have too few times for this quantile.
+    pub fn of_quantile(of: &[Vec<f64>], baseline: &[Vec<f64>], quantile: f64) -> Result<Self, NoSpeedup> {
+        for side in [of, baseline] {
+            let times = side.iter().map(|run| run.len() as u64).sum();
+            percentile::sufficient(quantile, times).map_err(NoSpeedup::TooFewTimes)?;
+        }
+        Self::resampled(of, baseline, |times| {
+            let rank = percentile::rank(quantile, times.len() as u64) as usize - 1;
+            *times.select_nth_unstable_by(rank, f64::total_cmp).1
+        })
+    }
+
+    /// `statistic` is given at least one time; it may reorder them.
+    fn resampled(
+        of: &[Vec<f64>],
+        baseline: &[Vec<f64>],
+        statistic: impl Fn(&mut [f64]) -> f64,
+    ) -> Result<Self, NoSpeedup> {
         let runs = of.len().min(baseline.len());
-        if runs < MINIMUM_RUNS {
+        if runs < MINIMUM_RUNS || of.iter().chain(baseline).any(Vec::is_empty) {
             return Err(NoSpeedup::TooFewRuns { found: runs });
         }
-        if of.iter().chain(baseline).any(|&time| !(time > 0.0 && time.is_finite())) {
+        if of.iter().chain(baseline).flatten().any(|&time| !(time > 0.0 && time.is_finite())) {
             return Err(NoSpeedup::NotATime);
         }
         let mut random = Random::new(1);
-        let mut resampled = |times: &[f64]| {
-            let mut drawn: Vec<f64> = (0..times.len()).map(|_| times[random.below(times.len())]).collect();
-            median(&mut drawn)
+        let mut drawn = |side: &[Vec<f64>]| {
+            let mut times: Vec<f64> = (0..side.len()).flat_map(|_| side[random.below(side.len())].clone()).collect();
+            statistic(&mut times)
         };
-        let mut ratios: Vec<f64> = (0..RESAMPLES).map(|_| resampled(baseline) / resampled(of)).collect();
+        let mut ratios: Vec<f64> = (0..RESAMPLES).map(|_| drawn(baseline) / drawn(of)).collect();
         ratios.sort_by(f64::total_cmp);
-        let ratio = median(&mut baseline.to_vec()) / median(&mut of.to_vec());
+        let ratio = statistic(&mut baseline.concat()) / statistic(&mut of.concat());
         Ok(Self { ratio, low: ratios[RESAMPLES / 40], high: ratios[RESAMPLES - 1 - RESAMPLES / 40], runs })
     }
 
@@ -124,6 +153,15 @@ mod tests {
         let speedup = Speedup::of(&[1.0; 10], &[3.0; 10]).unwrap();
         assert_eq!(speedup.to_string(), "3.00x (95 % 3.00..3.00, 10 runs)");
         assert!(speedup.exceeds(2.8) && !speedup.exceeds(3.0));
+    }
+
+    #[test]
+    fn a_quantile_needs_its_samples() {
+        let side = |centre: f64, times: usize| (0..10).map(|seed| noisy(centre, times, seed)).collect::<Vec<_>>();
+        let speedup = Speedup::of_quantile(&side(1.0, 70), &side(3.0, 70), 0.99).unwrap();
+        assert!(speedup.exceeds(2.8) && speedup.high < 3.2, "{speedup}");
+        let refused = Speedup::of_quantile(&side(1.0, 70), &side(3.0, 66), 0.99).unwrap_err();
+        assert_eq!(refused.to_string(), "p99 needs at least 662 samples, there are 660");
     }
 
     #[test]

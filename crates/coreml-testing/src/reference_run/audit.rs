@@ -26,7 +26,7 @@ pub fn audit(report: &RunReport) -> Vec<String> {
     }
     samples(report, &mut found);
     let cpu_only = report.served_by.keys().all(|backend| backend == "cpu" || backend == "reference");
-    for name in ["speedup_p99", "neural_engine_share"] {
+    for name in ["speedup_p99", "speedup_p99_at_least", "neural_engine_share"] {
         if cpu_only && report.metrics.get(name).and_then(Metric::value).is_some() {
             found.push(format!("{name} is claimed, but only the CPU engine served"));
         }

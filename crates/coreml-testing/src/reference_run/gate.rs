@@ -11,7 +11,11 @@ struct Bound {
 }
 
 const BOUNDS: [Bound; 4] = [
-    Bound { requirement: "speed-up against the CPU >= 2.8 at p99", metric: "speedup_p99", holds: |x| x >= 2.8 },
+    Bound {
+        requirement: "speed-up against the CPU >= 2.8 at p99",
+        metric: "speedup_p99_at_least",
+        holds: |x| x >= 2.8,
+    },
     Bound {
         requirement: "operations on the Neural Engine >= 70 %",
         metric: "neural_engine_share",
@@ -83,7 +87,7 @@ fn reason(metric: &Metric) -> String {
 }
 
 /// Every figure a report must have, or say why not.
-pub(super) const METRICS: [&str; 27] = [
+pub(super) const METRICS: [&str; 28] = [
     "read_time",
     "compile_time_first",
     "compile_time_cached",
@@ -96,6 +100,7 @@ pub(super) const METRICS: [&str; 27] = [
     "latency_mean",
     "throughput",
     "speedup_p99",
+    "speedup_p99_at_least",
     "neural_engine_share",
     "memory_baseline",
     "memory_peak",
