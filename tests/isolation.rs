@@ -4,10 +4,14 @@
 #![cfg(unix)]
 
 use std::path::{Path, PathBuf};
+#[cfg(target_os = "linux")]
 use std::process::Command;
 use std::sync::Arc;
+#[cfg(target_os = "linux")]
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(target_os = "linux")]
+use std::time::Instant;
 
 use coreml_anywhere::breaker::{BreakerConfig, Mode};
 use coreml_anywhere::isolation::{Isolated, Restart, WorkerCommand};
@@ -48,6 +52,7 @@ fn expected(model: &Path, inputs: &Inputs<'_>) -> Outputs {
 }
 
 /// Processes whose parent this one is.
+#[cfg(target_os = "linux")]
 fn workers() -> Vec<u32> {
     let own = std::process::id();
     let parent = |pid: u32| {
@@ -183,8 +188,8 @@ fn what_cannot_be_isolated_says_so() {
 fn the_host_survives_every_kill() {
     const DEADLINE: Duration = Duration::from_millis(500);
     let kills: u32 = std::env::var("COREML_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
-    let before = workers();
-    let session = builder(isolated(&["answer"])).deadline(DEADLINE).open(small()).unwrap();
+    // Tests run side by side: this number tells the workers to kill from all others.
+    let session = builder(isolated(&["answer", "424242"])).deadline(DEADLINE).open(small()).unwrap();
     let inputs = inputs(&session);
     let right = expected(&small(), &inputs);
     let done = AtomicBool::new(false);
@@ -195,13 +200,8 @@ fn the_host_survives_every_kill() {
             for _ in 0..kills {
                 dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 std::thread::sleep(Duration::from_micros(dice >> 50));
-                // Tests run side by side: only workers of this session are known not to have been there before.
-                for pid in workers().into_iter().filter(|pid| !before.contains(pid)) {
-                    if std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                        .is_ok_and(|line| line.ends_with("answer\0"))
-                    {
-                        let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
-                    }
+                for pid in workers().into_iter().filter(|&pid| is(pid, "answer\x00424242\0")) {
+                    let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
                 }
             }
             done.store(true, Ordering::Relaxed);
@@ -225,10 +225,14 @@ fn the_host_survives_every_kill() {
 fn no_worker_outlives_its_session() {
     let only = Isolated::new("scripted", WorkerCommand::program(WORKER, &["answer", "77"]));
     let session = builder(only).open(small()).unwrap();
-    let own = |pid: &u32| {
-        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with("answer\x0077\0"))
-    };
-    assert_eq!(workers().iter().filter(|pid| own(pid)).count(), 1);
+    let own = || workers().into_iter().filter(|&pid| is(pid, "answer\x0077\0")).count();
+    assert_eq!(own(), 1);
     drop(session);
-    assert_eq!(workers().iter().filter(|pid| own(pid)).count(), 0);
+    assert_eq!(own(), 0);
+}
+
+/// Whether the command line of a process ends so.
+#[cfg(target_os = "linux")]
+fn is(pid: u32, ending: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(ending))
 }
