@@ -41,7 +41,7 @@ pub use coreml_bridge::CoreMlBackend;
 pub fn default_backends() -> Vec<Arc<dyn Backend>> {
     vec![
         #[cfg(feature = "coreml")]
-        Arc::new(CoreMlBackend),
+        Arc::new(CoreMlBackend::default()),
         Arc::new(CpuBackend::default()),
     ]
 }
