@@ -80,37 +80,42 @@ func copyDense(_ array: MLMultiArray, to target: UnsafeMutableRawPointer, elemen
         throw BridgeError.unsupported("`\(name)` has strides \(strides) for the shape \(shape)")
     }
     if shape.contains(0) { return }
-    // How many of the innermost elements lie in one piece. Sizes of 1 may have any stride.
+    let reach = zip(shape, strides).reduce(1) { $0 + ($1.0 - 1) * $1.1 }
+    // The closure throws nothing: with one that might, and that returned from its middle, optimised builds of Swift 6.0.3
+    // reported an error that nobody had thrown.
+    let available = array.withUnsafeBytes { bytes -> Int in
+        if let base = bytes.baseAddress, bytes.count / size >= reach {
+            copyPieces(from: base, shape, strides, to: target, elementSize: size)
+        }
+        return bytes.count
+    }
+    guard available / size >= reach else {
+        throw BridgeError.unsupported("`\(name)` has \(available) bytes, its strides reach beyond them")
+    }
+}
+
+/// Copies piece by piece: the innermost elements that lie together, for each index of the axes outside them.
+private func copyPieces(
+    from base: UnsafeRawPointer, _ shape: [Int], _ strides: [Int], to target: UnsafeMutableRawPointer, elementSize size: Int
+) {
+    // Sizes of 1 may have any stride.
     var outer = shape.count
     var piece = 1
     while outer > 0, shape[outer - 1] == 1 || strides[outer - 1] == piece {
         piece *= shape[outer - 1]
         outer -= 1
     }
-    let reach = zip(shape, strides).reduce(1) { $0 + ($1.0 - 1) * $1.1 }
-    try array.withUnsafeBytes { bytes in
-        guard let base = bytes.baseAddress, bytes.count / size >= reach else {
-            throw BridgeError.unsupported("`\(name)` has \(bytes.count) bytes, its strides reach beyond them")
-        }
-        if outer == 0 {
-            target.copyMemory(from: base, byteCount: piece * size)
-            return
-        }
-        var index = [Int](repeating: 0, count: outer)
-        var (source, written) = (0, 0)
-        while true {
-            (target + written).copyMemory(from: base + source * size, byteCount: piece * size)
-            written += piece * size
-            var axis = outer - 1
-            while true {
-                index[axis] += 1
-                source += strides[axis]
-                if index[axis] < shape[axis] { break }
-                source -= strides[axis] * shape[axis]
-                index[axis] = 0
-                if axis == 0 { return }
-                axis -= 1
-            }
+    let pieces = shape[..<outer].reduce(1, *)
+    var index = [Int](repeating: 0, count: outer)
+    var source = 0
+    for written in 0..<pieces {
+        (target + written * piece * size).copyMemory(from: base + source * size, byteCount: piece * size)
+        for axis in (0..<outer).reversed() {
+            index[axis] += 1
+            source += strides[axis]
+            if index[axis] < shape[axis] { break }
+            source -= strides[axis] * shape[axis]
+            index[axis] = 0
         }
     }
 }

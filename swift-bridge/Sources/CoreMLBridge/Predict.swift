@@ -19,18 +19,7 @@ public func cmlb_model_predict(
         let wanted = UnsafeMutableBufferPointer(start: outputs, count: outputCount)
         let rest = try interval("predict") {
             let given = try features(inputs, inputCount, for: box)
-            var backings: [String: MLMultiArray] = [:]
-            // A prediction on a state cannot be tried again, so nothing is offered that might be refused.
-            if state == nil, box.offersBackings { backings = try offered(wanted, by: box) }
-            let provider: any MLFeatureProvider
-            do {
-                provider = try run(box, state, given, backings)
-            } catch let failure where !backings.isEmpty && (failure as NSError).domain == MLModelErrorDomain {
-                // Core ML may refuse memory that its rules admit. Without it the prediction shows whose fault it was.
-                backings = [:]
-                provider = try run(box, nil, given, [:])
-                box.offersBackings = false
-            }
+            let (provider, backings) = try ask(box, state, given, wanted)
             return try deliver(provider, wanted, backings)
         }
         place.pointee = rest.map { OpaquePointer($0.retainedPointer()) }
@@ -52,7 +41,25 @@ private func offered(
     return backings
 }
 
-/// Asks Core ML.
+/// Asks Core ML, offering it the caller's memory for outputs. Gives the answer, and what memory had been offered.
+private func ask(
+    _ box: ModelBox, _ state: StateBox?, _ given: Features, _ wanted: UnsafeMutableBufferPointer<cmlb_output>
+) throws -> (any MLFeatureProvider, [String: MLMultiArray]) {
+    // A prediction on a state cannot be tried again, so nothing is offered that might be refused.
+    let backings = state == nil && box.offersBackings ? try offered(wanted, by: box) : [:]
+    if backings.isEmpty { return (try run(box, state, given, [:]), [:]) }
+    do {
+        return (try run(box, nil, given, backings), backings)
+    } catch {
+        if (error as NSError).domain != MLModelErrorDomain { throw error }
+        // Core ML may refuse memory that its rules admit. Without it the prediction shows whose fault it was.
+        let provider = try run(box, nil, given, [:])
+        box.offersBackings = false
+        return (provider, [:])
+    }
+}
+
+/// One call of Core ML.
 private func run(
     _ box: ModelBox, _ state: StateBox?, _ given: Features, _ backings: [String: MLMultiArray]
 ) throws -> any MLFeatureProvider {

@@ -212,24 +212,20 @@ final class Results: NSObject, MLFeatureProvider {
             throw MLModelError(.generic, "the engine gave \(name) in the data type \(value.type)")
         }
         if faults.outputs_alias_inputs == 1, let same = input(equalTo: value) { return same }
-        var data = UnsafeMutableRawPointer(given)
-        var type = engineType
-        var converted: [Float16] = []
-        let count = sizes.reduce(1, *)
         let declared = description_.outputDescriptionsByName[name]?.multiArrayConstraint?.dataType
-        if engineType == .float32, faults.half_outputs == 1 || declared == .float16 {
+        let halved = engineType == .float32 && (faults.half_outputs == 1 || declared == .float16)
+        let type = halved ? MLMultiArrayDataType.float16 : engineType
+        let count = sizes.reduce(1, *)
+        if !halved && faults.wrong_values == 0 { return try made(name, sizes, type, given) }
+        let changed = UnsafeMutableRawPointer.allocate(byteCount: count * MLMultiArray.size(type), alignment: 64)
+        defer { changed.deallocate() }
+        changed.initializeMemory(as: UInt8.self, repeating: 0, count: count * MLMultiArray.size(type))
+        if halved && faults.wrong_values == 0 {
             let floats = given.assumingMemoryBound(to: Float.self)
-            converted = (0..<count).map { Float16(floats[$0]) }
-            type = .float16
+            let halves = changed.assumingMemoryBound(to: Float16.self)
+            for i in 0..<count { halves[i] = Float16(floats[i]) }
         }
-        return try converted.withUnsafeMutableBytes { halves in
-            if type != engineType, let base = halves.baseAddress { data = base }
-            if faults.wrong_values == 1 {
-                let zeros = [UInt8](repeating: 0, count: count * MLMultiArray.size(type))
-                return try zeros.withUnsafeBytes { try made(name, sizes, type, $0.baseAddress ?? UnsafeRawPointer(data)) }
-            }
-            return try made(name, sizes, type, data)
-        }
+        return try made(name, sizes, type, changed)
     }
 
     private func made(
@@ -258,11 +254,15 @@ final class Results: NSObject, MLFeatureProvider {
     /// The input that has the same bytes in the same shape and type, as a pass-through gives.
     private func input(equalTo value: cmlb_value) -> MLFeatureValue? {
         let shape = (0..<value.rank).map { NSNumber(value: value.shape[$0]) }
-        return inputs.featureNames.lazy.compactMap { self.inputs.featureValue(for: $0) }.first { feature in
-            guard let array = feature.multiArrayValue, array.shape == shape, let data = value.data,
-                array.dataType.rawValue == Int(value.type)
-            else { return false }
-            return array.withDenseBytes { bytes, count in count == value.byte_count && memcmp(bytes, data, count) == 0 }
+        for name in inputs.featureNames {
+            guard let feature = inputs.featureValue(for: name), let array = feature.multiArrayValue, array.isDense,
+                array.shape == shape, let data = value.data, array.dataType.rawValue == Int(value.type)
+            else { continue }
+            let same = array.withUnsafeBytes { bytes in
+                bytes.elementsEqual(UnsafeRawBufferPointer(start: data, count: value.byte_count))
+            }
+            if same { return feature }
         }
+        return nil
     }
 }

@@ -182,18 +182,14 @@ open class MLModel: NSObject {
         let results = Results(modelDescription, input, backings, faults)
         let sink = Unmanaged.passUnretained(results).toOpaque()
         try withValues(of: input, for: modelDescription) { values, count in
-            try withUnsafeTemporaryAllocation(of: CChar.self, capacity: 1024) { message in
-                message.initialize(repeating: 0)
-                let status = opened.engine.predict(
-                    opened.pointer, state, values, count, sink,
-                    { sink, value in
-                        guard let sink, let value else { return }
-                        Unmanaged<Results>.fromOpaque(sink).takeUnretainedValue().take(value.pointee)
-                    }, message.baseAddress, message.count)
-                if status != 0, let text = message.baseAddress {
-                    throw MLModelError(.generic, String(cString: text))
-                }
-            }
+            var message = [CChar](repeating: 0, count: 1024)
+            let status = opened.engine.predict(
+                opened.pointer, state, values, count, sink,
+                { sink, value in
+                    guard let sink, let value else { return }
+                    Unmanaged<Results>.fromOpaque(sink).takeUnretainedValue().take(value.pointee)
+                }, &message, message.count)
+            if status != 0 { throw MLModelError(.generic, String(cString: message)) }
         }
         if let failure = results.failure { throw failure }
         return results

@@ -135,7 +135,7 @@ impl EngineModel for BackendModel {
     fn operations(&self) -> Vec<PlannedOperation> {
         let name = self.function.as_deref().unwrap_or(self.package.default_function());
         let Some(function) = self.package.program().functions.get(name) else { return Vec::new() };
-        let operations = &function.block.operations;
+        let operations = &function.body.operations;
         let work = operations.iter().filter(|operation| operation.kind != "const").count();
         let planned = |operation: &coreml_model::Operation| {
             let constant = operation.kind == "const";

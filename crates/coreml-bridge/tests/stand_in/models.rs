@@ -178,7 +178,7 @@ fn the_plan_tells_where_operations_run() {
     stand_in.stage(|faults| faults.neural_bytes = 12_345_678);
     let info = model.info();
     let placement = info.placement.unwrap();
-    let operations = &package.program().functions[package.default_function()].block.operations;
+    let operations = &package.program().functions[package.default_function()].body.operations;
     let casts = operations.iter().filter(|operation| operation.kind == "cast").count();
     let work = operations.iter().filter(|operation| operation.kind != "const").count();
     assert_eq!(placement.operations, work);
