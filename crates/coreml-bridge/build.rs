@@ -82,9 +82,14 @@ mod stand_in {
 const PACKAGE: &str = "../../swift-bridge";
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(bridge_linked)");
+    println!("cargo::rustc-check-cfg=cfg(bridge_linked, planted_type_error)");
     for part in ["Package.swift", "Sources", "StandIn"] {
         println!("cargo::rerun-if-changed={PACKAGE}/{part}");
+    }
+    // Lets `scripts/darwin-check` see that it would find an error.
+    println!("cargo::rerun-if-env-changed=COREML_PLANTED_TYPE_ERROR");
+    if std::env::var_os("COREML_PLANTED_TYPE_ERROR").is_some() {
+        println!("cargo::rustc-cfg=planted_type_error");
     }
     let apple = std::env::var("CARGO_CFG_TARGET_VENDOR").as_deref() == Ok("apple");
     #[cfg(feature = "coreml")]

@@ -18,6 +18,8 @@ mod inputs;
 mod model;
 mod options;
 mod outputs;
+#[cfg(planted_type_error)]
+mod planted;
 #[cfg(all(feature = "stand-in", bridge_linked))]
 pub mod stand_in;
 mod system;
