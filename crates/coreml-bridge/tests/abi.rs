@@ -1,5 +1,6 @@
 //! The header, its mirror in Rust, the table of functions and the exports in Swift say the same. Compared as text, so
 //! that it is checked where there is no Swift.
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -84,10 +85,10 @@ fn structs(header: &str) -> BTreeMap<String, Vec<(String, String)>> {
             if let Some(fields) = current.take() {
                 found.insert(name.trim().to_owned(), fields);
             }
-        } else if let Some(fields) = &mut current {
-            if !statement.contains("(*") {
-                fields.push(rust_type(&statement));
-            }
+        } else if let Some(fields) = &mut current
+            && !statement.contains("(*")
+        {
+            fields.push(rust_type(&statement));
         }
     }
     found

@@ -264,7 +264,6 @@ unsafe extern "C" fn operations(
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the header's function")]
 unsafe extern "C" fn predict(
     model: *mut c_void,
     state: *mut c_void,

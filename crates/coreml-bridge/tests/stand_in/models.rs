@@ -55,6 +55,8 @@ fn bits(outputs: &Outputs) -> Vec<(String, Vec<u64>)> {
     outputs.iter().map(|(name, value)| (name.to_owned(), bits(value))).collect()
 }
 
+type Set = fn(&mut Faults);
+
 fn identical(model: &str) {
     let stand_in = StandIn::new();
     let package = fixture(model);
@@ -65,7 +67,7 @@ fn identical(model: &str) {
     for concurrent in [false, true] {
         options.concurrent = concurrent;
         let bridged = load(&coreml_bridge::CoreMlBackend::new(options.clone()), &package);
-        let faults: [(&str, fn(&mut Faults)); 6] = [
+        let faults: [(&str, Set); 6] = [
             ("in place", |_| {}),
             ("copied", |faults| faults.ignored_backings = 1),
             ("padded rows", |faults| faults.padded_rows = 1),

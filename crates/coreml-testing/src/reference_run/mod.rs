@@ -18,6 +18,7 @@ mod audit;
 mod gate;
 mod memory;
 mod parity;
+mod placement;
 mod table;
 
 pub use audit::audit;
@@ -90,7 +91,10 @@ pub fn run(config: &ReferenceRun, progress: &mut dyn FnMut(&str, u32, u32)) -> R
     let cpu_only = session.backends().all(|backend| backend == "cpu");
     let reason = if cpu_only { NO_ACCELERATOR } else { "the CPU baseline was not measured beside the accelerator" };
     put("speedup_p99", Metric::unavailable(reason));
-    put("neural_engine_share", Metric::unavailable(NO_ACCELERATOR));
+    let accelerated = timed.served_by.contains_key("core-ml");
+    for (name, metric) in placement::metrics(&session.info(), accelerated, NO_ACCELERATOR) {
+        put(name, metric);
+    }
 
     let mut reference = Session::builder().backends([Arc::new(CpuBackend::new(CpuOptions::reference())) as _]);
     reference = reference.threads(config.threads);
