@@ -23,9 +23,9 @@ mod synthetic;
 use std::sync::Arc;
 
 pub use coreml_core::{
-    Attempt, Availability, Backend, CheckedInputs, CheckedValue, Clock, ComputeUnits, Crop, Error, ErrorKind, Hedging,
-    Image, Inputs, Label, LoadOptions, Model, ModelInfo, ModelState, Outputs, OwnedInputs, OwnedValue, Parity, Passed,
-    Prediction, Shadow, State, Tolerance, Value, breaker, cast, describe,
+    Attempt, Availability, Backend, CheckedInputs, CheckedValue, Clock, ComputeUnits, Crop, DeviceShare, Error,
+    ErrorKind, Hedging, Image, Inputs, Label, LoadOptions, Model, ModelInfo, ModelState, Outputs, OwnedInputs,
+    OwnedValue, Parity, Passed, Placement, Prediction, Shadow, State, Tolerance, Value, breaker, cast, describe,
 };
 pub use coreml_engine::{CpuBackend, CpuOptions, OperationInfo, ParameterInfo, isa, operations, supports};
 pub use coreml_isolation as isolation;
@@ -36,13 +36,13 @@ pub use session::{Session, SessionBuilder};
 pub use synthetic::synthetic_inputs;
 
 #[cfg(feature = "coreml")]
-pub use coreml_bridge::CoreMlBackend;
+pub use coreml_bridge::{CoreMlBackend, CoreMlFailure, CoreMlModel, CoreMlOptions};
 
 /// The backends in the order in which they are tried: Core ML, with the feature `coreml`, then the CPU engine.
 pub fn default_backends() -> Vec<Arc<dyn Backend>> {
     vec![
         #[cfg(feature = "coreml")]
-        Arc::new(CoreMlBackend),
+        Arc::new(CoreMlBackend::default()),
         Arc::new(CpuBackend::default()),
     ]
 }

@@ -1,45 +1,45 @@
 //! The Core ML backend: a C ABI to the Swift bridge.
 //!
-//! Off Apple systems there is no Core ML, and the backend says so. On them it needs the Swift package in `swift-bridge/`
-//! to be linked in.
+//! The bridge is the Swift package in `swift-bridge/`; its C header is the one written form of the ABI, [`ffi`] its mirror. `handles`
+//! makes safe calls of it, `describe`, `inputs` and `outputs` carry values across, [`CoreMlFailure`] says what went wrong on the other
+//! side, and [`CoreMlBackend`] puts it together, with compiled models kept on disk.
+//!
+//! Off Apple systems nothing is linked and the backend reports itself unavailable. With the feature `stand-in` it is linked against a
+//! stand-in for Core ML, which computes on any backend given to it and can be made to misbehave.
 #![warn(missing_docs)]
 
-use std::sync::Arc;
+mod backend;
+mod cache;
+mod describe;
+mod failure;
+pub mod ffi;
+mod handles;
+mod inputs;
+mod model;
+mod options;
+mod outputs;
+#[cfg(planted_type_error)]
+mod planted;
+#[cfg(all(feature = "stand-in", bridge_linked))]
+pub mod stand_in;
+mod system;
+mod types;
 
-use coreml_core::{Availability, Backend, Error, ErrorKind, LoadOptions, Model};
-use coreml_model::Package;
+pub use backend::CoreMlBackend;
+pub use failure::CoreMlFailure;
+pub use model::CoreMlModel;
+pub use options::{CoreMlOptions, Reshape, Specialization};
+pub use system::{Device, DeviceKind, SystemReport};
 
-/// Core ML itself.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CoreMlBackend;
-
-const REASON: &str = if cfg!(target_vendor = "apple") {
-    "this build does not contain the Swift bridge to Core ML"
-} else {
-    "Core ML exists on Apple systems only"
-};
-
-impl Backend for CoreMlBackend {
-    fn name(&self) -> &'static str {
-        "core-ml"
-    }
-
-    fn availability(&self) -> Availability {
-        Availability::Unavailable { reason: REASON.into() }
-    }
-
-    fn load(&self, _package: &Arc<Package>, _options: &LoadOptions) -> Result<Box<dyn Model>, Error> {
-        Err(Error::new(ErrorKind::Unavailable, REASON))
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, not(bridge_linked)))]
 mod tests {
+    use coreml_core::{Availability, Backend};
+
     use super::*;
 
     #[test]
     fn absence_has_a_reason() {
-        let Availability::Unavailable { reason } = CoreMlBackend.availability() else { panic!("available") };
+        let Availability::Unavailable { reason } = CoreMlBackend::default().availability() else { panic!("available") };
         assert!(reason.contains("Core ML"));
     }
 }

@@ -79,7 +79,7 @@ impl fmt::Debug for ModelState {
 }
 
 /// What a backend says about a model it has loaded.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ModelInfo {
     /// Operations that one prediction executes.
     pub steps: usize,
@@ -91,6 +91,32 @@ pub struct ModelInfo {
     pub workspace_bytes: usize,
     /// The compiled program as text; empty where the backend has none.
     pub plan: String,
+    /// Where the backend means to run the model, if it chooses among devices and tells: planned, not measured.
+    pub placement: Option<Placement>,
+    /// Bytes a Neural Engine holds for this process, where the system tells: measured, for all models together.
+    pub neural_engine_bytes: Option<u64>,
+}
+
+/// Where a backend means to run a model's operations. Constants, which are no work, are not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Placement {
+    /// Operations of which a device is known.
+    pub operations: usize,
+    /// Those on the CPU.
+    pub cpu: DeviceShare,
+    /// Those on a GPU.
+    pub gpu: DeviceShare,
+    /// Those on a Neural Engine.
+    pub neural_engine: DeviceShare,
+}
+
+/// One device's part of a model.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct DeviceShare {
+    /// Operations on it.
+    pub operations: usize,
+    /// Its share of the model's estimated cost, 0 to 1; `None` without estimates.
+    pub cost: Option<f64>,
 }
 
 /// How a model is loaded.

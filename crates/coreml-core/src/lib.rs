@@ -21,7 +21,8 @@ mod session;
 mod trace;
 
 pub use backend::{
-    Availability, Backend, ComputeUnits, LoadOptions, Model, ModelInfo, ModelState, UnknownComputeUnits,
+    Availability, Backend, ComputeUnits, DeviceShare, LoadOptions, Model, ModelInfo, ModelState, Placement,
+    UnknownComputeUnits,
 };
 pub use check::{CheckedInputs, CheckedValue, check, describe};
 pub use clock::{Clock, SystemClock};

@@ -176,8 +176,8 @@ impl Worker {
             threads: job.options.threads,
         };
         match worker.ask(&request, job.restart.load_deadline) {
-            Ok(Reply::Loaded { steps, threads, isa, workspace_bytes, plan }) => {
-                worker.info = ModelInfo { steps, threads, isa, workspace_bytes, plan };
+            Ok(Reply::Loaded(loaded)) => {
+                worker.info = loaded.into();
                 Ok(worker)
             }
             Ok(_) => Err(unavailable(malformed("another answer than asked for"))),

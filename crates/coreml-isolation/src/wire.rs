@@ -6,8 +6,8 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use coreml_core::{
-    CheckedInputs, CheckedValue, ComputeUnits, Error, ErrorKind, Label, LoadOptions, ModelInfo, Outputs, OwnedInputs,
-    OwnedValue, PreparedImage, Value,
+    CheckedInputs, CheckedValue, ComputeUnits, DeviceShare, Error, ErrorKind, Label, LoadOptions, ModelInfo, Outputs,
+    OwnedInputs, OwnedValue, Placement, PreparedImage, Value,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -32,10 +32,23 @@ pub(crate) enum Request {
 /// What the worker answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    Loaded { steps: usize, threads: usize, isa: String, workspace_bytes: usize, plan: String },
+    Loaded(Loaded),
     Outputs(Vec<(String, Item)>),
     Done,
     Failed { kind: String, feature: Option<String>, operation: Option<String>, message: String },
+}
+
+/// A [`ModelInfo`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Loaded {
+    steps: usize,
+    threads: usize,
+    isa: String,
+    workspace_bytes: usize,
+    plan: String,
+    /// Operations; then those on CPU, GPU and Neural Engine with their shares of the cost.
+    placement: Option<(usize, [(usize, Option<f64>); 3])>,
+    neural_engine_bytes: Option<u64>,
 }
 
 /// A value; its numbers are in the shared memory.
@@ -221,8 +234,22 @@ pub(crate) fn error(kind: &str, feature: Option<&str>, operation: Option<&str>, 
 
 impl From<ModelInfo> for Reply {
     fn from(info: ModelInfo) -> Self {
-        let ModelInfo { steps, threads, isa, workspace_bytes, plan } = info;
-        Self::Loaded { steps, threads, isa, workspace_bytes, plan }
+        let ModelInfo { steps, threads, isa, workspace_bytes, plan, placement, neural_engine_bytes } = info;
+        let placement = placement.map(|Placement { operations, cpu, gpu, neural_engine }| {
+            (operations, [cpu, gpu, neural_engine].map(|share| (share.operations, share.cost)))
+        });
+        Self::Loaded(Loaded { steps, threads, isa, workspace_bytes, plan, placement, neural_engine_bytes })
+    }
+}
+
+impl From<Loaded> for ModelInfo {
+    fn from(loaded: Loaded) -> Self {
+        let Loaded { steps, threads, isa, workspace_bytes, plan, placement, neural_engine_bytes } = loaded;
+        let placement = placement.map(|(operations, shares)| {
+            let [cpu, gpu, neural_engine] = shares.map(|(operations, cost)| DeviceShare { operations, cost });
+            Placement { operations, cpu, gpu, neural_engine }
+        });
+        Self { steps, threads, isa, workspace_bytes, plan, placement, neural_engine_bytes }
     }
 }
 

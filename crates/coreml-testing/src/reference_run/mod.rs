@@ -19,6 +19,7 @@ mod drill;
 mod gate;
 mod memory;
 mod parity;
+mod placement;
 mod speedup;
 mod table;
 
@@ -100,7 +101,10 @@ pub fn run(config: &ReferenceRun, progress: &mut dyn FnMut(&str, u32, u32)) -> R
     put("fallbacks", Metric::measured(fallbacks, "1", u64::from(config.iterations), "the session's telemetry"));
     drill::measure(config, &inputs, &mut put);
     speedup::measure(config, &session, &inputs, &mut put, progress);
-    put("neural_engine_share", Metric::unavailable(NO_ACCELERATOR));
+    let accelerated = timed.served_by.contains_key("core-ml");
+    for (name, metric) in placement::metrics(&session.info(), accelerated, NO_ACCELERATOR) {
+        put(name, metric);
+    }
 
     let mut reference = Session::builder().backends([Arc::new(CpuBackend::new(CpuOptions::reference())) as _]);
     reference = reference.threads(config.threads);
