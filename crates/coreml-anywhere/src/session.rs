@@ -26,7 +26,11 @@ impl Session {
 
     /// Starts a session on the [`default_backends`].
     pub fn builder() -> SessionBuilder {
-        SessionBuilder::default().backends(default_backends())
+        let builder = SessionBuilder::default().backends(default_backends());
+        // What counts there is the footprint: resident memory hides what is compressed, and the accelerators' share.
+        #[cfg(all(feature = "coreml", target_vendor = "apple"))]
+        let builder = builder.memory_probe(|| coreml_bridge::CoreMlBackend::default().system().physical_bytes);
+        builder
     }
 }
 
