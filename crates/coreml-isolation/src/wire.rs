@@ -47,9 +47,12 @@ pub(crate) struct Loaded {
     workspace_bytes: usize,
     plan: String,
     /// Operations; then those on CPU, GPU and Neural Engine with their shares of the cost.
-    placement: Option<(usize, [(usize, Option<f64>); 3])>,
+    placement: Option<(usize, [Share; 3])>,
     neural_engine_bytes: Option<u64>,
 }
+
+/// Operations, and their share of the cost.
+type Share = (usize, Option<f64>);
 
 /// A value; its numbers are in the shared memory.
 #[derive(Debug, Serialize, Deserialize)]
