@@ -27,11 +27,11 @@ use crate::types::{self, with_element};
 /// Installs an engine for the rest of the process: models that it opened may outlive the next one.
 pub(super) fn install(engine: Box<dyn Engine>) {
     /// Where leak finders see them.
-    static KEPT: Mutex<Vec<&'static Box<dyn Engine>>> = Mutex::new(Vec::new());
-    let context: &'static Box<dyn Engine> = Box::leak(Box::new(engine));
-    KEPT.lock().push(context);
+    static KEPT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    let context: *mut Box<dyn Engine> = Box::into_raw(Box::new(engine));
+    KEPT.lock().push(context.expose_provenance());
     let table = cmlb_standin_engine {
-        context: (&raw const *context).cast_mut().cast(),
+        context: context.cast(),
         open,
         describe,
         operations,
