@@ -97,7 +97,10 @@ fn main() -> Result<(), Failure> {
         medians.push(at(0.5));
     }
     println!("the bridge adds {:.2} us (p50), {:.2} us of it the way alone", medians[1] - medians[0], medians[3]);
-    if medians[1] - medians[0] > 20.0 {
+    // Rust's side is several times slower in builds without optimisation, which say nothing about the limit.
+    if cfg!(debug_assertions) {
+        println!("not judged: this build is not optimised");
+    } else if medians[1] - medians[0] > 20.0 {
         return Err("more than 20 us".into());
     }
     Ok(())

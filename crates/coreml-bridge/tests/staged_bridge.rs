@@ -6,6 +6,7 @@
 use std::ffi::{CStr, c_char};
 use std::path::Path;
 use std::ptr::null_mut;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use coreml_bridge::ffi::*;
@@ -162,11 +163,19 @@ static DESCRIPTION: Described = Described(cmlb_description {
     owner: null_mut(),
 });
 
+/// Kept for the rest of the program, where leak finders see it.
+fn kept<T>(value: T) -> &'static T {
+    static ADDRESSES: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    let value: &'static T = Box::leak(Box::new(value));
+    ADDRESSES.lock().unwrap().push((&raw const *value).expose_provenance());
+    value
+}
+
 fn backend(functions: Functions, probe: bool) -> CoreMlBackend {
     let mut options = CoreMlOptions::default();
     options.probe = probe;
     // Tables live as long as the program, as the linked one does.
-    CoreMlBackend::with_functions(Box::leak(Box::new(functions)), options)
+    CoreMlBackend::with_functions(kept(functions), options)
 }
 
 fn loaded(functions: Functions) -> Result<CoreMlModel, Error> {
@@ -307,7 +316,7 @@ macro_rules! giving {
         unsafe extern "C" fn $name(_: *const cmlb_prediction, count: *mut usize) -> *const cmlb_value {
             // SAFETY: the caller has room for a number.
             unsafe { *count = 1 };
-            Box::leak(Box::new(cmlb_value { name: c"y".as_ptr(), ..$value }))
+            kept(cmlb_value { name: c"y".as_ptr(), ..$value })
         }
     };
 }

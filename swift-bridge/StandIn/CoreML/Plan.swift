@@ -17,9 +17,9 @@ public enum MLComputeDevice: Equatable, Hashable, Sendable {
     case gpu(MLGPUComputeDevice)
     case neuralEngine(MLNeuralEngineComputeDevice)
 
-    private static let all: [Self] = [
-        .cpu(MLCPUComputeDevice()), .gpu(MLGPUComputeDevice()), .neuralEngine(MLNeuralEngineComputeDevice()),
-    ]
+    /// Held plainly too: in the enumeration the pointers carry the case, and leak finders do not know them.
+    private static let devices = (MLCPUComputeDevice(), MLGPUComputeDevice(), MLNeuralEngineComputeDevice())
+    private static let all: [Self] = [.cpu(devices.0), .gpu(devices.1), .neuralEngine(devices.2)]
 
     public static var allComputeDevices: [Self] { all }
 }

@@ -10,6 +10,7 @@ use coreml_model::{
     ArrayFeature, ColorLayout, DictionaryKey, Feature, FeatureKind, ImageFeature, ShapeConstraint, SizeRange,
 };
 use coreml_tensor::{DataView, Element, Shape, Tensor, TensorView, f16};
+use parking_lot::Mutex;
 
 use super::ffi::{cmlb_standin_engine, cmlb_standin_install};
 use super::{Engine, EngineModel};
@@ -25,7 +26,10 @@ use crate::types::{self, with_element};
 
 /// Installs an engine for the rest of the process: models that it opened may outlive the next one.
 pub(super) fn install(engine: Box<dyn Engine>) {
-    let context: *mut Box<dyn Engine> = Box::leak(Box::new(engine));
+    /// Where leak finders see them.
+    static KEPT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    let context: *mut Box<dyn Engine> = Box::into_raw(Box::new(engine));
+    KEPT.lock().push(context.expose_provenance());
     let table = cmlb_standin_engine {
         context: context.cast(),
         open,
