@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use coreml_bridge::stand_in::{self, Faults, ffi};
 use coreml_bridge::{CoreMlBackend, CoreMlFailure};
-use coreml_core::{Backend, Error, ErrorKind, Inputs, LoadOptions};
+use coreml_core::{Backend, Error, ErrorKind, Inputs, LoadOptions, Shadow};
 use coreml_model::Package;
 use coreml_tensor::Tensor;
 
@@ -139,4 +139,43 @@ fn a_hanging_prediction_holds_up_nobody_for_long() {
     drop((model, other));
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert!(abandoned.join().unwrap(), "the late answer is a good one");
+}
+
+/// The same through a session with a deadline: no request waits, and the circuit opens.
+#[test]
+fn a_session_with_a_deadline_answers_while_predictions_hang() {
+    let stand_in = StandIn::new();
+    let package = stand_in.tiny();
+    let deadline = Duration::from_millis(400);
+    let session = stand_in.builder(stand_in.options()).deadline(deadline).open(package.path()).unwrap();
+    assert_eq!(session.predict(&Inputs::new().tensor("x", &x())).unwrap().served_by(), "core-ml");
+    stand_in.stage(|faults| faults.predict_seconds = 3.0);
+    for _ in 0..6 {
+        let start = Instant::now();
+        answered_by_the_cpu(&session);
+        assert!(start.elapsed() < deadline + Duration::from_millis(200), "{:?}", start.elapsed());
+    }
+    let status = session.breaker("core-ml").unwrap().status(Instant::now());
+    assert!(status.held_by_abandoned_calls, "{status:?}");
+    // The calls left behind return, late, and the next probe finds everything in order.
+    stand_in.stage(|_| {});
+    let start = Instant::now();
+    while session.predict(&Inputs::new().tensor("x", &x())).unwrap().served_by() != "core-ml" {
+        assert!(start.elapsed() < Duration::from_secs(30), "it never came back");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Success with the wrong numbers: only a comparison finds it.
+#[test]
+fn a_session_that_compares_finds_wrong_values() {
+    let stand_in = StandIn::new();
+    let package = stand_in.tiny();
+    let shadow = Shadow { every: 1, before_answer: true, ..Shadow::default() };
+    let session = stand_in.builder(stand_in.options()).shadow(shadow).open(package.path()).unwrap();
+    assert_eq!(session.predict(&Inputs::new().tensor("x", &x())).unwrap().served_by(), "core-ml");
+    stand_in.stage(|faults| faults.wrong_values = 1);
+    answered_by_the_cpu(&session);
+    let status = session.breaker("core-ml").unwrap().status(Instant::now());
+    assert_eq!(status.reason.map(|reason| reason.name()), Some("parity_failure"));
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coreml_bridge::stand_in::{self, Faults};
 use coreml_bridge::{CoreMlBackend, CoreMlOptions};
-use coreml_core::{Backend, Inputs, LoadOptions, Model, Outputs, Session, check};
+use coreml_core::{Backend, Inputs, LoadOptions, Model, Outputs, Session, SessionBuilder, check};
 use coreml_engine::{CpuBackend, CpuOptions};
 use coreml_model::Package;
 use coreml_testing::{repository, tiny};
@@ -53,8 +53,12 @@ impl StandIn {
 
     /// A session that has Core ML first and the CPU engine after it.
     pub(crate) fn session(&self, options: CoreMlOptions, package: &Package) -> Result<Session, coreml_core::Error> {
+        self.builder(options).open(package.path())
+    }
+
+    pub(crate) fn builder(&self, options: CoreMlOptions) -> SessionBuilder {
         let core_ml: Arc<dyn Backend> = Arc::new(CoreMlBackend::new(options));
-        Session::builder().backends([core_ml, Arc::new(cpu())]).open(package.path())
+        Session::builder().backends([core_ml, Arc::new(cpu())])
     }
 }
 
