@@ -33,7 +33,10 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match smoke_test(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    // Tells of fallbacks and circuits when it is built with `--features tracing`.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+    match smoke_test(&arguments) {
         Ok(Outcome::Fail) => ExitCode::from(1),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
