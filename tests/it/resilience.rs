@@ -146,6 +146,17 @@ fn nothing_breaks_the_last_backend_unless_told_to() {
 }
 
 #[test]
+fn a_fallback_that_cannot_run_the_model_replaces_nobody() {
+    let first = accelerator().on_predict(always(Act::Fail(ErrorKind::Fault)));
+    let second = Scripted::new("second", Arc::new(CpuBackend::default()));
+    let second = second.on_load(always(Act::Fail(ErrorKind::Unsupported)));
+    let session = Session::builder().backends([first.backend(), second.backend()]).load(tiny()).unwrap();
+    let inputs = inputs(&session);
+    (0..30).for_each(|_| assert!(session.predict(&inputs).is_err()));
+    assert_eq!((first.predictions(), second.loads()), (30, 1), "the circuit stays closed");
+}
+
+#[test]
 fn answers_that_cannot_be_right_are_not_given() {
     for act in [Act::NaN, Act::Infinite, Act::WrongShape, Act::WrongType, Act::Missing] {
         let first = accelerator().on_predict(sequence([act]));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use coreml_breaker::{BreakerConfig, CircuitBreaker, Mode, Outcome, Permit, Rejected};
+use coreml_breaker::{BreakerConfig, CircuitBreaker, Mode, Outcome, Permit, Rejected, State};
 use coreml_model::Package;
 use parking_lot::Mutex;
 
@@ -117,6 +117,19 @@ impl Lane {
 
     pub(super) fn loaded(&self) -> Option<&dyn Model> {
         self.loading.model()
+    }
+
+    /// Whether it can never answer: it cannot run the model.
+    pub(super) fn is_useless(&self) -> bool {
+        self.loading.failed_for_good()
+    }
+
+    /// Stops nothing from now on: nobody is left who could answer in its place.
+    pub(super) fn stop_breaking(&self, now: Instant) {
+        // What somebody has set by hand stays.
+        if matches!(self.breaker.state(), State::Closed | State::HalfOpen | State::Open) {
+            self.breaker.set_mode(Mode::MetricsOnly, now);
+        }
     }
 
     /// Permission to ask the backend, or why not.

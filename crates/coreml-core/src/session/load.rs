@@ -57,6 +57,13 @@ impl Loading {
         }
     }
 
+    /// Whether there is no model and never will be.
+    pub(super) fn failed_for_good(&self) -> bool {
+        let progress = self.progress.lock();
+        let last = progress.failure.as_ref().map(|error| classify(error.kind()).health);
+        self.model.get().is_none() && last == Some(Health::Unaffected)
+    }
+
     /// Whether somebody is loading.
     pub(super) fn runs(&self) -> bool {
         self.progress.lock().running

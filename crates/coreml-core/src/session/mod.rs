@@ -233,6 +233,14 @@ impl Session {
         error
     }
 
+    /// The last backend cannot run the model: the one before it is the last from now on, and its breaker only counts.
+    fn lose_last(&self, now: Instant) {
+        let useful = self.lanes.iter().rev().find(|lane| !lane.is_useless());
+        if let Some(lane) = useful.filter(|_| !self.policy.break_last) {
+            lane.stop_breaking(now);
+        }
+    }
+
     /// Tells the circuit breakers how much memory the process has, if it is time to look again.
     fn watch_memory(&self, now: Instant) {
         let Some(watch) = &self.memory else { return };

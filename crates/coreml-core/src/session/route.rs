@@ -243,6 +243,9 @@ impl<'s, 'i> Route<'s, 'i> {
             session.lanes[last].meter.attempt(None, elapsed);
             return Ok((last, outputs, now));
         }
+        if result.is_err() && lane.is_last() && lane.is_useless() {
+            session.lose_last(ended);
+        }
         let outputs = result?;
         if session.policy.deadline.is_some() {
             lane.pace.record(elapsed);
