@@ -1,6 +1,6 @@
 //! How a session is made.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, RandomState};
 use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
@@ -242,9 +242,7 @@ impl<S: From<Session>> SessionBuilder<S> {
 
 /// Seeds the jitter of a breaker: apart for each process, model and backend, so that they do not ask again in step.
 fn seed(package: &Package, position: usize) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (std::process::id(), package.path(), position).hash(&mut hasher);
-    hasher.finish()
+    RandomState::new().hash_one((package.path(), position))
 }
 
 /// Why there is no session, if there is none.

@@ -14,12 +14,17 @@ use crate::scripted::{Act, Scripted};
 const CALLS: u64 = 60;
 
 /// How often the circuit opened when 96 % of the calls, the first ones among them, succeeded, and when 90 % did.
-pub(super) fn measure(config: &ReferenceRun, inputs: &Inputs<'_>, put: &mut impl FnMut(&str, Metric)) {
+pub(super) fn measure(
+    config: &ReferenceRun,
+    inputs: &Inputs<'_>,
+    events: &mut Vec<String>,
+    put: &mut impl FnMut(&str, Metric),
+) {
     for (name, every, words) in [
         ("breaker_trips_at_96_percent", 25, "drill: every 25th call of a scripted backend fails"),
         ("breaker_trips_at_90_percent", 10, "drill: every 10th call of a scripted backend fails"),
     ] {
-        let metric = match trips(config, inputs, every) {
+        let metric = match trips(config, inputs, every, events) {
             Ok(trips) => Metric::measured(trips as f64, "1", CALLS, words),
             Err(error) => Metric::unavailable(format!("the drill failed: {error}")),
         };
@@ -27,18 +32,27 @@ pub(super) fn measure(config: &ReferenceRun, inputs: &Inputs<'_>, put: &mut impl
     }
 }
 
-fn trips(config: &ReferenceRun, inputs: &Inputs<'_>, every: u64) -> Result<u64, Error> {
+fn trips(config: &ReferenceRun, inputs: &Inputs<'_>, every: u64, events: &mut Vec<String>) -> Result<u64, Error> {
     let fails = move |call: u64| if call % every == every - 1 { Act::Fail(ErrorKind::Fault) } else { Act::Answer };
     let backend = Scripted::new("drill", Arc::new(CpuBackend::default())).on_predict(Arc::new(fails));
     let builder = Session::builder().threads(config.threads).memory_probe(|| None);
     let session = builder.backends([backend.backend(), Arc::new(CpuBackend::default())]).open(&config.model)?;
-    for _ in 0..CALLS {
+    let breaker = session.breaker("drill").ok_or_else(|| Error::new(ErrorKind::Bug, "the session lost its backend"))?;
+    for call in 1..=CALLS {
+        let before = breaker.state();
         if session.interface().states.is_empty() {
             session.predict(inputs)?;
         } else {
             session.predict_with_state(inputs, &session.state())?;
         }
+        let status = breaker.status(Instant::now());
+        if status.state != before {
+            let reason = status.reason.map_or(String::new(), |reason| format!(" ({})", reason.name()));
+            events.push(format!(
+                "drill, call {call} of a backend that fails every {every}th: {before} -> {}{reason}",
+                status.state
+            ));
+        }
     }
-    let status = session.breaker("drill").map(|breaker| breaker.status(Instant::now()));
-    status.map(|status| status.trips).ok_or_else(|| Error::new(ErrorKind::Bug, "the session lost its backend"))
+    Ok(breaker.status(Instant::now()).trips)
 }

@@ -99,7 +99,7 @@ pub fn run(config: &ReferenceRun, progress: &mut dyn FnMut(&str, u32, u32)) -> R
     let snapshot = session.telemetry().snapshot();
     let fallbacks = snapshot.total(&names::FALLBACKS) as f64;
     put("fallbacks", Metric::measured(fallbacks, "1", u64::from(config.iterations), "the session's telemetry"));
-    drill::measure(config, &inputs, &mut put);
+    drill::measure(config, &inputs, &mut events, &mut put);
     speedup::measure(config, &session, &inputs, &mut put, progress);
     let accelerated = timed.served_by.contains_key("core-ml");
     for (name, metric) in placement::metrics(&session.info(), accelerated, NO_ACCELERATOR) {
