@@ -13,6 +13,8 @@ pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd128;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
@@ -21,6 +23,8 @@ pub use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 pub use neon::Neon;
 pub use scalar::Scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub use simd128::Simd128;
 
 /// Work that can be compiled for any instruction set. Mark `run` `#[inline(always)]`: what is not inlined into the
 /// dispatching function is compiled without the instruction set.
@@ -186,6 +190,9 @@ macro_rules! instruction_sets {
 instruction_sets! {
     /// Portable code; always there.
     Scalar: "scalar";
+    /// 4 lanes.
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Simd128: "simd128";
     /// 4 lanes and 32 registers with fused multiply-add.
     #[cfg(target_arch = "aarch64")]
     Neon: "neon";
