@@ -34,7 +34,7 @@ pub struct PlanOptions {
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { optimize: true, max_bytes: 4 << 30 }
+        Self { optimize: true, max_bytes: 4usize.saturating_mul(1 << 30) }
     }
 }
 
