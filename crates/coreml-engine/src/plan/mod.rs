@@ -28,7 +28,7 @@ mod passes;
 pub struct PlanOptions {
     optimize: bool,
     /// The most bytes a workspace of the plan and its states may take together; plans that need more are refused.
-    /// Default 4 GiB.
+    /// Default 4 GiB, or all of a smaller address space.
     pub max_bytes: usize,
 }
 
