@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Set in the environment of a worker that is this very program started once more.
+#[cfg(unix)]
 pub(crate) const MARK: &str = "COREML_ISOLATION_WORKER";
 
 /// The command that starts a worker.

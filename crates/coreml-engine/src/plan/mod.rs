@@ -28,13 +28,13 @@ mod passes;
 pub struct PlanOptions {
     optimize: bool,
     /// The most bytes a workspace of the plan and its states may take together; plans that need more are refused.
-    /// Default 4 GiB.
+    /// Default 4 GiB, or all of a smaller address space.
     pub max_bytes: usize,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { optimize: true, max_bytes: 4 << 30 }
+        Self { optimize: true, max_bytes: 4usize.saturating_mul(1 << 30) }
     }
 }
 

@@ -160,8 +160,8 @@ impl Strip<'_> {
             let mut x = 0;
             while x < ow {
                 let wanted = ow - x;
-                // Sixteen sums need more registers than the narrower instruction sets have.
-                x += if wanted > 8 && S::LANES == MAX_LANES {
+                // Sixteen sums need more registers than some instruction sets have.
+                x += if wanted > 8 && S::ACCUMULATORS >= 16 {
                     self.columns::<S, 16, K, STRIDE>(s, &ring, &line, x, wanted.min(16), live)
                 } else if wanted > 4 {
                     self.columns::<S, 8, K, STRIDE>(s, &ring, &line, x, wanted.min(8), live)

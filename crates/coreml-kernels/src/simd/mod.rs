@@ -10,13 +10,21 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub(crate) mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd128;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+pub use neon::Neon;
 pub use scalar::Scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub use simd128::Simd128;
 
 /// Work that can be compiled for any instruction set. Mark `run` `#[inline(always)]`: what is not inlined into the
 /// dispatching function is compiled without the instruction set.
@@ -128,76 +136,70 @@ pub trait Simd: Copy + Send + Sync + std::fmt::Debug + 'static {
 /// The widest vector of any instruction set here.
 pub const MAX_LANES: usize = 16;
 
-/// The instruction set a kernel is compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isa {
-    /// Portable code; always there.
-    Scalar(Scalar),
-    /// 8 lanes with fused multiply-add.
-    #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
-    /// 16 lanes with masks.
-    #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
+/// Makes [`Isa`] of a table of instruction sets, slowest first; a row is a type that implements [`Simd`] and has a
+/// `new() -> Option<Self>`.
+macro_rules! instruction_sets {
+    ($($(#[doc = $doc:literal])* $(#[cfg($cfg:meta)])? $set:ident: $name:literal;)*) => {
+        /// The instruction set a kernel is compiled for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Isa {
+            $($(#[doc = $doc])* $(#[cfg($cfg)])? $set($set),)*
+        }
+
+        impl Isa {
+            /// The fastest this CPU has.
+            pub fn detect() -> Self {
+                #[allow(unused_mut, reason = "there may be one row only")]
+                let mut fastest = Self::Scalar(Scalar);
+                $($(#[cfg($cfg)])? if let Some(s) = $set::new() {
+                    fastest = Self::$set(s);
+                })*
+                fastest
+            }
+
+            /// Everything this CPU has, slowest first.
+            pub fn available() -> Vec<Self> {
+                let all = [$($(#[cfg($cfg)])? $set::new().map(Self::$set),)*];
+                all.into_iter().flatten().collect()
+            }
+
+            /// The name people know it by.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $($(#[cfg($cfg)])? Self::$set(_) => $name,)*
+                }
+            }
+
+            /// Values per vector.
+            pub fn lanes(self) -> usize {
+                match self {
+                    $($(#[cfg($cfg)])? Self::$set(_) => $set::LANES,)*
+                }
+            }
+
+            /// Runs `kernel` compiled for this instruction set.
+            pub fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
+                match self {
+                    $($(#[cfg($cfg)])? Self::$set(s) => s.call(kernel),)*
+                }
+            }
+        }
+    };
 }
 
-impl Isa {
-    /// The fastest this CPU has.
-    pub fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if let Some(s) = Avx512::new() {
-                return Self::Avx512(s);
-            }
-            if let Some(s) = Avx2::new() {
-                return Self::Avx2(s);
-            }
-        }
-        Self::Scalar(Scalar)
-    }
-
-    /// Everything this CPU has, slowest first.
-    pub fn available() -> Vec<Self> {
-        #[allow(unused_mut, reason = "only x86_64 adds to it")]
-        let mut all = vec![Self::Scalar(Scalar)];
-        #[cfg(target_arch = "x86_64")]
-        {
-            all.extend(Avx2::new().map(Self::Avx2));
-            all.extend(Avx512::new().map(Self::Avx512));
-        }
-        all
-    }
-
-    /// The name people know it by.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Scalar(_) => "scalar",
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => "avx2",
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => "avx512",
-        }
-    }
-
-    /// Values per vector.
-    pub fn lanes(self) -> usize {
-        match self {
-            Self::Scalar(_) => Scalar::LANES,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => Avx2::LANES,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => Avx512::LANES,
-        }
-    }
-
-    /// Runs `kernel` compiled for this instruction set.
-    pub fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
-        match self {
-            Self::Scalar(s) => s.call(kernel),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(s) => s.call(kernel),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(s) => s.call(kernel),
-        }
-    }
+instruction_sets! {
+    /// Portable code; always there.
+    Scalar: "scalar";
+    /// 4 lanes.
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Simd128: "simd128";
+    /// 4 lanes and 32 registers with fused multiply-add.
+    #[cfg(target_arch = "aarch64")]
+    Neon: "neon";
+    /// 8 lanes with fused multiply-add.
+    #[cfg(target_arch = "x86_64")]
+    Avx2: "avx2";
+    /// 16 lanes with masks.
+    #[cfg(target_arch = "x86_64")]
+    Avx512: "avx512";
 }

@@ -6,6 +6,13 @@ use super::{Kernel, Simd};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scalar;
 
+impl Scalar {
+    /// Itself: every CPU can run it.
+    pub fn new() -> Option<Self> {
+        Some(Self)
+    }
+}
+
 const N: usize = 4;
 
 #[inline(always)]
