@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use coreml_anywhere::breaker::{BreakerConfig, OpenWait};
@@ -28,6 +28,9 @@ const WORKER_DEADLINE: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_millis(20);
 /// Predictions of a trial.
 const PREDICTIONS: u64 = 8;
+
+/// Time and memory are the whole process's: one test at a time.
+static ONE: Mutex<()> = Mutex::new(());
 
 #[derive(Clone, Copy, PartialEq)]
 enum When {
@@ -211,6 +214,7 @@ fn trial(class: &Class, seed: u64, inputs: &[Inputs<'_>], expected: &[Outputs], 
 
 #[test]
 fn every_request_is_answered_rightly_and_in_time() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     quiet_scripted_panics();
     let trials = setting("COREML_FAULT_TRIALS", 12);
     println!(
@@ -244,6 +248,7 @@ fn every_request_is_answered_rightly_and_in_time() {
 
 #[test]
 fn a_long_run_with_faults_loses_nothing_and_does_not_grow() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let predictions = setting("COREML_SOAK_PREDICTIONS", 20_000);
     let first = Scripted::new("first", Arc::new(CpuBackend::default())).on_predict(sometimes(
         0.01,
