@@ -34,40 +34,44 @@ struct Job {
     task: *const Task<'static>,
 }
 
-/// The tasks a participant has not begun: the first in the low half, the end in the high half. On cache lines of its
-/// own, which the others touch only when they have nothing left to do.
+/// The tasks of one participant. On cache lines of its own, which the others touch only when they have nothing left to
+/// do.
+#[derive(Default)]
 #[repr(align(128))]
-struct Range(AtomicU64);
+struct Range {
+    /// Those not begun: the first in the low half, the end in the high half.
+    tasks: AtomicU64,
+    /// Its participant has come.
+    owned: AtomicBool,
+}
 
 impl Range {
-    fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
     fn set(&self, tasks: std::ops::Range<usize>) {
-        self.0.store((tasks.end as u64) << 32 | tasks.start as u64, Ordering::Relaxed);
+        self.tasks.store((tasks.end as u64) << 32 | tasks.start as u64, Ordering::Relaxed);
+        self.owned.store(false, Ordering::Relaxed);
     }
 
     /// The first task, for its owner.
     fn front(&self) -> Option<usize> {
-        self.take(|first, end| (first, first + 1, end))
+        self.take(1, |first, end| (first, first + 1, end))
     }
 
-    /// The last task, for a participant that has none left.
+    /// The last task, for a participant that has none left. One is left to an owner who has come: what the task needs
+    /// is in the owner's cache, and fetching it would take longer than waiting for the owner.
     fn back(&self) -> Option<usize> {
-        self.take(|first, end| (end - 1, first, end - 1))
+        self.take(if self.owned.load(Ordering::Relaxed) { 2 } else { 1 }, |first, end| (end - 1, first, end - 1))
     }
 
-    /// Takes one task: `split` tells which and what is left of a range that is not empty.
-    fn take(&self, split: impl Fn(u64, u64) -> (u64, u64, u64)) -> Option<usize> {
-        let mut range = self.0.load(Ordering::Relaxed);
+    /// Takes one task of a range of at least `least`: `split` tells which, and what is left.
+    fn take(&self, least: u64, split: impl Fn(u64, u64) -> (u64, u64, u64)) -> Option<usize> {
+        let mut range = self.tasks.load(Ordering::Relaxed);
         loop {
             let (first, end) = (range & u64::from(u32::MAX), range >> 32);
-            if first >= end {
+            if first + least > end {
                 return None;
             }
             let (task, first, end) = split(first, end);
-            match self.0.compare_exchange_weak(range, end << 32 | first, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.tasks.compare_exchange_weak(range, end << 32 | first, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Some(task as usize),
                 Err(now) => range = now,
             }
@@ -122,7 +126,7 @@ impl ThreadPool {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
             job: UnsafeCell::new(Job { task: &|_, _| {} }),
-            ranges: (0..threads.max(1)).map(|_| Range::new()).collect(),
+            ranges: (0..threads.max(1)).map(|_| Range::default()).collect(),
             panic: Mutex::new(None),
             sleepers: AtomicUsize::new(0),
             bed: Mutex::new(()),
@@ -221,6 +225,7 @@ impl Shared {
     /// Runs tasks until none is left to claim.
     fn claim(&self, participant: usize, f: &Task<'_>) {
         let (before, from) = self.ranges.split_at(participant);
+        from[0].owned.store(true, Ordering::Relaxed);
         let next = || from[0].front().or_else(|| from[1..].iter().chain(before).find_map(Range::back));
         while let Some(task) = next() {
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(participant, task))) {

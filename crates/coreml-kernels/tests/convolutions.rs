@@ -5,7 +5,7 @@ mod common;
 
 use common::{Random, assert_close, everywhere, to_channels_last};
 use coreml_kernels::Activation;
-use coreml_kernels::conv::{Chain, Conv2d, ConvEpilogue, ConvShape, Stage};
+use coreml_kernels::conv::{Chain, Conv2d, ConvEpilogue, ConvShape, DenseDepthwise, Stage};
 use coreml_kernels::pool::{PoolKind, PoolShape, pool2d};
 use coreml_kernels::reference::{self, ConvParams, ReferencePool};
 
@@ -122,6 +122,69 @@ fn a_chain_gives_the_bytes_of_its_convolutions_one_after_the_other() {
         );
     }
     assert!(strips.get() > 20, "only {} chains shared lines between strips", strips.get());
+}
+
+#[test]
+fn a_dense_and_a_depthwise_convolution_together_give_the_bytes_of_one_after_the_other() {
+    let mut random = Random::new(78);
+    for _ in 0..150 {
+        let (n, h, w) = (1 + random.below(2), 1 + random.below(40), 1 + random.below(40));
+        let (cin, between) = (1 + random.below(20), 2 + random.below(80));
+        let k = [1, 1, 3][random.below(3)];
+        let first = ConvShape {
+            cin,
+            cout: between,
+            kernel: [k; 2],
+            stride: [1 + random.below(2); 2],
+            dilation: [1 + random.below(2); 2],
+            pad: std::array::from_fn(|_| random.below(k)),
+            groups: 1,
+        };
+        let k = [2, 3, 5, 7][random.below(4)];
+        let second = ConvShape {
+            cin: between,
+            cout: between * (1 + random.below(3)),
+            kernel: [k; 2],
+            stride: [1 + random.below(2); 2],
+            dilation: [1 + random.below(5) / 4; 2],
+            pad: std::array::from_fn(|_| random.below(k)),
+            groups: between,
+        };
+        let weights = [first, second].map(|s| random.values(s.cout * s.cin / s.groups * s.kernel[0] * s.kernel[1]));
+        let bias = random.values(between);
+        let x = random.values(n * h * w * cin);
+        let with_residual = random.below(2) == 0;
+        let residual_seed = random.values(64);
+        let (inner, outer) =
+            [(Activation::Gelu, Activation::None), (Activation::Relu, Activation::Silu)][random.below(2)];
+        everywhere(
+            |isa, pool| {
+                let first = Conv2d::new(isa, first, &weights[0], Some(&bias));
+                let second = Conv2d::new(isa, second, &weights[1], None);
+                let (mh, mw) = first.out_size(h, w);
+                let (oh, ow) = second.out_size(mh, mw);
+                let mut between = vec![0.0; n * mh * mw * first.shape().cout];
+                let mut scratch = vec![f32::NAN; first.scratch_len(h, w, pool.threads())];
+                let epilogue = ConvEpilogue { residual: None, activation: inner };
+                first.run(pool, n, h, w, &x, &epilogue, &mut between, &mut scratch);
+                let len = n * oh * ow * second.shape().cout;
+                let residual: Vec<f32> = (0..len).map(|i| residual_seed[i % 64]).collect();
+                let epilogue = ConvEpilogue { residual: with_residual.then_some(&residual[..]), activation: outer };
+                let mut expected = vec![0.0; len];
+                let mut scratch = vec![f32::NAN; second.scratch_len(mh, mw, pool.threads())];
+                second.run(pool, n, mh, mw, &between, &epilogue, &mut expected, &mut scratch);
+
+                let both = DenseDepthwise::new(&first, inner, &second).expect("a dense and a depthwise convolution");
+                assert_eq!(both.out_size(h, w), (oh, ow));
+                let mut out = vec![7.0; len];
+                let mut scratch = vec![f32::NAN; both.scratch_len(h, w, pool.threads())];
+                both.run(pool, n, h, w, &x, &epilogue, &mut out, &mut scratch);
+                assert!(out == expected, "{} {first:?} {second:?} {n}x{h}x{w}", isa.name());
+                out
+            },
+            |_, _| (),
+        );
+    }
 }
 
 #[test]

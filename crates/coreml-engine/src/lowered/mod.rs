@@ -5,6 +5,7 @@
 
 pub(crate) mod conv;
 pub(crate) mod conv_chain;
+pub(crate) mod dense_depthwise;
 pub(crate) mod linear;
 pub(crate) mod linear_pair;
 pub(crate) mod pool;

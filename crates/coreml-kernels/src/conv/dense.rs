@@ -1,10 +1,11 @@
 //! Dense and grouped convolution as a matrix product over the image in place.
 
 use super::{ConvShape, Images};
-use crate::gemm::tile::{Product, Rows, Runs};
+use crate::activation::Activation;
+use crate::gemm::tile::{Block, Product, Rows, Runs};
 use crate::gemm::{PackedB, run_product};
 use crate::parallel::ThreadPool;
-use crate::simd::Isa;
+use crate::simd::{Isa, Kernel, Simd};
 
 #[derive(Clone, Debug)]
 pub(super) struct Dense {
@@ -55,6 +56,44 @@ impl Dense {
         }
     }
 
+    /// The weights in panels of one vector, for [`Dense::line_maker`]; `None` with several groups.
+    pub(super) fn narrow(&self) -> Option<Self> {
+        let [packed] = &self.packed[..] else { return None };
+        Some(Self { packed: vec![packed.narrow()], bias: self.bias.clone() })
+    }
+
+    /// For the image at `input`, which is copied into its frame of zeros in `scratch` if it has one.
+    #[allow(clippy::too_many_arguments, reason = "an image and what is done to it")]
+    pub(super) fn line_maker<'a>(
+        &'a self,
+        pool: &ThreadPool,
+        shape: &ConvShape,
+        activation: Activation,
+        h: usize,
+        w: usize,
+        input: *const f32,
+        scratch: &'a mut [f32],
+    ) -> LineMaker<'a> {
+        let ConvShape { cin, stride, pad, .. } = *shape;
+        let (base, width) = if pad == [0; 4] {
+            (input, w)
+        } else {
+            frame(pool, shape, h, w, input, scratch);
+            (scratch.as_ptr(), w + pad[2] + pad[3])
+        };
+        let product = Product {
+            rows: Rows { base, per_line: usize::MAX, line_stride: 0, stride: stride[1] * cin },
+            runs: runs(shape, width),
+            b: self.packed[0].view(),
+            bias: self.bias.as_deref(),
+            residual: None,
+            activation,
+            out: std::ptr::null_mut(),
+            out_stride: 0,
+        };
+        LineMaker { product, line_stride: stride[0] * width * cin }
+    }
+
     /// Computes `m` output pixels that start `out_offset` into the output; the image's lines have `width` pixels.
     #[allow(clippy::too_many_arguments, reason = "private, and called twice")]
     fn product(
@@ -68,15 +107,9 @@ impl Dense {
         m: usize,
         out_offset: usize,
     ) {
-        let ConvShape { cin, cout, kernel: [kh, kw], dilation, groups, .. } = *shape;
+        let ConvShape { cin, cout, groups, .. } = *shape;
         let (gin, gout) = (cin / groups, cout / groups);
-        let outer_stride = dilation[0] * width * cin;
-        let runs = if groups == 1 && dilation[1] == 1 {
-            // The values under one kernel row are adjacent.
-            Runs { outer: kh, outer_stride, inner: 1, inner_stride: 0, len: kw * cin }
-        } else {
-            Runs { outer: kh, outer_stride, inner: kw, inner_stride: dilation[1] * cin, len: gin }
-        };
+        let runs = runs(shape, width);
         for (group, packed) in self.packed.iter().enumerate() {
             let start = out_offset + group * gout;
             let product = Product {
@@ -91,6 +124,59 @@ impl Dense {
             };
             run_product(isa, pool, m, &product);
         }
+    }
+}
+
+/// Where the values under the kernel lie in an image whose lines have `width` pixels.
+fn runs(shape: &ConvShape, width: usize) -> Runs {
+    let ConvShape { cin, kernel: [kh, kw], dilation, groups, .. } = *shape;
+    let outer_stride = dilation[0] * width * cin;
+    if groups == 1 && dilation[1] == 1 {
+        // The values under one kernel row are adjacent.
+        Runs { outer: kh, outer_stride, inner: 1, inner_stride: 0, len: kw * cin }
+    } else {
+        Runs { outer: kh, outer_stride, inner: kw, inner_stride: dilation[1] * cin, len: cin / groups }
+    }
+}
+
+/// Makes an image's output line by line and one vector of channels at a time: for a convolution that takes it up while
+/// it is in the L1 cache.
+pub(super) struct LineMaker<'a> {
+    product: Product<'a>,
+    /// From the input pixels of one output line to those of the next.
+    line_stride: usize,
+}
+
+impl LineMaker<'_> {
+    /// Writes the channels of vector `vector` of the first `pixels` pixels of line `y`, a vector for each, of which
+    /// lanes beyond the channels are left alone.
+    /// # Safety
+    /// `y` must be a line of the output and `pixels` at most its length, `vector` a vector of its channels, and `out`
+    /// writable for the pixels while the kernel runs.
+    pub(super) unsafe fn line(&self, vector: usize, y: usize, pixels: usize, out: *mut f32) -> Line<'_> {
+        let rows = self.product.rows;
+        let rows = Rows { base: rows.base.wrapping_add(y * self.line_stride), ..rows };
+        Line { product: Product { rows, out, ..self.product }, vector, pixels }
+    }
+}
+
+/// A line to be made.
+pub(super) struct Line<'a> {
+    product: Product<'a>,
+    vector: usize,
+    pixels: usize,
+}
+
+impl Kernel for Line<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // Tiles add their first column to the address, but the pixels here hold this vector alone.
+        let out = self.product.out.wrapping_sub(self.vector * S::LANES);
+        let product = Product { out, out_stride: S::LANES, ..self.product };
+        let (first_panel, end_panel) = (self.vector, self.vector + 1);
+        Block { product: &product, first_row: 0, end_row: self.pixels, first_panel, end_panel }.run(s);
     }
 }
 

@@ -1,13 +1,17 @@
 //! Convolution with one input channel per group, vectorised over channels.
 //!
-//! A task takes one vector of channels through a strip of output lines. It keeps the input lines under the kernel in
-//! a ring of scratch lines: only this vector of channels, zeros at both ends. So the inner loops read adjacent
+//! A task takes vectors of channels, one after the other, through a strip of output lines. It keeps the input lines
+//! under the kernel in a ring of scratch lines: only this vector of channels, zeros at both ends. The lines are copied
+//! from an image, or made by the convolution before this one, whose output then never leaves the L1 cache. So the inner loops read adjacent
 //! vectors from the L1 cache and know no borders. Several output columns are summed at a time in registers.
 //!
 //! With several outputs per input channel, their sums are computed from the same ring and interleaved when stored.
 
 #![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
 
+use std::ops::Range;
+
+use super::dense::LineMaker;
 use super::{ConvShape, Images};
 use crate::activation::ActivateRows;
 use crate::aligned::{AlignedVec, aligned};
@@ -15,7 +19,10 @@ use crate::parallel::ThreadPool;
 use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
 
 /// The most output columns summed at a time.
-const COLUMNS: usize = 16;
+const COLUMNS: usize = 8;
+
+/// Vectors of a line under the kernels of as many columns, for the widest kernel and stride that are unrolled.
+const WINDOW: usize = (COLUMNS - 1) * 2 + 7;
 
 #[derive(Clone, Debug)]
 pub(super) struct Depthwise {
@@ -46,7 +53,16 @@ impl Depthwise {
         (ring.lines * ring.line_len).next_multiple_of(MAX_LANES)
     }
 
-    pub(super) fn run(&self, isa: Isa, pool: &ThreadPool, shape: &ConvShape, images: &Images, scratch: &mut [f32]) {
+    /// Convolves what `source` gives; `images.input` is read if that is [`Source::Image`].
+    pub(super) fn run(
+        &self,
+        isa: Isa,
+        pool: &ThreadPool,
+        shape: &ConvShape,
+        images: &Images,
+        source: &Source<'_>,
+        scratch: &mut [f32],
+    ) {
         struct Scratch(*mut f32);
         // SAFETY: participants use disjoint parts.
         unsafe impl Sync for Scratch {}
@@ -56,24 +72,45 @@ impl Depthwise {
         let scratch = Scratch(scratch.as_mut_ptr());
         let vectors = shape.cin.div_ceil(isa.lanes());
         let threads = pool.threads();
-        // Strips before channels: a thread takes the same part of the image through every operation.
-        let wanted = (4 * threads).div_ceil(images.n * vectors).next_multiple_of(threads);
-        let strips = if threads == 1 { 1 } else { wanted.min(images.oh) };
-        pool.run_indexed(images.n * strips * vectors, &|participant, task| {
+        let (strips, groups) = parts(shape, images, source, vectors, threads);
+        pool.run_indexed(images.n * strips * groups, &|participant, task| {
             let scratch = &scratch;
-            let (image, strip, vector) = (task / vectors / strips, task / vectors % strips, task % vectors);
+            let (image, strip, group) = (task / groups / strips, task / groups % strips, task % groups);
             isa.dispatch(Strip {
                 depthwise: self,
                 shape,
                 images,
+                source,
                 image,
-                vector,
+                vectors: vectors * group / groups..vectors * (group + 1) / groups,
                 first_line: images.oh * strip / strips,
                 end_line: images.oh * (strip + 1) / strips,
                 ring: scratch.0.wrapping_add(participant * slot),
             });
         });
     }
+}
+
+/// Where the lines of the ring come from.
+pub(super) enum Source<'a> {
+    /// They are lines of the input.
+    Image,
+    /// They are made; there is one image.
+    Made(&'a LineMaker<'a>),
+}
+
+/// Into how many strips of lines and groups of vectors each image is cut.
+fn parts(shape: &ConvShape, images: &Images, source: &Source<'_>, vectors: usize, threads: usize) -> (usize, usize) {
+    if threads == 1 {
+        return (1, 1);
+    }
+    // Threads share the lines, so that each takes the same part of the image through every operation, unless both
+    // would have to make too many of the lines where the parts meet.
+    let met = (threads - 1) * ((shape.kernel[0] - 1) * shape.dilation[0] + 1).saturating_sub(shape.stride[0]);
+    if matches!(source, Source::Made(_)) && 8 * met > images.h && vectors >= threads {
+        return (1, vectors.min(4 * threads));
+    }
+    (threads.min(images.oh), vectors.min(4))
 }
 
 /// The sizes of the ring of input lines.
@@ -97,8 +134,9 @@ struct Strip<'a> {
     depthwise: &'a Depthwise,
     shape: &'a ConvShape,
     images: &'a Images,
+    source: &'a Source<'a>,
     image: usize,
-    vector: usize,
+    vectors: Range<usize>,
     first_line: usize,
     end_line: usize,
     ring: *mut f32,
@@ -109,27 +147,29 @@ impl Kernel for Strip<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match (self.shape.kernel[1], self.shape.stride[1], self.shape.dilation[1]) {
-            (3, 1, 1) => self.lines::<S, 3, 1>(s),
-            (3, 2, 1) => self.lines::<S, 3, 2>(s),
-            (5, 1, 1) => self.lines::<S, 5, 1>(s),
-            (5, 2, 1) => self.lines::<S, 5, 2>(s),
-            (7, 1, 1) => self.lines::<S, 7, 1>(s),
-            (7, 2, 1) => self.lines::<S, 7, 2>(s),
-            _ => self.lines::<S, 0, 0>(s),
+        for vector in self.vectors.clone() {
+            match (self.shape.kernel[1], self.shape.stride[1], self.shape.dilation[1]) {
+                (3, 1, 1) => self.lines::<S, 3, 1>(s, vector),
+                (3, 2, 1) => self.lines::<S, 3, 2>(s, vector),
+                (5, 1, 1) => self.lines::<S, 5, 1>(s, vector),
+                (5, 2, 1) => self.lines::<S, 5, 2>(s, vector),
+                (7, 1, 1) => self.lines::<S, 7, 1>(s, vector),
+                (7, 2, 1) => self.lines::<S, 7, 2>(s, vector),
+                _ => self.lines::<S, 0, 0>(s, vector),
+            }
         }
     }
 }
 
 impl Strip<'_> {
-    /// All lines of the strip. `K` and `STRIDE` are the kernel's width, without dilation, and horizontal stride, or
+    /// All lines of one vector of channels. `K` and `STRIDE` are the kernel's width, without dilation, and horizontal stride, or
     /// both 0 if they are not known here.
     #[inline(always)]
-    fn lines<S: Simd, const K: usize, const STRIDE: usize>(&self, s: S) {
+    fn lines<S: Simd, const K: usize, const STRIDE: usize>(&self, s: S, vector: usize) {
         let Images { h, w, ow, .. } = *self.images;
         let ConvShape { cin, cout, kernel, stride, dilation, pad, .. } = *self.shape;
         let ring = Ring::new(self.shape, w, S::LANES);
-        let channel = self.vector * S::LANES;
+        let channel = vector * S::LANES;
         let live = S::LANES.min(cin - channel);
         let input = self.images.input.wrapping_add(self.image * h * w * cin + channel);
         let multiplier = self.depthwise.multiplier;
@@ -146,7 +186,12 @@ impl Strip<'_> {
             while next < end {
                 let line = self.ring.wrapping_add(next % ring.lines * ring.line_len + pad[2] * S::LANES);
                 // SAFETY: next < h, so the line is in the image; `copied` pixels fit in the ring line after the pad.
-                unsafe { copy_line(s, input.add(next * w * cin), cin, live, copied, line) };
+                unsafe {
+                    match self.source {
+                        Source::Image => copy_line(s, input.add(next * w * cin), cin, live, copied, line),
+                        Source::Made(maker) => s.call(maker.line(vector, next, copied, line)),
+                    }
+                }
                 next += 1;
             }
             let line = Line {
@@ -154,17 +199,15 @@ impl Strip<'_> {
                 end_tap,
                 first_input: top + first_tap * dilation[0] - pad[0].min(top + first_tap * dilation[0]),
                 out: ((self.image * self.images.oh + y) * ow) * cout + channel * multiplier,
+                vector,
             };
             let mut x = 0;
             while x < ow {
                 let wanted = ow - x;
-                // Sixteen sums need more registers than some instruction sets have.
-                x += if wanted > 8 && S::ACCUMULATORS >= 16 {
-                    self.columns::<S, 16, K, STRIDE>(s, &ring, &line, x, wanted.min(16), live)
-                } else if wanted > 4 {
+                x += if wanted > 4 && S::ACCUMULATORS >= 16 {
                     self.columns::<S, 8, K, STRIDE>(s, &ring, &line, x, wanted.min(8), live)
                 } else {
-                    self.columns::<S, 4, K, STRIDE>(s, &ring, &line, x, wanted, live)
+                    self.columns::<S, 4, K, STRIDE>(s, &ring, &line, x, wanted.min(4), live)
                 };
             }
             if self.images.activation.as_clip().is_none() {
@@ -192,34 +235,51 @@ impl Strip<'_> {
     ) -> usize {
         let multiplier = self.depthwise.multiplier;
         let cout = self.shape.cout;
+        let channel = line.vector * S::LANES * multiplier;
         let mut even = [s.splat(0.0); N];
         for j in 0..multiplier {
             let sums = self.sums::<S, N, K, STRIDE>(s, ring, line, x, j);
-            if multiplier == 2 && j == 0 {
-                even = sums;
-                continue;
-            }
-            for t in 0..N {
-                if t >= wanted {
-                    break;
-                }
-                let at = line.out + (x + t) * cout;
-                if multiplier == 1 {
-                    self.finish(s, sums[t], at, live);
-                } else if multiplier == 2 {
-                    let (low, high) = s.interleave(even[t], sums[t]);
-                    self.finish(s, low, at, (2 * live).min(S::LANES));
-                    if 2 * live > S::LANES {
-                        self.finish(s, high, at + S::LANES, 2 * live - S::LANES);
+            if multiplier == 1 {
+                let bias = self.bias(s, channel, live);
+                for t in 0..N {
+                    if t < wanted {
+                        self.finish(s, sums[t], bias, line.out + (x + t) * cout, live);
                     }
-                } else {
+                }
+            } else if multiplier == 2 && j == 0 {
+                even = sums;
+            } else if multiplier == 2 {
+                let low = (2 * live).min(S::LANES);
+                let high = 2 * live - low;
+                let biases = (self.bias(s, channel, low), self.bias(s, channel + low, high));
+                for t in 0..N {
+                    if t < wanted {
+                        let at = line.out + (x + t) * cout;
+                        let sums = s.interleave(even[t], sums[t]);
+                        self.finish(s, sums.0, biases.0, at, low);
+                        self.finish(s, sums.1, biases.1, at + low, high);
+                    }
+                }
+            } else {
+                for t in 0..wanted {
+                    let at = line.out + (x + t) * cout;
                     for (lane, &sum) in s.to_array(sums[t])[..live].iter().enumerate() {
-                        self.finish(s, s.splat(sum), at + lane * multiplier + j, 1);
+                        let at = at + lane * multiplier + j;
+                        let bias = self.bias(s, channel + lane * multiplier + j, 1);
+                        self.finish(s, s.splat(sum), bias, at, 1);
                     }
                 }
             }
         }
         wanted
+    }
+
+    /// The biases of `n` output channels.
+    #[inline(always)]
+    fn bias<S: Simd>(&self, s: S, channel: usize, n: usize) -> S::F {
+        let bias = &self.depthwise.bias[channel..channel + n];
+        // SAFETY: the slice holds the `n` values.
+        unsafe { s.load_partial(bias.as_ptr(), n) }
     }
 
     /// The sums of `N` columns for output `j` of each channel.
@@ -236,20 +296,32 @@ impl Strip<'_> {
         let stride = if K == 0 { stride[1] } else { STRIDE };
         let mut sums = [s.splat(0.0); N];
         let mut slot = line.first_input % ring.lines;
-        let filter = (self.vector * self.depthwise.multiplier + j) * kh * kw * S::LANES;
+        let filter = (line.vector * self.depthwise.multiplier + j) * kh * kw * S::LANES;
         for tap_line in line.first_tap..line.end_tap {
             // SAFETY: the slot is a line of the ring, which by its construction extends to the last column of the
             // last group; the weights hold kh * kw vectors per filter.
             unsafe {
                 let input = self.ring.add(slot * ring.line_len + x * stride * S::LANES).cast_const();
                 let weights = self.depthwise.weights.as_slice().as_ptr().add(filter + tap_line * kw * S::LANES);
-                // With the width known the loop is unrolled and the distances are constants.
-                let (taps, step) = if K == 0 { (kw, dilation[1] * S::LANES) } else { (K, S::LANES) };
-                for tap in 0..taps {
-                    let weight = s.load(weights.add(tap * S::LANES));
-                    let input = input.add(tap * step);
-                    for t in 0..N {
-                        sums[t] = s.fma(s.load(input.add(t * stride * S::LANES)), weight, sums[t]);
+                if K == 0 {
+                    for tap in 0..kw {
+                        let weight = s.load(weights.add(tap * S::LANES));
+                        let input = input.add(tap * dilation[1] * S::LANES);
+                        for t in 0..N {
+                            sums[t] = s.fma(s.load(input.add(t * stride * S::LANES)), weight, sums[t]);
+                        }
+                    }
+                } else {
+                    // All that the columns read of this line, once: in registers, as the sums are.
+                    let mut window = [s.splat(0.0); WINDOW];
+                    for i in 0..(N - 1) * STRIDE + K {
+                        window[i] = s.load(input.add(i * S::LANES));
+                    }
+                    for tap in 0..K {
+                        let weight = s.load(weights.add(tap * S::LANES));
+                        for t in 0..N {
+                            sums[t] = s.fma(window[t * STRIDE + tap], weight, sums[t]);
+                        }
                     }
                 }
             }
@@ -263,19 +335,21 @@ impl Strip<'_> {
 
     /// Adds bias and residual, limits, and stores the first `n` lanes `at` values into the output.
     #[inline(always)]
-    fn finish<S: Simd>(&self, s: S, sum: S::F, at: usize, n: usize) {
-        let bias = &self.depthwise.bias;
-        let channel = at % self.shape.cout;
-        // SAFETY: the `n` values from `at` are channels of one output pixel, so bias, residual and output hold them.
+    fn finish<S: Simd>(&self, s: S, sum: S::F, bias: S::F, at: usize, n: usize) {
+        // SAFETY: the `n` values from `at` are channels of one output pixel, so residual and output hold them.
         unsafe {
-            let mut y = s.add(sum, s.load_partial(bias.as_ptr().add(channel), n));
+            let mut y = s.add(sum, bias);
             if let Some(residual) = self.images.residual {
                 y = s.add(y, s.load_partial(residual.add(at), n));
             }
             if let Some((lo, hi)) = self.images.activation.as_clip() {
                 y = s.min(s.splat(hi), s.max(s.splat(lo), y));
             }
-            s.store_partial(self.images.out.add(at), n, y);
+            if n == S::LANES {
+                s.store(self.images.out.add(at), y);
+            } else {
+                s.store_partial(self.images.out.add(at), n, y);
+            }
         }
     }
 }
@@ -288,6 +362,7 @@ struct Line {
     first_input: usize,
     /// Offset of the line's first value of this vector in the output.
     out: usize,
+    vector: usize,
 }
 
 /// Copies the first `live` channels of `pixels` pixels that start `stride` apart to adjacent vectors.

@@ -4,9 +4,11 @@
 //!   [`crate::gemm`] is told where the runs of values under the kernel lie (`dense.rs`). Nothing is unrolled in memory;
 //!   where there is padding, the image is first copied into a zero frame.
 //! * One input channel per group goes to a kernel vectorised over channels (`depthwise.rs`).
+//! * A dense convolution that feeds a depthwise one makes its lines in that one's L1 buffer (`dense_depthwise.rs`).
 
 mod chain;
 mod dense;
+mod dense_depthwise;
 mod depthwise;
 
 use crate::activation::Activation;
@@ -14,7 +16,8 @@ use crate::parallel::ThreadPool;
 use crate::simd::Isa;
 pub use chain::{Chain, Stage};
 use dense::Dense;
-use depthwise::Depthwise;
+pub use dense_depthwise::DenseDepthwise;
+use depthwise::{Depthwise, Source};
 
 /// The parameters of a convolution. Pairs are `[vertical, horizontal]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +183,7 @@ impl Conv2d {
         };
         match &self.method {
             Method::Dense(dense) => dense.run(self.isa, pool, shape, &images, scratch),
-            Method::Depthwise(depthwise) => depthwise.run(self.isa, pool, shape, &images, scratch),
+            Method::Depthwise(depthwise) => depthwise.run(self.isa, pool, shape, &images, &Source::Image, scratch),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Batched products of two matrices known only at run time, with any strides.
 
 use super::tile::{Block, Product, Rows, Runs};
-use super::{ALIGNMENT_SLACK, PackedRef, Panels, packed_len, run_product};
+use super::{ALIGNMENT_SLACK, PackedRef, packed_len, run_product};
 use crate::activation::Activation;
 use crate::parallel::ThreadPool;
 use crate::simd::Isa;
@@ -86,7 +86,7 @@ pub fn matmul(
             // assertion above makes room for all.
             let scratch = unsafe { std::slice::from_raw_parts_mut(scratch.at(participant * slot), slot) };
             let product = matrices.product(index, scratch);
-            let panels = Panels::new(n, isa.lanes()).count();
+            let panels = product.b.panels.count();
             isa.dispatch(Block { product: &product, first_row: 0, end_row: m, first_panel: 0, end_panel: panels });
         });
     } else {

@@ -92,7 +92,7 @@ const BLOCK_VALUES: usize = 192 * 1024;
 /// Computes a product of `m` rows whose pointers and lengths have been checked.
 pub(crate) fn run_product(isa: Isa, pool: &ThreadPool, m: usize, product: &Product<'_>) {
     let (k, n) = (product.b.k, product.b.n);
-    let panels = Panels::new(n, isa.lanes());
+    let panels = product.b.panels;
     if m == 0 || panels.count() == 0 {
         return;
     }

@@ -14,6 +14,8 @@ pub(crate) struct Panels {
     n: usize,
     lanes: usize,
     triples: usize,
+    /// Vectors of the panels after the triples; the last may have fewer.
+    width: usize,
     count: usize,
 }
 
@@ -25,7 +27,12 @@ impl Panels {
             1 if vectors > 3 => (vectors / 3 - 1, 2),
             _ => (vectors / 3, 1),
         };
-        Self { n, lanes, triples, count: triples + rest }
+        Self { n, lanes, triples, width: 2, count: triples + rest }
+    }
+
+    /// Panels of one vector each: for products that are computed one vector of columns at a time.
+    fn narrow(n: usize, lanes: usize) -> Self {
+        Self { n, lanes, triples: 0, width: 1, count: n.div_ceil(lanes) }
     }
 
     pub(crate) fn count(self) -> usize {
@@ -45,8 +52,7 @@ impl Panels {
         }
         let first = self.triples * 3 * self.lanes;
         let rest = self.n.div_ceil(self.lanes) - self.triples * 3;
-        let vectors = rest.min(2);
-        (first + (index - self.triples) * 2 * self.lanes, vectors)
+        (first + (index - self.triples) * self.width * self.lanes, rest.min(self.width))
     }
 
     /// Columns when each panel is filled up.
@@ -62,6 +68,7 @@ pub struct PackedB {
     k: usize,
     n: usize,
     isa: Isa,
+    panels: Panels,
 }
 
 /// A packed matrix, wherever its values lie.
@@ -71,6 +78,7 @@ pub struct PackedRef<'a> {
     pub(crate) k: usize,
     pub(crate) n: usize,
     pub(crate) isa: Isa,
+    pub(crate) panels: Panels,
 }
 
 /// Values that a packed `[k, n]` matrix takes; scratch for [`PackedRef::pack_into`] needs
@@ -85,9 +93,29 @@ pub const ALIGNMENT_SLACK: usize = LINE_VALUES;
 impl PackedB {
     /// Packs the matrix whose element in row `k` and column `n` is `get(k, n)`.
     pub fn pack(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32) -> Self {
+        Self::with_panels(isa, k, n, Panels::new(n, isa.lanes()), get)
+    }
+
+    /// The same matrix in panels of one vector each.
+    pub(crate) fn narrow(&self) -> Self {
+        let lanes = self.isa.lanes();
+        let starts: Vec<_> = (0..self.panels.count())
+            .flat_map(|index| {
+                let (column, vectors) = self.panels.get(index);
+                (0..vectors).map(move |v| (column * self.k + v * lanes, vectors * lanes))
+            })
+            .collect();
+        let value = |k: usize, n: usize| {
+            let (start, width) = starts[n / lanes];
+            self.data.as_slice()[start + k * width + n % lanes]
+        };
+        Self::with_panels(self.isa, self.k, self.n, Panels::narrow(self.n, lanes), value)
+    }
+
+    fn with_panels(isa: Isa, k: usize, n: usize, panels: Panels, get: impl Fn(usize, usize) -> f32) -> Self {
         let mut data = AlignedVec::zeroed(packed_len(isa, k, n));
-        pack(isa, k, n, get, data.as_mut_slice());
-        Self { data, k, n, isa }
+        pack(isa, k, panels, get, data.as_mut_slice());
+        Self { data, k, n, isa, panels }
     }
 
     /// Rows of the matrix: the length of the dot products.
@@ -102,7 +130,7 @@ impl PackedB {
 
     /// The packed values.
     pub fn view(&self) -> PackedRef<'_> {
-        PackedRef { data: self.data.as_slice(), k: self.k, n: self.n, isa: self.isa }
+        PackedRef { data: self.data.as_slice(), k: self.k, n: self.n, isa: self.isa, panels: self.panels }
     }
 }
 
@@ -111,8 +139,9 @@ impl<'a> PackedRef<'a> {
     pub fn pack_into(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32, scratch: &'a mut [f32]) -> Self {
         let len = packed_len(isa, k, n);
         let data = &mut aligned(scratch)[..len];
-        pack(isa, k, n, get, data);
-        Self { data, k, n, isa }
+        let panels = Panels::new(n, isa.lanes());
+        pack(isa, k, panels, get, data);
+        Self { data, k, n, isa, panels }
     }
 }
 
@@ -122,12 +151,11 @@ impl<'a> From<&'a PackedB> for PackedRef<'a> {
     }
 }
 
-fn pack(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32, out: &mut [f32]) {
-    let panels = Panels::new(n, isa.lanes());
+fn pack(isa: Isa, k: usize, panels: Panels, get: impl Fn(usize, usize) -> f32, out: &mut [f32]) {
     for index in 0..panels.count() {
         let (column, vectors) = panels.get(index);
         let width = vectors * isa.lanes();
-        let live = width.min(n - column);
+        let live = width.min(panels.n - column);
         let panel = &mut out[column * k..][..width * k];
         for (row, line) in panel.chunks_exact_mut(width.max(1)).enumerate() {
             for (j, value) in line[..live].iter_mut().enumerate() {
@@ -146,15 +174,16 @@ mod tests {
     fn panels_cover_all_columns_once_in_order() {
         for lanes in [4, 8, 16] {
             for n in 0..400 {
-                let panels = Panels::new(n, lanes);
-                let mut next = 0;
-                for index in 0..panels.count() {
-                    let (column, vectors) = panels.get(index);
-                    assert_eq!(column, next, "n {n} lanes {lanes}");
-                    assert!((1..=3).contains(&vectors) && column < n);
-                    next = column + vectors * lanes;
+                for panels in [Panels::new(n, lanes), Panels::narrow(n, lanes)] {
+                    let mut next = 0;
+                    for index in 0..panels.count() {
+                        let (column, vectors) = panels.get(index);
+                        assert_eq!(column, next, "n {n} lanes {lanes}");
+                        assert!((1..=3).contains(&vectors) && column < n);
+                        next = column + vectors * lanes;
+                    }
+                    assert_eq!(next, panels.padded(), "n {n} lanes {lanes}");
                 }
-                assert_eq!(next, panels.padded(), "n {n} lanes {lanes}");
             }
         }
     }

@@ -4,7 +4,7 @@
 //! the cache, and goes on with the second product: a wide inner result costs no memory traffic.
 
 use super::tile::{Block, Product, Rows, Runs};
-use super::{Epilogue, PackedB, Panels, ROW_UNIT, check_output, matrix_fits};
+use super::{Epilogue, PackedB, ROW_UNIT, check_output, matrix_fits};
 use crate::aligned::{LINE_VALUES, aligned};
 use crate::parallel::ThreadPool;
 use crate::simd::Isa;
@@ -58,7 +58,6 @@ pub fn gemm_pair(
     let rows =
         if pool.threads() == 1 { most } else { most.min(m.div_ceil(2 * pool.threads()).next_multiple_of(ROW_UNIT)) };
     let ends = Ends(a.as_ptr(), out.as_mut_ptr(), aligned(scratch).as_mut_ptr());
-    let all = |n: usize| Panels::new(n, isa.lanes()).count();
     let run = |len| Runs { outer: 1, outer_stride: 0, inner: 1, inner_stride: 0, len };
     pool.run_indexed(m.div_ceil(rows.max(1)), &|participant, task| {
         let Ends(a, out, scratch) = &ends;
@@ -86,10 +85,9 @@ pub fn gemm_pair(
             out: out.wrapping_add(first * ldc),
             out_stride: ldc,
         };
-        let end = |n| (0, count, 0, all(n));
-        for (product, (first_row, end_row, first_panel, end_panel)) in [(&product1, end(inner)), (&product2, end(b2.n))]
-        {
-            isa.dispatch(Block { product, first_row, end_row, first_panel, end_panel });
+        for product in [&product1, &product2] {
+            let end_panel = product.b.panels.count();
+            isa.dispatch(Block { product, first_row: 0, end_row: count, first_panel: 0, end_panel });
         }
     });
 }

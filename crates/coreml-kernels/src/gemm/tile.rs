@@ -5,6 +5,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
 
+use super::ROW_UNIT;
 use super::pack::{PackedRef, Panels};
 use crate::activation::{ActivateRows, Activation};
 use crate::aligned::LINE_VALUES;
@@ -63,10 +64,14 @@ impl Kernel for Block<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let panels = Panels::new(self.product.b.n, S::LANES);
+        let panels = self.product.b.panels;
         for panel in self.first_panel..self.end_panel {
             let (column, vectors) = panels.get(panel);
-            let height = S::ACCUMULATORS / vectors;
+            let rows = self.end_row - self.first_row;
+            let most = S::ACCUMULATORS / vectors;
+            // Tiles of one height rather than high ones and a low one at the end: a low tile has too few sums under
+            // way to keep the multipliers busy.
+            let height = if rows <= 2 * ROW_UNIT { rows.div_ceil(rows.div_ceil(most).max(1)) } else { most };
             let mut ahead = Ahead::new::<S>(&self, panels, panel);
             let mut row = self.first_row;
             while row < self.end_row {
@@ -158,7 +163,7 @@ fn tile<S: Simd>(
     match vectors {
         3 => rows!(3: 1 2 3 4 5 6 7 8),
         2 => rows!(2: 1 2 3 4 6 8 10 12),
-        _ => rows!(1: 1 2 4 8 12 16 24),
+        _ => rows!(1: 1 2 4 8 14 19 24),
     }
     if product.activation.as_clip().is_none() {
         s.call(ActivateRows {

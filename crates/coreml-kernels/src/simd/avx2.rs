@@ -52,6 +52,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx2,fma")]
+        #[inline(never)]
         fn with_feature<K: Kernel>(s: Avx2, kernel: K) -> K::Output {
             kernel.run(s)
         }

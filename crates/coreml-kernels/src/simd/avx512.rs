@@ -34,10 +34,12 @@ impl Simd for Avx512 {
     type M = __mmask16;
     const LANES: usize = 16;
     const ACCUMULATORS: usize = 24;
+    const LOOKUP: bool = true;
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx512f,avx2,fma")]
+        #[inline(never)]
         fn with_feature<K: Kernel>(s: Avx512, kernel: K) -> K::Output {
             kernel.run(s)
         }
@@ -139,6 +141,15 @@ impl Simd for Avx512 {
             let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
             (_mm512_permutex2var_ps(a, low, b), _mm512_permutex2var_ps(a, high, b))
         })
+    }
+    #[inline(always)]
+    fn lookup(self, table: &[f32; 32], index: Self::F) -> Self::F {
+        // The instruction looks at the five lowest bits of each number only.
+        // SAFETY: `self` exists only where the CPU has AVX-512F, and the table holds two vectors.
+        unsafe {
+            let (low, high) = (_mm512_loadu_ps(table.as_ptr()), _mm512_loadu_ps(table.as_ptr().add(16)));
+            _mm512_permutex2var_ps(low, _mm512_cvtps_epi32(index), high)
+        }
     }
     #[inline(always)]
     fn sum(self, a: Self::F) -> f32 {

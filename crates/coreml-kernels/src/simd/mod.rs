@@ -48,6 +48,9 @@ pub trait Simd: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// Registers a matrix tile may use for sums, leaving enough for operands.
     const ACCUMULATORS: usize;
 
+    /// Whether [`Simd::lookup`] takes an instruction or two.
+    const LOOKUP: bool = false;
+
     /// Runs `kernel` in a function of its own that has this instruction set enabled.
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
 
@@ -104,6 +107,17 @@ pub trait Simd: Copy + Send + Sync + std::fmt::Debug + 'static {
     fn interleave(self, a: Self::F, b: Self::F) -> (Self::F, Self::F);
     /// Sum of all lanes, always in the same order.
     fn sum(self, a: Self::F) -> f32;
+
+    /// Per lane the entry of `table` with the number `index`, a whole number below 32; any entry for what is not one.
+    #[inline(always)]
+    fn lookup(self, table: &[f32; 32], index: Self::F) -> Self::F {
+        let mut lanes = self.to_array(index);
+        for lane in &mut lanes[..Self::LANES] {
+            *lane = table[*lane as usize % 32];
+        }
+        // SAFETY: the array holds MAX_LANES >= LANES values.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
 
     /// Asks for the cache line at `p` to be brought into the L2 cache. `p` may point anywhere.
     #[inline(always)]

@@ -41,6 +41,7 @@ impl Simd for Neon {
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "neon")]
+        #[inline(never)]
         fn with_feature<K: Kernel>(s: Neon, kernel: K) -> K::Output {
             kernel.run(s)
         }

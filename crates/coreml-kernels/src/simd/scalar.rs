@@ -39,7 +39,11 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        kernel.run(self)
+        #[inline(never)]
+        fn apart<S: Simd, K: Kernel>(s: S, kernel: K) -> K::Output {
+            kernel.run(s)
+        }
+        apart(self, kernel)
     }
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {

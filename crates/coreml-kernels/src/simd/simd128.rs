@@ -32,7 +32,11 @@ impl Simd for Simd128 {
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        kernel.run(self)
+        #[inline(never)]
+        fn apart<S: Simd, K: Kernel>(s: S, kernel: K) -> K::Output {
+            kernel.run(s)
+        }
+        apart(self, kernel)
     }
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {

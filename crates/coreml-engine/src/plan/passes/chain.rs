@@ -1,5 +1,5 @@
-//! Joins products in a row where the result between them would not stay in the cache: convolutions into chains that
-//! run strip by strip, plain matrix products into pairs.
+//! Joins products in a row where the result between them would not stay in the cache: a dense convolution with the
+//! depthwise one it feeds, other convolutions into chains that run strip by strip, plain matrix products into pairs.
 
 use std::sync::Arc;
 
@@ -9,12 +9,20 @@ use super::Compute;
 use crate::graph::{Graph, Id, Node};
 use crate::lowered::conv::Conv;
 use crate::lowered::conv_chain::ConvChain;
+use crate::lowered::dense_depthwise::DenseDepthwise;
 use crate::lowered::linear::Linear;
 use crate::lowered::linear_pair::LinearPair;
 
 /// Elements of a result that a core's second-level cache keeps beside weights and inputs. A smaller one is better
 /// computed whole: each weight matrix is then read once instead of once per strip.
 const CACHED: usize = 1 << 18;
+
+/// Elements of a dense convolution's result from which on its depthwise successor makes it line by line in the L1 cache.
+/// The dense one is faster on its own, but a larger result costs more to write and read than that.
+const WIDE: usize = 1 << 17;
+
+/// Pixels of a line from which on its vectors of channels make good tiles.
+const LONG_LINE: usize = 24;
 
 /// The most convolutions in a chain.
 const LONGEST: usize = 4;
@@ -29,6 +37,18 @@ pub(super) fn run(graph: &mut Graph, compute: &Compute) {
     for at in (0..graph.nodes.len()).rev() {
         let links = Links { graph, uses: &uses, producers: &producers };
         if let Some(node) = links.pair(at).or_else(|| links.chain(at, compute)) {
+            graph.nodes[at] = node;
+        }
+    }
+}
+
+/// Before [`run`]: depthwise convolutions make their input themselves.
+pub(super) fn depthwise(graph: &mut Graph, _compute: &Compute) {
+    let uses = graph.use_counts();
+    let producers = graph.producers();
+    for at in 0..graph.nodes.len() {
+        let links = Links { graph, uses: &uses, producers: &producers };
+        if let Some(node) = links.depthwise(at) {
             graph.nodes[at] = node;
         }
     }
@@ -49,6 +69,18 @@ impl Links<'_> {
 
     fn count(&self, id: Id) -> usize {
         self.graph.ty(id).map_or(0, |ty| ty.count())
+    }
+
+    fn depthwise(&self, at: usize) -> Option<Node> {
+        let node = &self.graph.nodes[at];
+        let second = node.op.is::<Conv>()?;
+        let (source, between) = self.source(node)?;
+        let [.., width, _] = *self.graph.ty(between)?.shape.dims() else { return None };
+        if self.count(between) < WIDE || width < LONG_LINE {
+            return None;
+        }
+        let op = DenseDepthwise::of(source.op.is::<Conv>()?, second)?;
+        Some(joined(Arc::new(op), &[source, node]))
     }
 
     fn pair(&self, at: usize) -> Option<Node> {

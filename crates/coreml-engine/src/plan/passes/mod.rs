@@ -19,6 +19,7 @@ static PASSES: &[(&str, Pass)] = &[
     ("dead_code", dead_code::run),
     ("fuse", fuse::run),
     ("dead_code", dead_code::run),
+    ("depthwise", chain::depthwise),
     ("chain", chain::run),
     ("dead_code", dead_code::run),
 ];
