@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coreml_anywhere::model::Package;
-use coreml_anywhere::profile::{Profile, Repetitions, StepProfile};
+use coreml_anywhere::profile::{Profile, Repetitions, Run, StepProfile};
 use coreml_anywhere::telemetry::Environment;
 use coreml_anywhere::{Error, LoadOptions, SystemClock, check};
 use serde_json::{Value as Json, json};
@@ -126,6 +126,18 @@ fn whole(profile: &Profile) -> Duration {
     profile.typical_run().whole
 }
 
+/// The median times before the first step and after the last.
+fn outside(profile: &Profile) -> [Duration; 2] {
+    let median = |of: &dyn Fn(&Run) -> Duration| {
+        let mut times: Vec<Duration> = profile.runs.iter().map(of).collect();
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let begin = |run: &Run| run.steps.first().map_or(Duration::ZERO, |&(begin, _)| begin);
+    let end = |run: &Run| run.steps.last().map_or(Duration::ZERO, |&(_, end)| end);
+    [median(&begin), median(&|run| run.whole.saturating_sub(end(run)))]
+}
+
 fn convolutions(profile: &Profile) -> Sum {
     Sum::of(profile.steps.iter().filter(|step| step.is_convolution()))
 }
@@ -175,12 +187,16 @@ fn tables(arguments: &Arguments, profiles: &[Profile], out: &mut impl Write) -> 
         let columns = [&[("kind of operation", false), ("steps", true), ("us", true)], &CELLS[..]];
         writeln!(out)?;
         markdown(out, &columns.concat(), &rows)?;
+        let [before, after] = outside(profile);
         writeln!(
             out,
-            "\nThe steps take {:.3} ms together, {:.1} % of the whole prediction's {:.3} ms.",
+            "\nThe steps take {:.3} ms together, {:.1} % of the whole prediction's {:.3} ms; setting inputs takes {:.3} ms, \
+             reading outputs {:.3} ms.",
             all.seconds * 1e3,
             100.0 * all.seconds / whole(profile).as_secs_f64(),
             whole(profile).as_secs_f64() * 1e3,
+            before.as_secs_f64() * 1e3,
+            after.as_secs_f64() * 1e3,
         )?;
         let (sum, peak) = (convolutions(profile), profile.peak_flops);
         match sum.speed() {
@@ -213,12 +229,14 @@ fn step_json(step: &StepProfile, profile: &Profile) -> Json {
 fn report(arguments: &Arguments, profiles: &[Profile]) -> Json {
     let one = |profile: &Profile| {
         let kind = |(kind, sum): (&str, Sum)| json!({"operation": kind, "sum": sum.json(profile)});
+        let [before, after] = outside(profile);
         let samples: Vec<f64> = profile.runs.iter().map(|run| microseconds(run.whole)).collect();
         json!({
             "threads": profile.threads,
             "n": profile.runs.len(),
             "peak_gflops_per_s": profile.peak_flops / 1e9,
             "whole_us": {"p50": microseconds(whole(profile)), "samples": samples},
+            "inputs_us": microseconds(before), "outputs_us": microseconds(after),
             "steps": profile.steps.iter().map(|step| step_json(step, profile)).collect::<Vec<_>>(),
             "kinds": kinds(profile).into_iter().map(kind).collect::<Vec<_>>(),
             "all": Sum::of(&profile.steps).json(profile),
