@@ -1,7 +1,7 @@
 //! Where a prediction's time goes: what each step of the plan does, and how long it takes.
 //!
 //! [`Profile::measure`] makes ordinary predictions and reads a clock between the steps of the plan, which costs some tens
-//! of nanoseconds each. What a step does, it learns from the operations ([`Op::work`](crate::op::Op::work)); what the
+//! of nanoseconds each. What a step does, it learns from the operations (`Op::work`); what the
 //! machine can do, from multiply-adds measured in between.
 
 use std::sync::Arc;
