@@ -25,9 +25,10 @@ use std::sync::Arc;
 pub use coreml_core::{
     Attempt, Availability, Backend, CheckedInputs, CheckedValue, Clock, ComputeUnits, Crop, DeviceShare, Error,
     ErrorKind, Hedging, Image, Inputs, Label, LoadOptions, Model, ModelInfo, ModelState, Outputs, OwnedInputs,
-    OwnedValue, Parity, Passed, Placement, Prediction, Shadow, State, Tolerance, Value, breaker, cast, describe,
+    OwnedValue, Parity, Passed, Placement, Prediction, Shadow, State, SystemClock, Tolerance, Value, breaker, cast,
+    check, describe,
 };
-pub use coreml_engine::{CpuBackend, CpuOptions, OperationInfo, ParameterInfo, isa, operations, supports};
+pub use coreml_engine::{CpuBackend, CpuOptions, OperationInfo, ParameterInfo, isa, operations, profile, supports};
 pub use coreml_isolation as isolation;
 pub use coreml_model as model;
 pub use coreml_telemetry as telemetry;

@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use coreml_anywhere::model::Interface;
 use coreml_anywhere::telemetry::{Environment, percentile};
-use coreml_anywhere::{Inputs, Session, synthetic_inputs};
+use coreml_anywhere::{Inputs, synthetic_inputs};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value as Json, json};
 
 use crate::failure::Failure;
 use crate::io_files::{NamedFile, read_inputs};
 use crate::model_args::ModelArgs;
+use crate::profile;
 
 /// Measure how long predictions take
 ///
@@ -21,7 +23,7 @@ use crate::model_args::ModelArgs;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    model: ModelArgs,
+    pub(crate) model: ModelArgs,
     /// Arrays by feature name; without inputs, noise of the default shapes
     #[arg(long, value_name = "FILE.npz")]
     inputs: Option<PathBuf>,
@@ -30,23 +32,29 @@ pub(crate) struct Arguments {
     input: Vec<NamedFile>,
     /// Timed predictions for each thread count
     #[arg(short = 'n', long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    iterations: u32,
+    pub(crate) iterations: u32,
     /// Predictions before those, not timed
     #[arg(long, value_name = "N", default_value_t = 20)]
-    warmup: u32,
+    pub(crate) warmup: u32,
     /// Thread counts to measure, separated by commas; 0 for all
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
-    threads: Vec<usize>,
+    pub(crate) threads: Vec<usize>,
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Md)]
-    format: Format,
+    pub(crate) format: Format,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Tell where the time goes, operation by operation, and how that compares with the processor's peak; the CPU engine only
+    #[arg(long)]
+    pub(crate) profile: bool,
+    /// Write the profile's typical prediction as a trace for chrome://tracing or ui.perfetto.dev
+    #[arg(long, value_name = "FILE.json", requires = "profile")]
+    pub(crate) trace: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     /// A table
     Md,
     /// Everything, all samples included
@@ -67,6 +75,9 @@ struct Run {
 }
 
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
+    if arguments.profile {
+        return profile::run(arguments, out);
+    }
     let mut runs = Vec::new();
     for &threads in &arguments.threads {
         runs.push(measure(arguments, threads)?);
@@ -86,7 +97,7 @@ fn measure(arguments: &Arguments, threads: usize) -> Result<Run, Failure> {
     let start = Instant::now();
     let session = arguments.model.open(threads)?;
     let load = start.elapsed();
-    let inputs = inputs(arguments, &session)?;
+    let inputs = inputs(arguments, session.interface())?;
     let state = session.state();
     let stateful = !session.interface().states.is_empty();
     let predict = || {
@@ -114,11 +125,11 @@ fn measure(arguments: &Arguments, threads: usize) -> Result<Run, Failure> {
     Ok(Run { threads, load, first, served_by, isa: info.isa, samples })
 }
 
-fn inputs(arguments: &Arguments, session: &Session) -> Result<Inputs<'static>, Failure> {
+pub(crate) fn inputs(arguments: &Arguments, interface: &Interface) -> Result<Inputs<'static>, Failure> {
     if arguments.inputs.is_none() && arguments.input.is_empty() {
-        return Ok(synthetic_inputs(session.interface(), arguments.seed)?);
+        return Ok(synthetic_inputs(interface, arguments.seed)?);
     }
-    let mut predictions = read_inputs(session.interface(), arguments.inputs.as_slice(), &arguments.input)?;
+    let mut predictions = read_inputs(interface, arguments.inputs.as_slice(), &arguments.input)?;
     Ok(predictions.swap_remove(0))
 }
 
@@ -178,13 +189,7 @@ fn report(arguments: &Arguments, runs: &[Run]) -> Json {
 }
 
 fn table(arguments: &Arguments, runs: &[Run], out: &mut impl Write) -> io::Result<()> {
-    let isa = runs.first().map_or("", |run| run.isa.as_str());
-    let environment = Environment::detect(isa, env!("CARGO_PKG_VERSION"));
-    let cpu = environment.cpu.as_deref().unwrap_or(&environment.arch);
-    writeln!(out, "{}, {cpu}, {} processors, {isa}", arguments.model.name(), environment.cores)?;
-    if !environment.optimised {
-        writeln!(out, "This is a debug build: its times say nothing about speed.")?;
-    }
+    heading(arguments, runs.first().map_or("", |run| run.isa.as_str()), out)?;
     writeln!(out)?;
     writeln!(
         out,
@@ -216,6 +221,17 @@ fn table(arguments: &Arguments, runs: &[Run], out: &mut impl Write) -> io::Resul
         Some(insufficient) => writeln!(out, "\n{insufficient}."),
         None => Ok(()),
     }
+}
+
+/// The model and the machine, and whether times mean anything.
+pub(crate) fn heading(arguments: &Arguments, isa: &str, out: &mut impl Write) -> io::Result<()> {
+    let environment = Environment::detect(isa, env!("CARGO_PKG_VERSION"));
+    let cpu = environment.cpu.as_deref().unwrap_or(&environment.arch);
+    writeln!(out, "{}, {cpu}, {} processors, {isa}", arguments.model.name(), environment.cores)?;
+    if !environment.optimised {
+        writeln!(out, "This is a debug build: its times say nothing about speed.")?;
+    }
+    Ok(())
 }
 
 fn csv(runs: &[Run], out: &mut impl Write) -> io::Result<()> {

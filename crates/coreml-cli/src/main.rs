@@ -19,8 +19,10 @@ mod inspect;
 mod io_files;
 mod model_args;
 mod ops;
+mod profile;
 mod run;
 mod table;
+mod trace;
 
 /// Runs Core ML models on any machine.
 #[derive(Debug, Parser)]

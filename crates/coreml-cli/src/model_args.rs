@@ -54,6 +54,17 @@ impl ModelArgs {
 }
 
 impl BackendChoice {
+    /// The CPU engine in the form asked for.
+    pub(crate) fn engine(self) -> Result<CpuBackend, Failure> {
+        match self {
+            Self::Auto | Self::Cpu => Ok(CpuBackend::default()),
+            Self::Reference => Ok(CpuBackend::new(CpuOptions::reference())),
+            Self::Coreml => {
+                Err(Failure::usage("only the CPU engine can be profiled; Core ML has Instruments for that"))
+            }
+        }
+    }
+
     fn backends(self) -> Result<Vec<Arc<dyn Backend>>, Failure> {
         Ok(match self {
             Self::Auto => default_backends(),

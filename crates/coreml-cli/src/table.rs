@@ -17,8 +17,42 @@ pub(crate) fn print(out: &mut impl Write, rows: &[Vec<String>]) -> io::Result<()
     Ok(())
 }
 
+/// Prints a Markdown table. A column is its title and whether its cells are numbers, which stand on the right.
+pub(crate) fn markdown(out: &mut impl Write, columns: &[(&str, bool)], rows: &[Vec<String>]) -> io::Result<()> {
+    let widest = |(i, (title, _)): (usize, &(&str, bool))| {
+        let cells = rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count());
+        cells.chain([title.chars().count(), 3]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = columns.iter().enumerate().map(widest).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| -> String {
+        let padded = cells.zip(columns.iter().zip(&widths)).map(|(cell, ((_, number), &width))| {
+            if *number { format!("| {cell:>width$} ") } else { format!("| {cell:width$} ") }
+        });
+        padded.collect::<String>() + "|"
+    };
+    writeln!(out, "{}", line(&mut columns.iter().map(|(title, _)| *title)))?;
+    let rule = columns.iter().zip(&widths).map(|((_, number), &width)| {
+        let dashes = "-".repeat(width + 1);
+        if *number { format!("|{dashes}:") } else { format!("|{dashes}-") }
+    });
+    writeln!(out, "{}|", rule.collect::<String>())?;
+    for row in rows {
+        writeln!(out, "{}", line(&mut row.iter().map(String::as_str)))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn markdown_numbers_stand_on_the_right() {
+        let rows = [vec!["a".into(), "1".into()], vec!["long".into(), "22".into()]];
+        let mut out = Vec::new();
+        super::markdown(&mut out, &[("what", false), ("ms", true)], &rows).unwrap();
+        let expected = "| what |  ms |\n|------|----:|\n| a    |   1 |\n| long |  22 |\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
     #[test]
     fn columns_line_up() {
         let rows = [vec!["a".into(), "1".into()], vec!["long".into(), "2".into()], vec!["é".into(), String::new()]];

@@ -74,6 +74,20 @@ impl Backend for CpuBackend {
     }
 
     fn load(&self, package: &Arc<Package>, options: &LoadOptions) -> Result<Box<dyn Model>, Error> {
+        let mut pipeline = self.open(package, options)?;
+        match pipeline.members.pop() {
+            Some(only) if pipeline.members.is_empty() => Ok(Box::new(only)),
+            last => {
+                pipeline.members.extend(last);
+                Ok(Box::new(pipeline))
+            }
+        }
+    }
+}
+
+impl CpuBackend {
+    /// The model, ready for predictions, as a pipeline of one member or more.
+    pub(crate) fn open(&self, package: &Arc<Package>, options: &LoadOptions) -> Result<Pipeline, Error> {
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = [self.options.threads, options.threads].into_iter().find(|&n| n > 0).unwrap_or_else(processors);
         let name = options.function.as_deref().unwrap_or(package.default_function());
@@ -93,11 +107,11 @@ impl Backend for CpuBackend {
             Ok::<_, Error>(model)
         };
         if package.stages().len() == 1 {
-            return Ok(Box::new(load(0, interface, name)?));
+            return Ok(Pipeline { members: vec![load(0, interface.clone(), name)?], interface });
         }
         let members = package.stages().iter().enumerate();
         let members = members.map(|(i, stage)| load(i, stage.interface().clone(), stage.default_function()));
-        Ok(Box::new(Pipeline { members: members.collect::<Result<_, _>>()?, interface }))
+        Ok(Pipeline { members: members.collect::<Result<_, _>>()?, interface })
     }
 }
 
@@ -109,7 +123,7 @@ pub(crate) struct CpuModel {
     interface: Interface,
     function: String,
     options: PlanOptions,
-    compute: Compute,
+    pub(crate) compute: Compute,
     /// The most recently used one last.
     plans: Mutex<Vec<Arc<Planned>>>,
 }
@@ -120,6 +134,19 @@ impl fmt::Debug for CpuModel {
     }
 }
 
+/// Somebody who watches a prediction.
+pub(crate) trait Observer {
+    /// A program's inputs are set; its steps follow.
+    fn begin(&mut self) {}
+    /// The next step of the plan is done.
+    fn step(&mut self) {}
+    /// All steps are done, and `workspace` holds what they left.
+    fn end(&mut self, _plan: &Plan, _workspace: &Workspace) {}
+}
+
+/// Nobody.
+impl Observer for () {}
+
 struct Planned {
     shapes: Vec<Shape>,
     plan: Plan,
@@ -128,7 +155,7 @@ struct Planned {
 
 impl Model for CpuModel {
     fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error> {
-        Ok(Outputs::new(self.run(Features { given: inputs, made: &[] }, state)?))
+        Ok(Outputs::new(self.run(Features { given: inputs, made: &[] }, state, &mut ())?))
     }
 
     fn new_state(&self) -> Result<ModelState, Error> {
@@ -150,11 +177,12 @@ impl Model for CpuModel {
 }
 
 impl CpuModel {
-    /// The values of all outputs, by feature name.
+    /// The values of all outputs, by feature name; `observer` sees how they come to be.
     pub(crate) fn run(
         &self,
         inputs: Features<'_>,
         state: Option<&mut ModelState>,
+        observer: &mut impl Observer,
     ) -> Result<Vec<(String, Value)>, Error> {
         let shapes = self.shapes(inputs)?;
         let planned = self.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidInput))?;
@@ -171,9 +199,12 @@ impl CpuModel {
                 .ok_or_else(|| Error::new(ErrorKind::Bug, "the state was made by another backend"))?,
             None => &mut none,
         };
-        plan.run(&mut workspace, states).map_err(|RunError { operation, output, message }| {
+        observer.begin();
+        let run = plan.run_observed(&mut workspace, states, |_, _| observer.step());
+        run.map_err(|RunError { operation, output, message }| {
             Error::operation(ErrorKind::Fault, format!("{operation} -> %{output}"), message)
         })?;
+        observer.end(plan, &workspace);
         let output = |feature: &Feature| Ok((feature.name.clone(), self.output(plan, &workspace, feature)?));
         let outputs = self.interface.outputs.iter().map(output).collect::<Result<Vec<_>, Error>>()?;
         let mut idle = planned.idle.lock();

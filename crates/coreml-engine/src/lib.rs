@@ -14,6 +14,7 @@ mod op;
 mod ops;
 mod pipeline;
 mod plan;
+pub mod profile;
 mod state;
 mod value;
 

@@ -155,6 +155,12 @@ pub(crate) trait Op: Any + fmt::Debug + Send + Sync {
         true
     }
 
+    /// What running the operation on inputs of these types takes, for profiles. Only types are known: neither inputs nor
+    /// `outs` have elements.
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        Work::moving(ins, outs)
+    }
+
     /// The operation on inputs and output whose axes are permuted by `perm` (output axis `i` is the old axis
     /// `perm[i]`), if it has such a form. All inputs have the rank of `perm` then.
     fn permuted(&self, _perm: &[usize]) -> Option<Box<dyn Op>> {
@@ -167,6 +173,46 @@ impl dyn Op {
     pub(crate) fn is<T: Op>(&self) -> Option<&T> {
         (self as &dyn Any).downcast_ref()
     }
+}
+
+/// What one run of an operation asks of a machine, however it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// Floating-point operations of its products, a multiply-add counting two; `None` where products are not what takes
+    /// the time, or their number is not known from the types.
+    pub(crate) flops: Option<u64>,
+    /// Bytes read and written at least.
+    pub(crate) bytes: u64,
+}
+
+impl Work {
+    /// Every input is read and every output written, once.
+    pub(crate) fn moving(ins: Ins<'_>, outs: &[Type]) -> Self {
+        let inputs = (0..ins.len()).filter_map(|i| ins.0.ty(i));
+        Self { flops: None, bytes: inputs.chain(outs.iter().copied()).map(bytes).sum() }
+    }
+
+    /// Elements are picked from the first input, as many as there are in the outputs; other inputs are read.
+    pub(crate) fn picking(ins: Ins<'_>, outs: &[Type]) -> Self {
+        let inputs = (1..ins.len()).filter_map(|i| ins.0.ty(i));
+        let picked: u64 = outs.iter().copied().map(bytes).sum();
+        Self { flops: None, bytes: 2 * picked + inputs.map(bytes).sum::<u64>() }
+    }
+
+    /// With so many multiply-adds, whose `weights` elements the operation holds itself.
+    pub(crate) fn and_products(self, multiply_adds: u64, weights: usize) -> Self {
+        Self { flops: Some(2 * multiply_adds), bytes: self.bytes + 4 * weights as u64 }
+    }
+}
+
+/// The product of sizes, which may exceed what this machine can address.
+pub(crate) fn times(sizes: &[usize]) -> u64 {
+    sizes.iter().fold(1, |product, &size| product.saturating_mul(size as u64))
+}
+
+/// All elements have four bytes in the engine.
+fn bytes(ty: Type) -> u64 {
+    4 * ty.count() as u64
 }
 
 /// Where an operation's inputs come from: the graph while the plan is made, the workspace while it runs.

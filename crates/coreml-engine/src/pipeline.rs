@@ -8,7 +8,7 @@ use coreml_core::{
 };
 use coreml_model::Interface;
 
-use crate::backend::CpuModel;
+use crate::backend::{CpuModel, Observer};
 use crate::state::States;
 
 /// Values by feature name: what the caller gave, and what members that ran before made of it.
@@ -33,13 +33,22 @@ pub(crate) struct Pipeline {
     pub(crate) interface: Interface,
 }
 
-impl Model for Pipeline {
-    fn predict(&self, inputs: &CheckedInputs<'_>, _: Option<&mut ModelState>) -> Result<Outputs, Error> {
+impl Pipeline {
+    /// Runs the members; `observer` sees each of them. Only a model that is no pipeline has a state.
+    pub(crate) fn run(
+        &self,
+        inputs: &CheckedInputs<'_>,
+        state: Option<&mut ModelState>,
+        observer: &mut impl Observer,
+    ) -> Result<Outputs, Error> {
+        if let [only] = self.members.as_slice() {
+            return Ok(Outputs::new(only.run(Features { given: inputs, made: &[] }, state, observer)?));
+        }
         let mut made: Vec<(String, Value)> = Vec::new();
         for member in &self.members {
             let known = made.iter().filter_map(|(name, value)| Some((name.as_str(), as_input(value)?)));
             let known: Vec<_> = known.collect();
-            let outputs = member.run(Features { given: inputs, made: &known }, None)?;
+            let outputs = member.run(Features { given: inputs, made: &known }, None, observer)?;
             made.extend(outputs);
         }
         let output = |name: &String| {
@@ -49,6 +58,12 @@ impl Model for Pipeline {
         };
         let names = self.interface.outputs.iter().map(|feature| &feature.name);
         Ok(Outputs::new(names.map(output).collect::<Result<_, Error>>()?))
+    }
+}
+
+impl Model for Pipeline {
+    fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error> {
+        self.run(inputs, state, &mut ())
     }
 
     fn new_state(&self) -> Result<ModelState, Error> {

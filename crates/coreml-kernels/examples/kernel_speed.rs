@@ -6,13 +6,11 @@
 
 #![allow(clippy::print_stdout, reason = "printing is what this program does")]
 
-use std::hint::black_box;
 use std::time::Instant;
 
 use coreml_kernels::conv::{Conv2d, ConvEpilogue, ConvShape};
 use coreml_kernels::gemm::{Epilogue, PackedB, gemm_pair, gemm_pair_scratch_len};
-use coreml_kernels::simd::{Kernel, Simd};
-use coreml_kernels::{Activation, Isa, ThreadPool};
+use coreml_kernels::{Activation, Isa, ThreadPool, peak_flops};
 
 /// `(times in the network, cin, cout, kernel, stride, groups, image size, GELU after it)`
 type Row = (usize, usize, usize, usize, usize, usize, usize, bool);
@@ -100,32 +98,6 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-/// Multiply-adds on registers alone; returns operations per second.
-struct Peak;
-
-impl Kernel for Peak {
-    type Output = f64;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f64 {
-        const SUMS: usize = 12;
-        const ROUNDS: usize = 200_000;
-        let (a, b) = (s.splat(black_box(0.999)), s.splat(black_box(0.001)));
-        let mut sums = [s.splat(1.0); SUMS];
-        let start = Instant::now();
-        for _ in 0..ROUNDS {
-            for sum in &mut sums {
-                *sum = s.fma(*sum, a, b);
-            }
-        }
-        let seconds = start.elapsed().as_secs_f64();
-        for sum in sums {
-            black_box(s.sum(sum));
-        }
-        (2 * SUMS * ROUNDS * S::LANES) as f64 / seconds
-    }
-}
-
 /// The network's perceptrons, two pointwise convolutions each, as one kernel.
 fn pairs(isa: Isa, pool: &ThreadPool, peak: f64) {
     for (m, width) in [(4096, 48), (1024, 96), (256, 192), (64, 384)] {
@@ -163,7 +135,7 @@ fn main() {
         return;
     };
     let pool = ThreadPool::new(threads);
-    let peak = (0..20).map(|_| isa.dispatch(Peak)).fold(0.0, f64::max) * threads as f64;
+    let peak = peak_flops(isa, &pool);
     println!("{} on {threads} thread(s); peak {:.0} GFLOP/s", isa.name(), peak / 1e9);
 
     let layers: Vec<Layer> = FASTVIT_T8

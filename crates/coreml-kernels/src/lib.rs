@@ -18,6 +18,7 @@ pub mod gemm;
 pub mod image;
 pub mod norm;
 pub mod parallel;
+mod peak;
 pub mod pool;
 pub mod reduce;
 pub mod reference;
@@ -27,4 +28,5 @@ pub mod transpose;
 
 pub use activation::Activation;
 pub use parallel::ThreadPool;
+pub use peak::peak_flops;
 pub use simd::Isa;

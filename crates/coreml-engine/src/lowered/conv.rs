@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use coreml_kernels::Activation;
-use coreml_kernels::conv::{Conv2d, ConvEpilogue};
+use coreml_kernels::conv::{Conv2d, ConvEpilogue, ConvShape};
 
 use super::Epilogue;
-use crate::op::{Env, Ins, Op, OpError, Outs, Types, shape_of};
+use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work, shape_of, times};
 use crate::plan::Compute;
+use crate::value::Type;
 
 /// Inputs: the image `[n, h, w, c]` (`[n, w, c]` with one spatial axis), then the residual if there is one.
 #[derive(Debug, Clone)]
@@ -25,6 +26,14 @@ impl Conv {
             [n, w, _] => [n, 1, w],
             _ => [0; 3],
         }
+    }
+
+    /// Multiply-adds of a convolution of `n` images `h x w`, and the elements of its weights and bias. What is
+    /// multiplied with padding counts too.
+    pub(crate) fn products(shape: &ConvShape, [n, h, w]: [usize; 3]) -> (u64, usize) {
+        let (oh, ow) = shape.out_size(h, w);
+        let weights = shape.kernel[0] * shape.kernel[1] * (shape.cin / shape.groups) * shape.cout;
+        (times(&[n, oh, ow, weights]), weights + shape.cout)
     }
 }
 
@@ -48,6 +57,11 @@ impl Op for Conv {
     fn scratch(&self, ins: Ins<'_>, compute: &Compute) -> usize {
         let [_, h, w] = Self::sizes(ins);
         self.kernel.scratch_len(h, w, compute.threads())
+    }
+
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        let (multiply_adds, weights) = Self::products(self.kernel.shape(), Self::sizes(ins));
+        Work::moving(ins, outs).and_products(multiply_adds, weights)
     }
 }
 

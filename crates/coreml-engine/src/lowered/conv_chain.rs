@@ -5,8 +5,9 @@ use std::sync::Arc;
 use coreml_kernels::conv::Chain;
 
 use super::conv::Conv;
-use crate::op::{Env, Ins, Op, OpError, Outs, Types, shape_of};
+use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work, shape_of};
 use crate::plan::Compute;
+use crate::value::Type;
 
 /// Inputs: those of the first convolution, which has no residual, then the last one's residual if there is one.
 #[derive(Debug)]
@@ -35,5 +36,18 @@ impl Op for ConvChain {
     fn scratch(&self, ins: Ins<'_>, compute: &Compute) -> usize {
         let [_, h, w] = Conv::sizes(ins);
         self.chain.scratch_len(h, w, compute.threads())
+    }
+
+    /// Lines that neighbouring strips both compute count once.
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        let [n, mut h, mut w] = Conv::sizes(ins);
+        let (mut multiply_adds, mut weights) = (0, 0);
+        for stage in self.chain.stages() {
+            let (more, held) = Conv::products(stage.conv.shape(), [n, h, w]);
+            multiply_adds += more;
+            weights += held;
+            (h, w) = stage.conv.out_size(h, w);
+        }
+        Work::moving(ins, outs).and_products(multiply_adds, weights)
     }
 }

@@ -6,7 +6,8 @@ use coreml_kernels::Activation;
 use coreml_kernels::gemm::{self, PackedB};
 
 use super::Epilogue;
-use crate::op::{Env, Ins, Op, OpError, Outs, Types};
+use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work, times};
+use crate::value::Type;
 
 /// Inputs: `[..., k]`, then the residual if there is one.
 #[derive(Debug, Clone)]
@@ -26,6 +27,17 @@ impl Linear {
             activation: self.activation,
         }
     }
+
+    /// Multiply-adds for so many rows, and the elements of weights and bias.
+    pub(crate) fn products(&self, rows: usize) -> (u64, usize) {
+        let weights = self.weight.k() * self.weight.n();
+        (times(&[rows, weights]), weights + self.bias.as_ref().map_or(0, |bias| bias.len()))
+    }
+}
+
+/// Rows of a product whose left matrix is the first input.
+pub(crate) fn rows(ins: Ins<'_>) -> usize {
+    ins.shape(0).split_last().map_or(0, |(_, outer)| outer.iter().product())
 }
 
 impl Op for Linear {
@@ -45,6 +57,11 @@ impl Op for Linear {
         let epilogue = self.epilogue(self.residual.then(|| ins.f32(1)));
         gemm::gemm(env.isa, env.pool, rows, ins.f32(0), k, &*self.weight, &epilogue, outs.f32(0), n);
         Ok(())
+    }
+
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        let (multiply_adds, weights) = self.products(rows(ins));
+        Work::moving(ins, outs).and_products(multiply_adds, weights)
     }
 }
 

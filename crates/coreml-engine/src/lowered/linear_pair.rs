@@ -3,9 +3,10 @@
 
 use coreml_kernels::gemm;
 
-use super::linear::Linear;
-use crate::op::{Env, Ins, Op, OpError, Outs, Types};
+use super::linear::{Linear, rows};
+use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work};
 use crate::plan::Compute;
+use crate::value::Type;
 
 /// Inputs: those of the first product, which has no residual, then the second's residual if there is one.
 #[derive(Debug)]
@@ -37,5 +38,11 @@ impl Op for LinearPair {
 
     fn scratch(&self, _ins: Ins<'_>, compute: &Compute) -> usize {
         gemm::gemm_pair_scratch_len(self.first.weight.n(), compute.threads())
+    }
+
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        let rows = rows(ins);
+        let ((first, first_held), (second, second_held)) = (self.first.products(rows), self.second.products(rows));
+        Work::moving(ins, outs).and_products(first + second, first_held + second_held)
     }
 }

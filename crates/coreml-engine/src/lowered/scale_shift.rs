@@ -1,6 +1,7 @@
 //! A factor and a summand for every channel of a channels-last tensor: batch normalisation at inference.
 
-use crate::op::{Env, Ins, Op, OpError, Outs, Types};
+use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work};
+use crate::value::Type;
 
 #[derive(Debug)]
 pub(crate) struct ScaleShift {
@@ -16,5 +17,10 @@ impl Op for ScaleShift {
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
         coreml_kernels::norm::scale_shift(env.isa, env.pool, &self.scale, &self.shift, ins.f32(0), outs.f32(0));
         Ok(())
+    }
+
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        let moved = Work::moving(ins, outs);
+        Work { bytes: moved.bytes + 4 * (self.scale.len() + self.shift.len()) as u64, ..moved }
     }
 }

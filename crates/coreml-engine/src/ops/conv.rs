@@ -7,7 +7,9 @@
 use coreml_kernels::reference::{self, ConvParams};
 use coreml_model::Opset;
 
-use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Param, Types, constant, input, shape_of};
+use crate::op::{
+    Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Param, Types, Work, constant, input, shape_of, times,
+};
 use crate::value::Type;
 
 const CONV: &[Param] = &[
@@ -232,6 +234,13 @@ impl Op for Conv {
         reference::conv(ins.f32(0), &x, ins.f32(1), &weight, bias, &geometry.params(), outs.f32(0));
         Ok(())
     }
+
+    /// Every element of the output is a sum over the weights of its channel.
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        let weights = ins.shape(1);
+        let per_output = weights.count().checked_div(weights[0]).unwrap_or(0);
+        Work::moving(ins, outs).and_products(times(&[outs[0].count(), per_output]), 0)
+    }
 }
 
 #[derive(Debug)]
@@ -272,5 +281,12 @@ impl Op for ConvTranspose {
         let params = geometry.params();
         reference::conv_transpose(ins.f32(0), &x, ins.f32(1), &weight, ins.optional_f32(2), &params, &out, outs.f32(0));
         Ok(())
+    }
+
+    /// Every element of the input goes into a sum for each weight of its channel; those cropped away count too.
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        let weights = ins.shape(1);
+        let per_input = weights.count().checked_div(weights[0]).unwrap_or(0);
+        Work::moving(ins, outs).and_products(times(&[ins.ty(0).count(), per_input]), 0)
     }
 }

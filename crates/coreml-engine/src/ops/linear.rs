@@ -7,7 +7,9 @@ use coreml_model::Opset;
 use coreml_tensor::{MAX_RANK, Shape};
 
 use super::elementwise_binary::broadcast;
-use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, constant, input, shape_of, variadic};
+use crate::op::{
+    Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, Work, constant, input, shape_of, times, variadic,
+};
 use crate::plan::Compute;
 use crate::value::{Kind, Type};
 
@@ -86,6 +88,10 @@ impl Op for Linear {
         }
         Ok(())
     }
+
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        Work::moving(ins, outs).and_products(times(&[outs[0].count(), ins.shape(1)[1]]), 0)
+    }
 }
 
 /// The elements of input `i` as numbers, whatever their kind: later operation sets let integers meet floats.
@@ -163,6 +169,10 @@ impl Product {
         };
         let (x_batch, y_batch) = (batch_strides(&x2, xb), batch_strides(&y2, yb));
         Ok(Self { batch, m, k, n, x_strides, y_strides, x_batch, y_batch })
+    }
+
+    fn multiply_adds(&self) -> u64 {
+        times(&[self.batch.count(), self.m, self.k, self.n])
     }
 
     /// Offsets of the operands of batch `index`.
@@ -283,6 +293,11 @@ impl Op for MatMul {
     fn scratch(&self, ins: Ins<'_>, compute: &Compute) -> usize {
         self.product(ins).map_or(0, |product| multiply_scratch(&product, compute))
     }
+
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        let multiply_adds = self.product(ins).map_or(0, |product| product.multiply_adds());
+        Work::moving(ins, outs).and_products(multiply_adds, 0)
+    }
 }
 
 /// One of the two products the format admits, `nchw,nwhu->nchu` and `chw,whr->chr` in any letters: for each `h`, the
@@ -366,6 +381,11 @@ impl Op for Einsum {
         }
         Ok(())
     }
+
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        let depth = einsum_sizes(ins).map_or(0, |[x, y, _]| x[3].max(y[1]));
+        Work::moving(ins, outs).and_products(times(&[outs[0].count(), depth]), 0)
+    }
 }
 
 /// `softmax(query * key^T / sqrt(depth) + mask) * value`; a boolean mask keeps where true.
@@ -442,5 +462,11 @@ impl Op for Attention {
         let Ok((scores, weighted)) = Self::products(ins) else { return 0 };
         let count = scores.batch.count() * scores.m * scores.n;
         2 * count + multiply_scratch(&scores, compute).max(multiply_scratch(&weighted, compute))
+    }
+
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        let products = Self::products(ins);
+        let multiply_adds = products.map_or(0, |(scores, weighted)| scores.multiply_adds() + weighted.multiply_adds());
+        Work::moving(ins, outs).and_products(multiply_adds, 0)
     }
 }

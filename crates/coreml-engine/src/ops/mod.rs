@@ -35,6 +35,8 @@ pub(crate) mod tensor_operation;
 pub(crate) mod tensor_transformation;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod work;
 
 /// All families, by the name of the file they live in.
 pub(crate) static FAMILIES: &[(&str, &[OpSpec])] = &[

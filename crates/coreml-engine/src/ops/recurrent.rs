@@ -9,7 +9,7 @@
 use coreml_kernels::gemm::{MatMulShape, MatStrides, matmul, matmul_scratch_len};
 use coreml_model::Opset;
 
-use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, constant, input, shape_of};
+use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, Work, constant, input, shape_of, times};
 use crate::plan::Compute;
 use crate::value::Type;
 
@@ -471,6 +471,14 @@ impl Op for Recurrent {
         let (shape, strides, _) = sizes.matrices();
         let product = matmul_scratch_len(compute.isa, &shape, strides, compute.threads());
         sizes.products() + sizes.work() + product
+    }
+
+    /// Each step multiplies its input and the hidden state with the weights of every gate.
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        let multiply_adds = self
+            .sizes(ins)
+            .map_or(0, |sizes| times(&[sizes.directions, sizes.products(), sizes.features + sizes.hidden]));
+        Work::moving(ins, outs).and_products(multiply_adds, 0)
     }
 }
 

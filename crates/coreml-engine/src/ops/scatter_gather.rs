@@ -7,8 +7,8 @@
 use coreml_model::Opset;
 use coreml_tensor::Shape;
 
-use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, axis_of, constant, input, shape_of};
-use crate::value::Kind;
+use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, Work, axis_of, constant, input, shape_of};
+use crate::value::{Kind, Type};
 
 pub(crate) mod scatter;
 
@@ -147,6 +147,10 @@ impl Op for Gather {
         }
         Ok(())
     }
+
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        Work::picking(ins, outs)
+    }
 }
 
 /// One element for each index: `out[.., i, ..] = x[.., indices[.., i, ..], ..]`.
@@ -183,6 +187,10 @@ impl Op for GatherAlongAxis {
             *slot = self.bounds.resolve(index, along)?.map_or(0.0, |position| values[start + position * inner]);
         }
         Ok(())
+    }
+
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        Work::picking(ins, outs)
     }
 }
 
@@ -226,6 +234,10 @@ impl Op for GatherNd {
             copy_block(values, from, out, to, inner);
         }
         Ok(())
+    }
+
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        Work::picking(ins, outs)
     }
 }
 

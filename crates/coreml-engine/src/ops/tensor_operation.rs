@@ -5,7 +5,9 @@
 use coreml_model::Opset;
 use coreml_tensor::Shape;
 
-use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, axis_of, constant, input, shape_of, variadic};
+use crate::op::{
+    Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, Work, axis_of, constant, input, shape_of, variadic,
+};
 use crate::ops::tensor_transformation::copy;
 use crate::value::{Kind, Type};
 
@@ -238,5 +240,9 @@ impl Op for ShapeOf {
             *slot = i32::try_from(dim).unwrap_or(i32::MAX);
         }
         Ok(())
+    }
+
+    fn work(&self, _ins: Ins<'_>, outs: &[Type]) -> Work {
+        Work { flops: None, bytes: 4 * outs[0].count() as u64 }
     }
 }

@@ -6,7 +6,8 @@
 use coreml_model::Opset;
 use coreml_tensor::{MAX_RANK, Shape};
 
-use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, axis_of, constant, input, shape_of};
+use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, Work, axis_of, constant, input, shape_of};
+use crate::value::Type;
 
 pub(crate) mod blocks;
 pub(crate) mod parts;
@@ -344,5 +345,9 @@ impl Op for SliceByIndex {
             to += len;
         });
         Ok(())
+    }
+
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        Work::picking(ins, outs)
     }
 }

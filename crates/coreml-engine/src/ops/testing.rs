@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coreml_model::{Constant, Opset};
 use coreml_tensor::{Data, Shape, Tensor};
 
-use crate::op::{Args, Bind, Env, Ins, Op, OpError, Operands, Outs, Role};
+use crate::op::{Args, Bind, Env, Ins, Op, OpError, Operands, Outs, Role, Work};
 use crate::plan::Compute;
 use crate::state::States;
 use crate::value::{Buffer, Kind, Type, load_tensor, store_tensor};
@@ -107,6 +107,17 @@ pub(crate) fn run_in(
         _ => panic!("{kind} is not a plain operation"),
     };
     run_op(&*bind(&args)?, ins)
+}
+
+/// What running `kind` of the newest operation set on such inputs takes.
+pub(crate) fn work(kind: &str, ins: &[Value], constants: &[(&'static str, Value)]) -> Work {
+    let spec = super::find(kind, Opset::Ios26).expect("the operation is in the table");
+    let constants: Vec<_> = constants.iter().map(|(name, value)| (*name, Arc::new(value.0.clone()))).collect();
+    let Bind::Node(bind) = spec.bind else { panic!("{kind} is not a plain operation") };
+    let op = bind(&Args { opset: Opset::Ios26, constants: &constants, variadic: ins.len() }).unwrap();
+    let held = Held(ins.iter().map(|value| Some(value.loaded())).collect());
+    let types = op.infer(Ins(&held)).unwrap();
+    op.work(Ins(&held), &types)
 }
 
 /// Runs an operation as both plans would, which must agree.

@@ -16,7 +16,7 @@ use coreml_tensor::{Shape, Tensor, TensorView};
 
 use crate::error::{PlanError, PlanErrorKind, RunError};
 use crate::graph::{Graph, Id, Labels, Literal, build};
-use crate::op::{Env, Ins, Op, Operands, Outs};
+use crate::op::{Env, Ins, Op, Operands, Outs, Work};
 use crate::state::States;
 use crate::value::{Buffer, Kind, Type, load_tensor, store_tensor};
 
@@ -414,6 +414,17 @@ impl Plan {
         Ok(())
     }
 
+    /// What each step is and what it asked of the machine, by the types that a run left in `workspace`.
+    pub(crate) fn tasks(&self, workspace: &Workspace) -> impl Iterator<Item = Task<'_>> {
+        let types = workspace.types.clone();
+        self.steps.iter().map(move |step| {
+            let outputs: Vec<Type> = step.outputs.iter().map(|&value| types[value]).collect();
+            let work = step.op.work(Ins(&StepTypes { step, types: &types }), &outputs);
+            let shape = outputs.first().map_or(Shape::SCALAR, |ty| ty.shape);
+            Task { kind: &step.kind, output: &step.output_name, shape, work }
+        })
+    }
+
     fn run_step(&self, step: &Step, workspace: &mut Workspace, states: &mut States) -> Result<(), String> {
         if step.deferred {
             self.resolve_types(step, workspace)?;
@@ -478,6 +489,35 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+/// A step of a plan, described.
+pub(crate) struct Task<'a> {
+    pub(crate) kind: &'a str,
+    /// The first output's name and shape.
+    pub(crate) output: &'a str,
+    pub(crate) shape: Shape,
+    pub(crate) work: Work,
+}
+
+/// A step's inputs after the run, when others have taken over their storage.
+struct StepTypes<'a> {
+    step: &'a Step,
+    types: &'a [Type],
+}
+
+impl Operands for StepTypes<'_> {
+    fn len(&self) -> usize {
+        self.step.inputs.len()
+    }
+
+    fn ty(&self, i: usize) -> Option<Type> {
+        Some(self.types[self.step.inputs.get(i).copied().flatten()?])
+    }
+
+    fn elements(&self, _: usize) -> Option<&[f32]> {
+        None
     }
 }
 

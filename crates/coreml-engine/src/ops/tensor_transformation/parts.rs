@@ -5,8 +5,10 @@ use coreml_model::Opset;
 use coreml_tensor::MAX_RANK;
 
 use super::{SliceMasks, copy};
-use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, axis_of, constant, input, shape_of, variadic};
-use crate::value::Kind;
+use crate::op::{
+    Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, Work, axis_of, constant, input, shape_of, variadic,
+};
+use crate::value::{Kind, Type};
 
 pub(crate) static OPS: &[OpSpec] = &[
     OpSpec {
@@ -114,6 +116,10 @@ impl Op for SliceBySize {
             out.copy_from_slice(&values[from..from + len]);
         }
         Ok(())
+    }
+
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        Work::picking(ins, outs)
     }
 }
 

@@ -1,0 +1,88 @@
+//! The most multiply-adds this machine does in a second: what kernels and profiles are held against.
+//!
+//! It is measured, because data sheets know neither the clock a virtual machine gets nor what two threads of one core
+//! leave each other.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::parallel::ThreadPool;
+use crate::simd::{Isa, Kernel, Simd};
+
+/// Rounds of multiply-adds in one task: some tenths of a millisecond, against which handing out tasks is nothing.
+const ROUNDS: usize = 100_000;
+/// How long to go on looking for the best.
+const PATIENCE: Duration = Duration::from_millis(8);
+/// Measured at least so often, however slow the machine.
+const LEAST: usize = 5;
+
+/// Floating-point operations per second of fused multiply-adds on registers, each counting two, by all threads of `pool`
+/// together with the vectors of `isa`; of one core with a pool of one.
+///
+/// A measurement of about 10 ms: the best of several short runs. A machine that is busy meanwhile, or that changes its
+/// clock, has another peak a moment later; whoever compares with it should measure before and after, and take the larger.
+pub fn peak_flops(isa: Isa, pool: &ThreadPool) -> f64 {
+    let begin = Instant::now();
+    let mut best = 0.0f64;
+    let mut runs = 0;
+    while runs < LEAST || begin.elapsed() < PATIENCE {
+        let start = Instant::now();
+        // Time is the whole group's: where one thread does two tasks, nothing is counted twice.
+        let operations = AtomicUsize::new(0);
+        pool.run(pool.threads(), &|_| {
+            operations.fetch_add(isa.dispatch(MultiplyAdd), Ordering::Relaxed);
+        });
+        best = best.max(operations.into_inner() as f64 / start.elapsed().as_secs_f64());
+        runs += 1;
+    }
+    best
+}
+
+/// Enough sums that none is waited for, if the registers hold them.
+const MANY: usize = 24;
+const FEW: usize = 12;
+
+/// Returns how many operations it did.
+struct MultiplyAdd;
+
+impl Kernel for MultiplyAdd {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> usize {
+        if S::ACCUMULATORS >= MANY { rounds::<S, MANY>(s) } else { rounds::<S, FEW>(s) }
+    }
+}
+
+#[inline(always)]
+fn rounds<S: Simd, const SUMS: usize>(s: S) -> usize {
+    // Towards 1, so that no sum leaves the range where arithmetic is fast.
+    let (a, b) = (s.splat(black_box(0.999)), s.splat(black_box(0.001)));
+    let mut sums = [s.splat(black_box(1.0)); SUMS];
+    for _ in 0..ROUNDS {
+        for sum in &mut sums {
+            *sum = s.fma(*sum, a, b);
+        }
+    }
+    for sum in sums {
+        black_box(s.sum(sum));
+    }
+    2 * ROUNDS * SUMS * S::LANES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Something like a speed on every instruction set, and wider vectors are not slower than plain code.
+    #[test]
+    fn it_is_a_speed() {
+        let pool = ThreadPool::new(1);
+        let peaks: Vec<f64> = Isa::available().into_iter().map(|isa| peak_flops(isa, &pool)).collect();
+        assert!(peaks.iter().all(|peak| (1e7..1e13).contains(peak)), "{peaks:?}");
+        let (plain, fastest) = (peaks[0], peaks[peaks.len() - 1]);
+        // Half of it, because other programs may take the processor in between.
+        assert!(fastest >= plain / 2.0, "{peaks:?}");
+    }
+}
