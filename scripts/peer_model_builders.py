@@ -64,7 +64,8 @@ def timm_classifier(name: str, size: int) -> Built:
     torch.manual_seed(SEED)
     model = timm.create_model(name, pretrained=False)
     for parameter_name, parameter in model.named_parameters():
-        if parameter_name.endswith("gamma"):  # layer scales start near 0, which would switch every block off
+        layer_scale = parameter_name.endswith("gamma")  # starts near 0
+        if layer_scale or (parameter_name.endswith("weight") and not parameter.any()):  # would switch its block off
             parameter.data = 0.3 + 0.7 * torch.rand(parameter.shape)
     pictures = photos(size)
     settle(model, torch.cat(list(pictures.values())))
@@ -78,23 +79,21 @@ def timm_classifier(name: str, size: int) -> Built:
 
 
 class BertLayer(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, length: int, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.whole, self.split = (1, length, width), (1, length, heads, width // heads)
         self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in range(4))
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-12), nn.LayerNorm(width, eps=1e-12)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        batch, length, width = x.shape
-
         def split(y: torch.Tensor) -> torch.Tensor:
-            return y.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+            return y.view(self.split).transpose(1, 2)
 
         mixed = F.scaled_dot_product_attention(
             split(self.query(x)), split(self.key(x)), split(self.value(x)), attn_mask=mask
         )
-        x = self.norm1(x + self.output(mixed.transpose(1, 2).reshape(batch, length, width)))
+        x = self.norm1(x + self.output(mixed.transpose(1, 2).reshape(self.whole)))
         return self.norm2(x + self.down(F.gelu(self.up(x))))
 
 
@@ -105,7 +104,7 @@ class Bert(nn.Module):
         super().__init__()
         self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(512, width)
         self.norm = nn.LayerNorm(width, eps=1e-12)
-        self.layers = nn.ModuleList(BertLayer(width, heads) for _ in range(layers))
+        self.layers = nn.ModuleList(BertLayer(length, width, heads) for _ in range(layers))
         self.register_buffer("places", torch.arange(length)[None], persistent=False)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
