@@ -44,7 +44,12 @@ class Model:
     target: str = "iOS17"  # the package's minimum deployment target, which decides its operations
     fixture: bool = False  # the package is the one in tests/fixtures: an image classifier, answers are probabilities
     caches: int = 0  # the twins' trailing inputs and outputs that are carried from step to step; states in the package
-    unit: str = "ms"  # "tokens/s" if one prediction is one token
+    iterations: int = 20  # timed predictions in a round: about half a second of them
+
+    @property
+    def decoder(self) -> bool:
+        """Whether one prediction makes one token."""
+        return self.caches > 0
 
     @property
     def output(self) -> str:
@@ -53,20 +58,20 @@ class Model:
 
 
 MODELS = [
-    Model("FastViTT8F16", "fixture", ("FastViTT8F16",), fixture=True),
-    Model("EfficientNetLite0", "fixture", ("EfficientNetLite0",), fixture=True),
-    Model("MobileNetV2", "timm_classifier", ("mobilenetv2_100", 224)),
-    Model("MobileNetV3Large", "timm_classifier", ("mobilenetv3_large_100", 224)),
-    Model("ResNet18", "timm_classifier", ("resnet18", 224)),
-    Model("ResNet50", "timm_classifier", ("resnet50", 224)),
-    Model("ConvNeXtTiny", "timm_classifier", ("convnext_tiny", 224)),
-    Model("MobileViTS", "timm_classifier", ("mobilevit_s", 256)),
-    Model("ViTTiny", "timm_classifier", ("vit_tiny_patch16_224", 224)),
-    Model("MiniLM32", "bert", (32,)),
-    Model("MiniLM128", "bert", (128,)),
-    Model("UNet256", "unet", (256,)),
-    Model("LSTM64", "lstm", (64,)),
-    Model("LlamaSmall", "llama", (), target="iOS18", caches=2, unit="tokens/s"),
+    Model("FastViTT8F16", "fixture", ("FastViTT8F16",), fixture=True, iterations=40),
+    Model("EfficientNetLite0", "fixture", ("EfficientNetLite0",), fixture=True, iterations=60),
+    Model("MobileNetV2", "timm_classifier", ("mobilenetv2_100", 224), iterations=60),
+    Model("MobileNetV3Large", "timm_classifier", ("mobilenetv3_large_100", 224), iterations=60),
+    Model("ResNet18", "timm_classifier", ("resnet18", 224), iterations=25),
+    Model("ResNet50", "timm_classifier", ("resnet50", 224), iterations=12),
+    Model("ConvNeXtTiny", "timm_classifier", ("convnext_tiny", 224), iterations=10),
+    Model("MobileViTS", "timm_classifier", ("mobilevit_s", 256), iterations=15),
+    Model("ViTTiny", "timm_classifier", ("vit_tiny_patch16_224", 224), iterations=20),
+    Model("MiniLM32", "bert", (32,), iterations=40),
+    Model("MiniLM128", "bert", (128,), iterations=15),
+    Model("UNet256", "unet", (256,), iterations=8),
+    Model("LSTM64", "lstm", (64,), iterations=60),
+    Model("LlamaSmall", "llama", (), target="iOS18", caches=2, iterations=64),
 ]
 
 

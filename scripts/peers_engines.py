@@ -71,6 +71,7 @@ class Peer:
     ours: bool = False
     contender: bool = False  # runs in every round, and the best of these is what the ratio is to
     torch: bool = False  # needs the environment that made the models
+    rust: bool = False  # is a program of peers-rust
     needs: Callable[[], str] = lambda: ""  # why this machine cannot show this row, or ""
 
 
@@ -293,8 +294,8 @@ PEERS = [
     Peer("openvino", "OpenVINO", run_openvino("f32"), contender=True),
     Peer("openvino-bf16", "OpenVINO bf16", run_openvino("bf16"), needs=bf16_missing),
     Peer("torch", "PyTorch", run_torch, torch=True),
-    Peer("tract", "tract", run_rust("tract")),
-    Peer("rten", "rten", run_rust("rten")),
+    Peer("tract", "tract", run_rust("tract"), rust=True),
+    Peer("rten", "rten", run_rust("rten"), rust=True),
 ]
 
 
