@@ -57,8 +57,11 @@ def fixture(name: str) -> Built:
     return Built(row.build(), {"image": pixels}, {"x": np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])})
 
 
-def timm_classifier(name: str, size: int) -> Built:
-    """A classifier of timm, untrained: normalised pixels in, 1000 logits with a standard deviation of 2 out."""
+def timm_classifier(name: str, size: int, fix_shapes: bool = False) -> Built:
+    """A classifier of timm, untrained: normalised pixels in, 1000 logits with a standard deviation of 2 out.
+
+    `fix_shapes` makes constants of the sizes that the network computes, which coremltools 9 cannot convert with numpy 2.4.
+    """
     import timm
 
     torch.manual_seed(SEED)
@@ -74,6 +77,8 @@ def timm_classifier(name: str, size: int) -> Built:
     head.bias.data.zero_()
     with torch.no_grad():
         head.weight.data *= LOGIT_SPREAD / model(pictures[PHOTO]).std()
+    if fix_shapes:
+        model = torch.export.export(model, (pictures[PHOTO],)).module()
     inputs = {"x": pictures[PHOTO].numpy()}
     return Built(model, inputs, inputs)
 
