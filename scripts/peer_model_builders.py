@@ -7,6 +7,7 @@ others are written here as the papers' plain forms, since only their shapes matt
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MethodType
 
 import numpy as np
 import torch
@@ -79,6 +80,7 @@ def timm_classifier(name: str, size: int, fix_shapes: bool = False) -> Built:
         head.weight.data *= LOGIT_SPREAD / model(pictures[PHOTO]).std()
     if fix_shapes:
         model = torch.export.export(model, (pictures[PHOTO],)).module()
+        model.train = MethodType(nn.Module.train, model)  # exporters call it, and the exported module's own refuses
     inputs = {"x": pictures[PHOTO].numpy()}
     return Built(model, inputs, inputs)
 
