@@ -27,7 +27,7 @@ from own_venv import ROOT, enter, prepare
 
 FIXTURES = ROOT / "tests" / "fixtures"
 RUST_PEERS = ROOT / "scripts" / "peers-rust"
-QUICK_ROUNDS, OTHERS_ROUNDS = 3, 3
+QUICK_ROUNDS, OTHERS_ROUNDS = 3, 2
 COLD_ROUNDS = 15
 SLOW_SHARE = 4  # engines that are no contenders make this many times fewer predictions in a round
 
@@ -160,6 +160,14 @@ def measure_model(model: Model, peers: list[Peer], job: Job, args: argparse.Name
     return cases
 
 
+def keep(path: Path | None, measured_on: str, settings: str, cases: list[Case], cold: list[Start]) -> None:
+    """Stores what is measured so far, so that a run that is stopped loses one model."""
+    if path:
+        kept = {"machine": measured_on, "settings": settings}
+        kept |= {"cases": [asdict(case) for case in cases], "cold": [asdict(start) for start in cold]}
+        path.write_text(json.dumps(kept, indent=1))
+
+
 def main(args: argparse.Namespace) -> int:
     unknown = set(args.engines or []) - {peer.key for peer in PEERS}
     if unknown:
@@ -172,30 +180,31 @@ def main(args: argparse.Namespace) -> int:
     absent = {peer.title: why for peer in wanted if (why := peer.needs())}
     peers = [peer for peer in wanted if peer.title not in absent]
     coreml = find_coreml(args.coreml) if args.cold != "no" or any(peer.ours for peer in peers) else ""
-    rust = args.cold != "no" or any(peer.rust for peer in peers)
-    rivals = cargo_build(RUST_PEERS) if rust else ""
+    rivals: Path | str = ""
+    if any(peer.rust for peer in peers):
+        rivals = cargo_build(RUST_PEERS)
+    elif args.cold != "no":
+        rivals = cargo_build(RUST_PEERS, "--no-default-features")
 
     measured_on = machine()
     earlier = json.loads(args.add.read_text()) if args.add else {"cases": [], "cold": []}
     cases = [Case(**case) for case in earlier["cases"]]
     cold = [Start(**start) for start in earlier["cold"]]
+    settings = f"{args.rounds} rounds, " + ("pinned to the first processors" if args.pin else "no pinning")
     for model in MODELS if args.cold != "only" else []:
         if model.name in args.models:
             cases += measure_model(model, peers, job_of(model, args.folder, args, coreml, rivals), args)
+            keep(args.json, measured_on, settings, cases, cold)
     if args.cold != "no":
         for model in MODELS:
             if model.fixture and model.name in args.models:
                 cold += cold_starts(job_of(model, args.folder, args, coreml, rivals), model.name, args.threads, COLD_ROUNDS)
+                keep(args.json, measured_on, settings, cases, cold)
 
-    settings = f"{args.rounds} rounds, " + ("pinned to the first processors" if args.pin else "no pinning")
     text = report(PEERS, cases, cold, absent, measured_on, settings)
     print(text)
     if args.write:
         write_section(args.write, text)
-    if args.json:
-        kept = {"machine": measured_on, "settings": settings}
-        kept |= {"cases": [asdict(case) for case in cases], "cold": [asdict(start) for start in cold]}
-        args.json.write_text(json.dumps(kept, indent=1))
     return 1 if any(case.failure(key) for case in cases for key in case.results) else 0
 
 

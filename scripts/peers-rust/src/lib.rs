@@ -112,6 +112,11 @@ fn median(samples: &mut [f64]) -> f64 {
     if samples.len() % 2 == 1 { samples[middle] } else { (samples[middle - 1] + samples[middle]) / 2.0 }
 }
 
+/// The place of the largest element; 0 if there is none.
+pub fn largest(logits: &[f32]) -> usize {
+    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap_or(0)
+}
+
 /// The version of a dependency, from this folder's lock file.
 pub fn locked_version(package: &str) -> &'static str {
     let lock = include_str!("../Cargo.lock");

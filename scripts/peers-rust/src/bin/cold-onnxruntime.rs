@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use ort::session::{Session, builder::GraphOptimizationLevel};
 use ort::value::TensorRef;
-use peers_rust::{Array, main_with, read_npz};
+use peers_rust::{Array, largest, main_with, read_npz};
 
 fn main() -> ExitCode {
     main_with(|| {
@@ -12,8 +12,8 @@ fn main() -> ExitCode {
         let [library, model, inputs, threads] = arguments.as_slice() else { return Err("four arguments".into()) };
         let inputs = read_npz(inputs.as_ref())?;
         let [Array::F32(input)] = inputs.as_slice() else { return Err("one f32 input is wanted".into()) };
-        ort::init_from(library)?.commit();
-        let mut session = Session::builder()?
+        let environment = ort::init_from(library)?.build()?;
+        let mut session = Session::builder(&environment)?
             .with_intra_threads(threads.parse()?)?
             .with_inter_threads(1)?
             .with_optimization_level(GraphOptimizationLevel::Level3)?
@@ -23,8 +23,4 @@ fn main() -> ExitCode {
         println!("{}", largest(logits));
         Ok(())
     })
-}
-
-fn largest(logits: &[f32]) -> usize {
-    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap_or(0)
 }

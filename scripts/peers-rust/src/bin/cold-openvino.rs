@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use openvino::{Core, DeviceType, ElementType, RwPropertyKey, Shape, Tensor};
-use peers_rust::{Array, main_with, read_npz};
+use peers_rust::{Array, largest, main_with, read_npz};
 
 fn main() -> ExitCode {
     main_with(|| {
@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         let [library, model, inputs, threads] = arguments.as_slice() else { return Err("four arguments".into()) };
         let inputs = read_npz(inputs.as_ref())?;
         let [Array::F32(input)] = inputs.as_slice() else { return Err("one f32 input is wanted".into()) };
-        openvino_sys::library::load_from(library.into())?;
+        openvino_sys::library::load_from(library.as_str())?;
         let mut core = Core::new()?;
         core.set_properties(
             &DeviceType::CPU,
@@ -33,8 +33,4 @@ fn main() -> ExitCode {
         println!("{}", largest(output.get_data::<f32>()?));
         Ok(())
     })
-}
-
-fn largest(logits: &[f32]) -> usize {
-    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap_or(0)
 }
