@@ -8,7 +8,7 @@ once and print. `peers-rust/src/bin/cold.rs` starts them and takes the time and 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def cold_starts(job: Job, model: str, thread_counts: list[int], rounds: int) -> 
     """Every engine's cold starts of one model, in interleaved rounds after one that fills the file cache."""
     starts = []
     for threads in thread_counts:
-        started = commands(Job(**{**job.__dict__, "threads": threads}))
+        started = commands(replace(job, threads=threads))
         figures: dict[str, list[dict]] = {engine: [] for engine in started}
         errors: dict[str, str] = {}
         for number in range(rounds + 1):
