@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Makes the models that `peers.py` measures: for each a Core ML package, its ONNX and TorchScript twins, inputs, answers.
+"""Makes the models that `peers.py` measures: a Core ML package, ONNX and TorchScript twins, inputs, answers.
 
     python3 scripts/make_peer_models.py [--only resnet18,unet] [--out target/peer-models]
 
-Needs PyPI on the first run and shares the environment of `make_fixtures.py`. Nothing is downloaded but packages: weights
-are seeded, and settled on photographs so that no activation dies out or leaves f16's range. `MODELS` is the table; one
+Needs PyPI on the first run and shares the environment of `make_fixtures.py`. Nothing is downloaded but packages: the
+weights are seeded, and settled on photographs so that no activation dies out or leaves f16's range. `MODELS` is the table; one
 row is one model, built in `peer_model_builders.py`. For a row NAME the folder then holds
 
-    NAME.mlpackage    ML Program in f16, its multi-arrays taken and given in f32 (not for the two fixtures, which have theirs)
+    NAME.mlpackage    ML Program in f16 that takes and gives f32 arrays (the two fixtures have theirs already)
     NAME.onnx, .pt    the f32 twins: ONNX opset 17, frozen TorchScript
-    NAME.coreml.npz   inputs by the package's feature names; step by step in NAME.coreml.STEP.npz if the model has a cache
+    NAME.coreml.npz   inputs by the package's feature names; also NAME.coreml.STEP.npz if the model has a cache
     NAME.twin.npz     inputs by the twins' names, in the twins' order
     NAME.torch.npz    `answer`, PyTorch's f32 output (the last step's if there are several)
 """

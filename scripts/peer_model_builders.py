@@ -61,7 +61,7 @@ def fixture(name: str) -> Built:
 def timm_classifier(name: str, size: int, fix_shapes: bool = False) -> Built:
     """A classifier of timm, untrained: normalised pixels in, 1000 logits with a standard deviation of 2 out.
 
-    `fix_shapes` makes constants of the sizes that the network computes, which coremltools 9 cannot convert with numpy 2.4.
+    `fix_shapes` makes constants of the sizes that the network computes; coremltools 9 with numpy 2.4 cannot convert them.
     """
     import timm
 
@@ -107,8 +107,9 @@ class BertLayer(nn.Module):
 class Bert(nn.Module):
     """BERT's encoder in the measures of MiniLM-L6: token ids and a 0/1 mask in, the last hidden state out."""
 
-    def __init__(self, length: int, vocabulary: int = 30522, width: int = 384, layers: int = 6, heads: int = 12) -> None:
+    def __init__(self, length: int) -> None:
         super().__init__()
+        vocabulary, width, layers, heads = 30522, 384, 6, 12
         self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(512, width)
         self.norm = nn.LayerNorm(width, eps=1e-12)
         self.layers = nn.ModuleList(BertLayer(length, width, heads) for _ in range(layers))

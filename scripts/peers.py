@@ -58,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=counts, default=[1, 2], help="thread counts (default 1,2)")
     parser.add_argument("--rounds", type=positive, default=7, help="default 7")
     parser.add_argument("--iterations", type=positive, help="timed predictions per round (default: the model's row)")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds, the contenders only, no cold starts")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds, contenders only, no cold starts")
     parser.add_argument("--engines", type=names, help="only these rows (default all; a wrong name lists them)")
     parser.add_argument("--cold", choices=["too", "only", "no"], default="too", help="cold starts (default too)")
     parser.add_argument("--coreml", type=Path, help="the coreml command; without it, one is built by cargo")
@@ -198,7 +198,8 @@ def main(args: argparse.Namespace) -> int:
     if args.cold != "no":
         for model in MODELS:
             if model.fixture and model.name in args.models:
-                cold += cold_starts(job_of(model, args.folder, args, coreml, rivals), model.name, args.threads, COLD_ROUNDS)
+                job = job_of(model, args.folder, args, coreml, rivals)
+                cold += cold_starts(job, model.name, args.threads, COLD_ROUNDS)
                 keep(args.json, measured_on, settings, cases, cold)
 
     text = report(PEERS, cases, cold, absent, measured_on, settings)

@@ -28,7 +28,7 @@ class Case:
     model: str
     threads: int
     results: dict[str, list[dict[str, Any]]]
-    apart: dict[str, list]  # by engine: [largest difference over largest value, whether the largest is at the same place]
+    apart: dict[str, list]  # by engine: [largest difference / largest value, whether the top is at the same place]
 
     @property
     def title(self) -> str:

@@ -162,7 +162,8 @@ class Twins(unittest.TestCase):
 
     def test_distances_are_relative_and_tell_another_top(self) -> None:
         reference = np.array([0.0, -4.0, 2.0])
-        apart = distances({"a": np.array([0.0, -4.0, 1.0]), "b": np.array([3.0, -4.0, 2.0]), "c": np.zeros(2)}, reference)
+        given = {"a": np.array([0.0, -4.0, 1.0]), "b": np.array([3.0, -4.0, 2.0]), "c": np.zeros(2)}
+        apart = distances(given, reference)
         self.assertEqual(apart, {"a": [0.25, True], "b": [0.75, False], "c": [float("inf"), False]})
 
 

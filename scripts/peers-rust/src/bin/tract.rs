@@ -19,7 +19,10 @@ fn main() -> ExitCode {
                 Array::I32(array) => array.clone().into_tensor().into_tvalue(),
             });
             let outputs = model.run(inputs.collect())?;
-            outputs.iter().map(|output| Ok(Array::F32(output.to_plain_array_view::<f32>()?.to_owned()))).collect::<Result<_, Failure>>()
+            outputs
+                .iter()
+                .map(|output| Ok(Array::F32(output.to_plain_array_view::<f32>()?.to_owned())))
+                .collect::<Result<_, Failure>>()
         })
     })
 }
