@@ -1,8 +1,12 @@
 //! Fork-join threads for work of some ten microseconds.
 //!
-//! A run publishes one job; workers that are awake join it, every participant claims task numbers from one counter,
-//! and the caller, who takes part, waits only for those who joined: a worker that is still waking up is not waited
-//! for. Between jobs workers spin briefly, then sleep. Nothing is allocated per run.
+//! A run publishes one job; workers that are awake join it, and the caller, who takes part, waits only for those who
+//! joined: a worker that is still waking up is not waited for. Between jobs workers spin briefly, then sleep. Nothing
+//! is allocated per run.
+//!
+//! Every participant has a range of task numbers of its own, which it works off from the front; one that is done
+//! takes tasks from the back of another's. So a kernel whose tasks follow the memory gives each core the same part of
+//! every tensor, and what one operation wrote is in the cache of the core that reads it next.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -28,7 +32,47 @@ type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
 #[derive(Clone, Copy)]
 struct Job {
     task: *const Task<'static>,
-    tasks: usize,
+}
+
+/// The tasks a participant has not begun: the first in the low half, the end in the high half. On cache lines of its
+/// own, which the others touch only when they have nothing left to do.
+#[repr(align(128))]
+struct Range(AtomicU64);
+
+impl Range {
+    fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    fn set(&self, tasks: std::ops::Range<usize>) {
+        self.0.store((tasks.end as u64) << 32 | tasks.start as u64, Ordering::Relaxed);
+    }
+
+    /// The first task, for its owner.
+    fn front(&self) -> Option<usize> {
+        self.take(|first, end| (first, first + 1, end))
+    }
+
+    /// The last task, for a participant that has none left.
+    fn back(&self) -> Option<usize> {
+        self.take(|first, end| (end - 1, first, end - 1))
+    }
+
+    /// Takes one task: `split` tells which and what is left of a range that is not empty.
+    fn take(&self, split: impl Fn(u64, u64) -> (u64, u64, u64)) -> Option<usize> {
+        let mut range = self.0.load(Ordering::Relaxed);
+        loop {
+            let (first, end) = (range & u64::from(u32::MAX), range >> 32);
+            if first >= end {
+                return None;
+            }
+            let (task, first, end) = split(first, end);
+            match self.0.compare_exchange_weak(range, end << 32 | first, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(task as usize),
+                Err(now) => range = now,
+            }
+        }
+    }
 }
 
 struct Shared {
@@ -36,8 +80,8 @@ struct Shared {
     state: AtomicU64,
     /// Written by the caller while the job is closed and nobody has joined; read by participants.
     job: UnsafeCell<Job>,
-    /// The next task to claim.
-    next: AtomicUsize,
+    /// One for each participant.
+    ranges: Box<[Range]>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     sleepers: AtomicUsize,
     bed: Mutex<()>,
@@ -77,8 +121,8 @@ impl ThreadPool {
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
-            job: UnsafeCell::new(Job { task: &|_, _| {}, tasks: 0 }),
-            next: AtomicUsize::new(0),
+            job: UnsafeCell::new(Job { task: &|_, _| {} }),
+            ranges: (0..threads.max(1)).map(|_| Range::new()).collect(),
             panic: Mutex::new(None),
             sleepers: AtomicUsize::new(0),
             bed: Mutex::new(()),
@@ -109,7 +153,8 @@ impl ThreadPool {
     /// As [`ThreadPool::run`] with `f(participant, task)`: participants that run at the same time have different
     /// numbers below [`ThreadPool::threads`], so that each can have scratch memory of its own.
     pub fn run_indexed(&self, tasks: usize, f: &(dyn Fn(usize, usize) + Sync)) {
-        if tasks <= 1 || self.workers.is_empty() || self.busy.swap(true, Ordering::Acquire) {
+        if tasks <= 1 || tasks > u32::MAX as usize || self.workers.is_empty() || self.busy.swap(true, Ordering::Acquire)
+        {
             return run_alone(tasks, f);
         }
         let shared = &*self.shared;
@@ -118,8 +163,11 @@ impl ThreadPool {
         // function does not return before all who joined have left.
         let task: *const Task<'static> = unsafe { std::mem::transmute(task) };
         // SAFETY: `busy` makes this the only run, the job is closed, and the previous run waited for its participants.
-        unsafe { *shared.job.get() = Job { task, tasks } };
-        shared.next.store(0, Ordering::Relaxed);
+        unsafe { *shared.job.get() = Job { task } };
+        let threads = self.threads();
+        for (index, range) in shared.ranges[..threads].iter().enumerate() {
+            range.set(tasks * index / threads..tasks * (index + 1) / threads);
+        }
         // Wrapping the job number around after 2^32 runs is harmless: a worker compares it with the last one it saw.
         let number = (shared.state.load(Ordering::Relaxed) & !(JOB - 1)).wrapping_add(JOB);
         shared.state.store(number | OPEN, Ordering::SeqCst);
@@ -127,7 +175,7 @@ impl ThreadPool {
             drop(lock(&shared.bed));
             shared.wake.notify_all();
         }
-        shared.claim(0, tasks, f);
+        shared.claim(0, f);
         shared.state.fetch_and(!OPEN, Ordering::SeqCst);
         let mut turns = 0u32;
         while shared.state.load(Ordering::Acquire) & (JOB - 1) != 0 {
@@ -171,12 +219,10 @@ fn run_alone(tasks: usize, f: &Task<'_>) {
 
 impl Shared {
     /// Runs tasks until none is left to claim.
-    fn claim(&self, participant: usize, tasks: usize, f: &Task<'_>) {
-        loop {
-            let task = self.next.fetch_add(1, Ordering::Relaxed);
-            if task >= tasks {
-                return;
-            }
+    fn claim(&self, participant: usize, f: &Task<'_>) {
+        let (before, from) = self.ranges.split_at(participant);
+        let next = || from[0].front().or_else(|| from[1..].iter().chain(before).find_map(Range::back));
+        while let Some(task) = next() {
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(participant, task))) {
                 lock(&self.panic).get_or_insert(payload);
             }
@@ -194,7 +240,7 @@ impl Shared {
             // SAFETY: having joined while OPEN, the caller that wrote the job waits for this participant to leave.
             let job = unsafe { *self.job.get() };
             // SAFETY: as above, the task lives until this participant has left.
-            self.claim(index, job.tasks, unsafe { &*job.task });
+            self.claim(index, unsafe { &*job.task });
             self.state.fetch_sub(JOINED, Ordering::Release);
         }
     }

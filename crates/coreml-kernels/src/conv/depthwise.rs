@@ -56,22 +56,20 @@ impl Depthwise {
         let scratch = Scratch(scratch.as_mut_ptr());
         let vectors = shape.cin.div_ceil(isa.lanes());
         let threads = pool.threads();
-        let jobs = images.n * vectors;
-        let strips = if threads == 1 || jobs >= 4 * threads { 1 } else { (4 * threads).div_ceil(jobs).min(images.oh) };
-        let strip = images.oh.div_ceil(strips);
-        let strips = images.oh.div_ceil(strip);
-        pool.run_indexed(jobs * strips, &|participant, task| {
+        // Strips before channels: a thread takes the same part of the image through every operation.
+        let wanted = (4 * threads).div_ceil(images.n * vectors).next_multiple_of(threads);
+        let strips = if threads == 1 { 1 } else { wanted.min(images.oh) };
+        pool.run_indexed(images.n * strips * vectors, &|participant, task| {
             let scratch = &scratch;
-            let (image, vector) = (task / strips / vectors, task / strips % vectors);
-            let first = task % strips * strip;
+            let (image, strip, vector) = (task / vectors / strips, task / vectors % strips, task % vectors);
             isa.dispatch(Strip {
                 depthwise: self,
                 shape,
                 images,
                 image,
                 vector,
-                first_line: first,
-                end_line: images.oh.min(first + strip),
+                first_line: images.oh * strip / strips,
+                end_line: images.oh * (strip + 1) / strips,
                 ring: scratch.0.wrapping_add(participant * slot),
             });
         });

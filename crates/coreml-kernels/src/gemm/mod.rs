@@ -84,35 +84,51 @@ pub(crate) fn check_output(m: usize, n: usize, epilogue: &Epilogue<'_>, out_len:
     }
 }
 
-/// Rows per block are a multiple of this, which every tile height divides.
+/// Every tile height divides this many rows.
 const ROW_UNIT: usize = 24;
 /// Values of the left matrix and the output per block: a good part of an L2 cache.
 const BLOCK_VALUES: usize = 192 * 1024;
 
 /// Computes a product of `m` rows whose pointers and lengths have been checked.
 pub(crate) fn run_product(isa: Isa, pool: &ThreadPool, m: usize, product: &Product<'_>) {
-    let panels = Panels::new(product.b.n, isa.lanes()).count();
-    if m == 0 || panels == 0 {
+    let (k, n) = (product.b.k, product.b.n);
+    let panels = Panels::new(n, isa.lanes());
+    if m == 0 || panels.count() == 0 {
         return;
     }
-    let threads = pool.threads();
-    let most = (BLOCK_VALUES / (product.b.k + product.b.n)).max(ROW_UNIT) / ROW_UNIT * ROW_UNIT;
-    let per_thread = m.div_ceil(2 * threads).next_multiple_of(ROW_UNIT);
-    let block_rows = if threads == 1 { most } else { most.min(per_thread) };
-    let row_blocks = m.div_ceil(block_rows);
-    // Few row blocks: let threads share the panels of a block.
-    let panel_blocks =
-        if threads > 1 && row_blocks < 2 * threads { panels.min((4 * threads).div_ceil(row_blocks)) } else { 1 };
-    let block_panels = panels.div_ceil(panel_blocks);
-    let panel_blocks = panels.div_ceil(block_panels);
+    let (row_blocks, panel_blocks) = blocks(m, k, n, panels, pool.threads());
+    // Whole tiles, spread evenly.
+    let unit = panels.row_unit();
+    let units = m.div_ceil(unit);
     pool.run(row_blocks * panel_blocks, &|task| {
-        let (first_row, first_panel) = (task / panel_blocks * block_rows, task % panel_blocks * block_panels);
+        let (row_block, panel_block) = (task / panel_blocks, task % panel_blocks);
+        let row = |block: usize| m.min(units * block / row_blocks * unit);
+        let panel = |block: usize| panels.count() * block / panel_blocks;
         isa.dispatch(Block {
             product,
-            first_row,
-            end_row: m.min(first_row + block_rows),
-            first_panel,
-            end_panel: panels.min(first_panel + block_panels),
+            first_row: row(row_block),
+            end_row: row(row_block + 1),
+            first_panel: panel(panel_block),
+            end_panel: panel(panel_block + 1),
         });
     });
+}
+
+/// Into how many blocks of rows and of panels a product is cut.
+///
+/// Threads share the rows where they can, so that each goes on with the part of an image it has made itself. Where the
+/// right matrix is the larger part of the data they share its panels: each then reads only its own from beyond its cache.
+fn blocks(m: usize, k: usize, n: usize, panels: Panels, threads: usize) -> (usize, usize) {
+    let units = m.div_ceil(panels.row_unit());
+    let fitting = m.div_ceil((BLOCK_VALUES / (k + n)).max(ROW_UNIT)).min(units);
+    if threads == 1 {
+        return (fitting, 1);
+    }
+    // More blocks than threads, so that one that is held up leaves work to the others.
+    let wanted = 4 * threads;
+    if k * n > m * (k + n) || units < 2 * threads {
+        let panel_blocks = panels.count().min(wanted);
+        return (fitting.max(wanted / panel_blocks).min(units), panel_blocks);
+    }
+    (fitting.max(wanted).next_multiple_of(threads).min(units), 1)
 }

@@ -4,6 +4,7 @@
 //! the matrix as zeros. Three vectors feed the micro-kernel best; two panels of two replace one of three and one of
 //! one, so that no column count wastes more than it must.
 
+use super::ROW_UNIT;
 use crate::aligned::{AlignedVec, LINE_VALUES, aligned};
 use crate::simd::Isa;
 
@@ -29,6 +30,12 @@ impl Panels {
 
     pub(crate) fn count(self) -> usize {
         self.count
+    }
+
+    /// A number of rows that the tiles of all panels divide.
+    pub(crate) fn row_unit(self) -> usize {
+        // Tiles of three vectors are a third of the accumulators high, and these divide 24.
+        if self.n.div_ceil(self.lanes).is_multiple_of(3) { ROW_UNIT / 3 } else { ROW_UNIT }
     }
 
     /// First column and number of vectors of a panel.
