@@ -2,6 +2,7 @@
 
 `enter` is called before anything outside the standard library is imported. It makes the environment below `target/`,
 installs one pinned requirements file into it, and starts the calling script again with the environment's interpreter.
+`prepare` only makes it and tells its interpreter, for a script that runs something in another environment.
 """
 
 from __future__ import annotations
@@ -22,9 +23,18 @@ def enter(name: str, requirements: Path) -> None:
 
     Ends the process with a message if Python is too old or the packages cannot be installed.
     """
-    folder = ROOT / "target" / name
-    if Path(sys.prefix).resolve() == folder.resolve():
+    if Path(sys.prefix).resolve() == (ROOT / "target" / name).resolve():
         return
+    # A child instead of os.execv: on Windows exec returns to the shell before the script is done.
+    sys.exit(subprocess.run([str(prepare(name, requirements)), *sys.argv], check=False).returncode)
+
+
+def prepare(name: str, requirements: Path) -> Path:
+    """The interpreter of the environment `target/NAME`, which is set up first if needed.
+
+    Ends the process with a message if Python is too old or the packages cannot be installed.
+    """
+    folder = ROOT / "target" / name
     if sys.version_info < MIN_PYTHON:
         have = ".".join(map(str, sys.version_info[:3]))
         want = ".".join(map(str, MIN_PYTHON))
@@ -33,8 +43,7 @@ def enter(name: str, requirements: Path) -> None:
         )
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     _install(folder, python, requirements)
-    # A child instead of os.execv: on Windows exec returns to the shell before the script is done.
-    sys.exit(subprocess.run([str(python), *sys.argv], check=False).returncode)
+    return python
 
 
 def _install(folder: Path, python: Path, requirements: Path) -> None:

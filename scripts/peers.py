@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""The referee: how fast the engine is beside ONNX Runtime and OpenVINO, and whether all of them answer the same.
+"""The referee: how fast the engine is beside its rivals, how fast it starts, and whether all of them answer the same.
 
-    python3 scripts/peers.py [--models fastvit,effnet] [--threads 1,2] [--rounds 9] [--write docs/performance.md]
+    python3 scripts/peers.py [--models ResNet18,UNet256] [--threads 1,2] [--quick] [--write docs/performance.md]
 
 For each model and thread count it runs rounds. In a round every engine, in a fresh process, warms up and then predicts
-the same photograph `--iterations` times; the round keeps the median. The order of engines rotates from round to round.
-A ratio is taken within a round, so what slows the machine for a while slows both of its sides. Engines are rows of
-`peers_engines.PEERS`.
+the same input again and again; the round keeps the median. The order of engines rotates from round to round. The
+contenders (ONNX Runtime, OpenVINO) run in every round: the ratio is taken to the faster of them within the round, so
+what slows the machine for a while slows both sides. The others run in the first rounds only. Models are rows of
+`make_peer_models.MODELS`, engines rows of `peers_engines.PEERS`. Cold starts are measured by `peers_cold.py`.
 """
 
 from __future__ import annotations
@@ -17,30 +18,18 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from own_venv import ROOT, enter
+from make_peer_models import CHECKED_STEPS, MODELS, OUT, Model
+from own_venv import ROOT, enter, prepare
 
 FIXTURES = ROOT / "tests" / "fixtures"
-TWIN_FOLDERS = [ROOT / "target" / "fixtures" / "peers", ROOT.parent / "shared" / "fixtures" / "peers"]
-PHOTO = "coffee"
-
-
-@dataclass(frozen=True)
-class Model:
-    """A fixture, and how its package scales a pixel: `pixel * scale + bias`. Its ONNX twin takes scaled pixels."""
-
-    name: str
-    scale: float
-    bias: float
-
-
-MODELS = {
-    "fastvit": Model("FastViTT8F16", scale=1 / 255, bias=0.0),
-    "effnet": Model("EfficientNetLite0", scale=1 / 128, bias=-127 / 128),
-}
+RUST_PEERS = ROOT / "scripts" / "peers-rust"
+QUICK_ROUNDS, OTHERS_ROUNDS = 3, 2
+COLD_ROUNDS = 15
+SLOW_SHARE = 4  # engines that are no contenders make this many times fewer predictions in a round
 
 
 def positive(text: str) -> int:
@@ -63,53 +52,77 @@ def counts(text: str) -> list[int]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure the engine beside ONNX Runtime and OpenVINO.")
-    parser.add_argument("--models", type=names, default=list(MODELS), help="of fastvit,effnet (default both)")
+    parser = argparse.ArgumentParser(description="Measure the engine beside its rivals.")
+    known = [model.name for model in MODELS]
+    parser.add_argument("--models", type=names, default=known, help="default all; a wrong name lists them")
     parser.add_argument("--threads", type=counts, default=[1, 2], help="thread counts (default 1,2)")
-    parser.add_argument("--rounds", type=positive, default=9, help="default 9")
-    parser.add_argument(
-        "--iterations", type=positive, default=40, help="timed predictions per engine and round (default 40)"
-    )
-    parser.add_argument("--warmup", type=positive, default=10, help="predictions before them (default 10)")
+    parser.add_argument("--rounds", type=positive, default=7, help="default 7")
+    parser.add_argument("--iterations", type=positive, help="timed predictions per round (default: the model's row)")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds, contenders only, no cold starts")
     parser.add_argument("--engines", type=names, help="only these rows (default all; a wrong name lists them)")
+    parser.add_argument("--cold", choices=["too", "only", "no"], default="too", help="cold starts (default too)")
     parser.add_argument("--coreml", type=Path, help="the coreml command; without it, one is built by cargo")
-    parser.add_argument("--twins", type=Path, help="folder with the ONNX twins")
+    parser.add_argument("--folder", type=Path, default=OUT, help="what make_peer_models.py wrote")
     parser.add_argument("--pin", action="store_true", help="keep each engine on the first THREADS processors")
     parser.add_argument("--write", type=Path, metavar="FILE.md", help="put the report into this document")
     parser.add_argument("--json", type=Path, metavar="FILE.json", help="keep every round's figures")
+    parser.add_argument("--add", type=Path, metavar="FILE.json", help="report these earlier figures too")
     args = parser.parse_args()
-    unknown = [name for name in args.models if name not in MODELS]
+    unknown = [name for name in args.models if name not in known]
     if unknown:
-        parser.error(f"--models takes {','.join(MODELS)}, not {','.join(unknown)}")
+        parser.error(f"--models takes {','.join(known)}, not {','.join(unknown)}")
+    if args.quick:
+        args.rounds, args.cold = min(args.rounds, QUICK_ROUNDS), "no"
     return args
 
 
-def find_twins(given: Path | None, models: list[Model]) -> Path:
-    """The folder that holds every ONNX twin; ends the process with how to make them if there is none."""
-    folders = [given] if given else TWIN_FOLDERS
-    for folder in folders:
-        if all((folder / f"{model.name}.onnx").is_file() for model in models):
-            return folder.resolve()
-    places = " or ".join(str(folder) for folder in folders)
-    sys.exit(f"no ONNX twins in {places}\nmake them: python3 scripts/make_fixtures.py   (into target/fixtures/peers)")
+def cargo_build(folder: Path, *arguments: str) -> Path:
+    """Builds for release in a folder and gives the folder of the programs; ends the process if that fails."""
+    if subprocess.run(["cargo", "build", "--release", *arguments], cwd=folder, check=False).returncode != 0:
+        sys.exit(f"cargo could not build {folder}; leave out what needs it with --engines and --cold no")
+    own_target = os.environ.get("CARGO_TARGET_DIR") if folder == ROOT else None
+    return folder / (own_target or "target") / "release"
 
 
 def find_coreml(given: Path | None) -> Path:
     """The `coreml` command: the one given, or a release build."""
-    if given is None:
-        build = ["cargo", "build", "--release", "-p", "coreml-cli"]
-        if subprocess.run(build, cwd=ROOT, check=False).returncode != 0:
-            sys.exit("the coreml command could not be built; give one with --coreml, or leave it out with --engines")
-        target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-        given = ROOT / target / "release" / ("coreml.exe" if os.name == "nt" else "coreml")
-    if not given.is_file():
-        sys.exit(f"{given}: no such file")
-    return given.resolve()
+    found = given or cargo_build(ROOT, "-p", "coreml-cli") / ("coreml.exe" if os.name == "nt" else "coreml")
+    if not found.is_file():
+        sys.exit(f"{found}: no such file")
+    return found.resolve()
 
 
-def run_once(peer: Peer, job: Job) -> dict[str, Any]:
-    """One engine in one fresh process: a `Result` as a dictionary, or `{"error": why}`."""
-    worker = [sys.executable, str(ROOT / "scripts" / "peers_engines.py"), peer.key]
+def job_of(model: Model, folder: Path, args: argparse.Namespace, coreml: Path | str, rivals: Path | str) -> Job:
+    """What an engine must know to measure a model; threads are filled in later."""
+    twin = folder / f"{model.name}.onnx"
+    if not twin.is_file():
+        sys.exit(f"{twin}: no such file\nmake the models: python3 scripts/make_peer_models.py")
+    packages = FIXTURES / "models" if model.fixture else folder
+    iterations = args.iterations or model.iterations
+    steps = [str(folder / f"{model.name}.coreml.{step}.npz") for step in range(CHECKED_STEPS if model.caches else 0)]
+    return Job(
+        package=str(packages / f"{model.name}.mlpackage"),
+        onnx=str(twin),
+        torchscript=str(folder / f"{model.name}.pt"),
+        package_inputs=str(folder / f"{model.name}.coreml.npz"),
+        twin_inputs=str(folder / f"{model.name}.twin.npz"),
+        steps=steps,
+        caches=model.caches,
+        output=model.output,
+        labels=str(FIXTURES / "labels.txt") if model.fixture else "",
+        coreml=str(coreml),
+        rivals=str(rivals),
+        threads=0,
+        iterations=iterations,
+        warmup=max(3, iterations // 4),
+        pin=args.pin,
+    )
+
+
+def run_once(peer: Peer, job: Job, answer: Path) -> dict[str, Any]:
+    """One engine in one fresh process: its figures, or `{"error": why}`; its answer goes into the file."""
+    python = prepare("fixtures-venv", FIXTURES_REQUIREMENTS) if peer.torch else sys.executable
+    worker = [str(python), str(ROOT / "scripts" / "peers_engines.py"), peer.key, str(answer)]
     done = subprocess.run(worker, input=json.dumps(asdict(job)), capture_output=True, text=True, check=False)
     try:
         # The result is the last line: an engine may print before it.
@@ -119,67 +132,81 @@ def run_once(peer: Peer, job: Job) -> dict[str, Any]:
         return {"error": f"its process ended with {done.returncode}: {done.stderr.strip()[-200:]}"}
 
 
-def measure(peers: list[Peer], job: Job, rounds: int, label: str) -> dict[str, list[dict[str, Any]]]:
+def measure(peers: list[Peer], job: Job, rounds: int, label: str, folder: Path) -> dict[str, list[dict[str, Any]]]:
     """All rounds of one model and thread count: each engine's results in round order. A failed engine runs no more."""
     results: dict[str, list[dict[str, Any]]] = {peer.key: [] for peer in peers}
+    fewer = replace(job, iterations=max(3, job.iterations // SLOW_SHARE), warmup=max(2, job.warmup // SLOW_SHARE))
     for number in range(rounds):
         for peer in rotated(peers, number):
-            if any("error" in result for result in results[peer.key]):
+            competes = peer.ours or peer.contender
+            if any("error" in result for result in results[peer.key]) or (not competes and number >= OTHERS_ROUNDS):
                 continue
             print(f"\r{label}: round {number + 1}/{rounds}, {peer.title:16}", end="", file=sys.stderr, flush=True)
-            results[peer.key].append(run_once(peer, job))
+            results[peer.key].append(run_once(peer, job if competes else fewer, folder / f"{peer.key}.npy"))
     print(f"\r{label}: done {'':30}", file=sys.stderr)
     return results
 
 
+def measure_model(model: Model, peers: list[Peer], job: Job, args: argparse.Namespace) -> list[Case]:
+    """The cases of one model: one for each thread count, with every answer's distance to PyTorch's stored one."""
+    reference = np.load(args.folder / f"{model.name}.torch.npz")["answer"].ravel()
+    cases = []
+    for threads in args.threads:
+        with tempfile.TemporaryDirectory() as folder:
+            label = f"{model.name}, {threads} thread{'s' * (threads > 1)}"
+            results = measure(peers, replace(job, threads=threads), args.rounds, label, Path(folder))
+            given = {peer.key: np.load(path) for peer in peers if (path := Path(folder) / f"{peer.key}.npy").is_file()}
+            cases.append(Case(model.name, threads, results, distances(given, reference)))
+    return cases
+
+
+def keep(path: Path | None, measured_on: str, settings: str, cases: list[Case], cold: list[Start]) -> None:
+    """Stores what is measured so far, so that a run that is stopped loses one model."""
+    if path:
+        kept = {"machine": measured_on, "settings": settings}
+        kept |= {"cases": [asdict(case) for case in cases], "cold": [asdict(start) for start in cold]}
+        path.write_text(json.dumps(kept, indent=1))
+
+
 def main(args: argparse.Namespace) -> int:
-    peers = [peer for peer in PEERS if args.engines is None or peer.key in args.engines]
     unknown = set(args.engines or []) - {peer.key for peer in PEERS}
     if unknown:
-        print(
-            f"--engines takes {','.join(peer.key for peer in PEERS)}, not {','.join(sorted(unknown))}", file=sys.stderr
-        )
+        print(f"--engines takes {','.join(peer.key for peer in PEERS)}, not {','.join(unknown)}", file=sys.stderr)
         return 2
-    models = [MODELS[name] for name in args.models]
-    twins = "" if all(peer.ours for peer in peers) else find_twins(args.twins, models)
-    coreml = find_coreml(args.coreml) if any(peer.ours for peer in peers) else ""
+    args.folder = args.folder.resolve()
+    wanted = [peer for peer in PEERS if args.engines is None or peer.key in args.engines]
+    if args.quick and args.engines is None:
+        wanted = [peer for peer in wanted if peer.ours or peer.contender]
+    absent = {peer.title: why for peer in wanted if (why := peer.needs())}
+    peers = [peer for peer in wanted if peer.title not in absent]
+    coreml = find_coreml(args.coreml) if args.cold != "no" or any(peer.ours for peer in peers) else ""
+    rivals: Path | str = ""
+    if any(peer.rust for peer in peers):
+        rivals = cargo_build(RUST_PEERS)
+    elif args.cold != "no":
+        rivals = cargo_build(RUST_PEERS, "--no-default-features")
 
     measured_on = machine()
-    cases = []
-    with tempfile.TemporaryDirectory() as folder:
-        for model in models:
-            reference = np.load(FIXTURES / "references" / f"{model.name}.npz")
-            inputs = Path(folder) / f"{model.name}.npz"
-            np.savez(inputs, image=reference[f"{PHOTO}_rgb"])
-            job = Job(
-                package=str(FIXTURES / "models" / f"{model.name}.mlpackage"),
-                onnx=str(Path(twins) / f"{model.name}.onnx"),
-                inputs=str(inputs),
-                labels=str(FIXTURES / "labels.txt"),
-                scale=model.scale,
-                bias=model.bias,
-                coreml=str(coreml),
-                threads=0,
-                iterations=args.iterations,
-                warmup=args.warmup,
-                pin=args.pin,
-            )
-            for threads in args.threads:
-                label = f"{model.name}, {threads} thread{'s' * (threads > 1)}"
-                results = measure(peers, replace(job, threads=threads), args.rounds, label)
-                expected = reference[f"{PHOTO}_prob"]
-                cases.append(Case(model.name, threads, {peer.key: results[peer.key] for peer in peers}, expected))
+    earlier = json.loads(args.add.read_text()) if args.add else {"cases": [], "cold": []}
+    cases = [Case(**case) for case in earlier["cases"]]
+    cold = [Start(**start) for start in earlier["cold"]]
+    settings = f"{args.rounds} rounds, " + ("pinned to the first processors" if args.pin else "no pinning")
+    for model in MODELS if args.cold != "only" else []:
+        if model.name in args.models:
+            cases += measure_model(model, peers, job_of(model, args.folder, args, coreml, rivals), args)
+            keep(args.json, measured_on, settings, cases, cold)
+    if args.cold != "no":
+        for model in MODELS:
+            if model.fixture and model.name in args.models:
+                job = job_of(model, args.folder, args, coreml, rivals)
+                cold += cold_starts(job, model.name, args.threads, COLD_ROUNDS)
+                keep(args.json, measured_on, settings, cases, cold)
 
-    settings = f"{args.rounds} rounds of {args.iterations} predictions after {args.warmup} of warm-up"
-    settings += f", photograph `{PHOTO}`, " + ("pinned to the first processors" if args.pin else "no pinning")
-    text = report(peers, cases, measured_on, settings)
+    text = report(PEERS, cases, cold, absent, measured_on, settings)
     print(text)
     if args.write:
         write_section(args.write, text)
-    if args.json:
-        rows = [{"model": case.model, "threads": case.threads, "results": case.results} for case in cases]
-        args.json.write_text(json.dumps({"machine": measured_on, "settings": settings, "cases": rows}, indent=1))
-    return 1 if any(case.failure(peer.key) for case in cases for peer in peers) else 0
+    return 1 if any(case.failure(key) for case in cases for key in case.results) else 0
 
 
 if __name__ == "__main__":
@@ -187,8 +214,10 @@ if __name__ == "__main__":
     enter("peers-venv", ROOT / "scripts" / "requirements-peers.txt")
     # What follows needs the environment.
     import numpy as np
+    from peers_cold import Start, cold_starts
     from peers_engines import PEERS, Job, Peer
-    from peers_report import Case, machine, report, write_section
+    from peers_report import Case, distances, machine, report, write_section
     from peers_stats import rotated
 
+    FIXTURES_REQUIREMENTS = ROOT / "scripts" / "requirements-fixtures.txt"
     sys.exit(main(arguments))
