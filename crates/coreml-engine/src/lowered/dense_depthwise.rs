@@ -6,8 +6,9 @@ use coreml_kernels::Activation;
 use coreml_kernels::conv::{self, ConvEpilogue};
 
 use super::conv::Conv;
-use crate::op::{Env, Ins, Op, OpError, Outs, Types, shape_of};
+use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work, shape_of};
 use crate::plan::Compute;
+use crate::value::Type;
 
 /// Inputs: those of the first convolution, which has no residual, then the second's residual if there is one.
 #[derive(Debug)]
@@ -46,5 +47,14 @@ impl Op for DenseDepthwise {
     fn scratch(&self, ins: Ins<'_>, compute: &Compute) -> usize {
         let [_, h, w] = Conv::sizes(ins);
         self.kernel.scratch_len(h, w, compute.threads())
+    }
+
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        let [n, h, w] = Conv::sizes(ins);
+        let [first, second] = self.kernel.convolutions();
+        let (between_h, between_w) = first.out_size(h, w);
+        let (multiply_adds, weights) = Conv::products(first.shape(), [n, h, w]);
+        let (more, held) = Conv::products(second.shape(), [n, between_h, between_w]);
+        Work::moving(ins, outs).and_products(multiply_adds + more, weights + held)
     }
 }
