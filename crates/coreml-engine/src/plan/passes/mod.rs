@@ -8,6 +8,7 @@ mod chain;
 mod channels_last;
 mod dead_code;
 mod fuse;
+mod gate;
 mod pack;
 
 type Pass = fn(&mut Graph, &Compute);
@@ -16,6 +17,7 @@ type Pass = fn(&mut Graph, &Compute);
 static PASSES: &[(&str, Pass)] = &[
     ("pack", pack::run),
     ("channels_last", channels_last::run),
+    ("gate", gate::run),
     ("dead_code", dead_code::run),
     ("fuse", fuse::run),
     ("dead_code", dead_code::run),
