@@ -4,10 +4,10 @@
 mod common;
 
 use common::{Random, assert_close, everywhere, to_channels_last};
-use coreml_kernels::Activation;
 use coreml_kernels::conv::{Chain, Conv2d, ConvEpilogue, ConvShape, DenseDepthwise, Stage};
 use coreml_kernels::pool::{PoolKind, PoolShape, pool2d};
 use coreml_kernels::reference::{self, ConvParams, ReferencePool};
+use coreml_kernels::{Activation, Isa, ThreadPool};
 
 fn check_conv(
     random: &mut Random,
@@ -183,6 +183,44 @@ fn a_dense_and_a_depthwise_convolution_together_give_the_bytes_of_one_after_the_
                 out
             },
             |_, _| (),
+        );
+    }
+}
+
+#[test]
+fn convolutions_by_winograds_method_match_the_plain_way() {
+    let mut random = Random::new(79);
+    for round in 0..40 {
+        let (cin, cout) = (24 + random.below(50), 24 + random.below(if round % 8 == 0 { 300 } else { 60 }));
+        let pad = std::array::from_fn(|_| random.below(4));
+        let shape = ConvShape { cin, cout, kernel: [3; 2], stride: [1; 2], dilation: [1; 2], pad, groups: 1 };
+        let (n, h, w) = (1 + random.below(2), 14 + random.below(30), 14 + random.below(30));
+        let weights = random.values(cout * cin * 9);
+        let bias = random.values(cout);
+        let bias = (round % 3 > 0).then_some(&bias[..]);
+        let x = random.values(n * h * w * cin);
+        let (oh, ow) = shape.out_size(h, w);
+        let residual = random.values(n * oh * ow * cout);
+        let activation = [Activation::None, Activation::Relu, Activation::Tanh][round % 3];
+        let epilogue = ConvEpilogue { residual: (round % 2 > 0).then_some(&residual[..]), activation };
+        let run = |conv: &Conv2d, pool: &ThreadPool| {
+            let mut out = vec![7.0; n * oh * ow * cout];
+            let mut scratch = vec![f32::NAN; conv.scratch_len(h, w, pool.threads())];
+            conv.run(pool, n, h, w, &x, &epilogue, &mut out, &mut scratch);
+            out
+        };
+        let fast = |isa| Conv2d::for_size(isa, shape, &weights, bias, h, w);
+        if fast(Isa::detect()).works_in_strips() {
+            continue; // The plain way, which has tests of its own.
+        }
+        let expected = run(&Conv2d::new(Isa::detect(), shape, &weights, bias), &ThreadPool::new(1));
+        everywhere(
+            |isa, pool| run(&fast(isa), pool),
+            // Sums of 9 * cin products of up to 1: their rounding, not the result's, sets the scale.
+            |isa, out| {
+                let tolerance = 1e-6 * (9 * cin) as f32;
+                assert_close(out, &expected, tolerance, &format!("{} {shape:?} {n}x{h}x{w}", isa.name()));
+            },
         );
     }
 }

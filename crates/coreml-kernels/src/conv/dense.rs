@@ -90,6 +90,7 @@ impl Dense {
             activation,
             out: std::ptr::null_mut(),
             out_stride: 0,
+            next: None,
         };
         LineMaker { product, line_stride: stride[0] * width * cin }
     }
@@ -121,6 +122,7 @@ impl Dense {
                 activation: images.activation,
                 out: images.out.wrapping_add(start),
                 out_stride: cout,
+                next: None,
             };
             run_product(isa, pool, m, &product);
         }

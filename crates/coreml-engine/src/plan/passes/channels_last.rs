@@ -252,7 +252,8 @@ impl Sweep<'_> {
             None => None,
         };
         let weight = self.constant(weight)?;
-        let kernel = Arc::new(Conv2d::new(self.compute.isa, shape, weight, bias));
+        let size = two(&input[2..])?;
+        let kernel = Arc::new(Conv2d::for_size(self.compute.isa, shape, weight, bias, size[0], size[1]));
         Some((Box::new(lowered::conv::Conv { kernel, activation: Activation::None, residual: false }), x))
     }
 
