@@ -5,11 +5,13 @@
 //!   where there is padding, the image is first copied into a zero frame.
 //! * One input channel per group goes to a kernel vectorised over channels (`depthwise.rs`).
 //! * A dense convolution that feeds a depthwise one makes its lines in that one's L1 buffer (`dense_depthwise.rs`).
+//! * A transposed convolution is a dense one for each phase of its output (`transposed/`).
 
 mod chain;
 mod dense;
 mod dense_depthwise;
 mod depthwise;
+mod transposed;
 
 use crate::activation::Activation;
 use crate::parallel::ThreadPool;
@@ -18,6 +20,7 @@ pub use chain::{Chain, Stage};
 use dense::Dense;
 pub use dense_depthwise::DenseDepthwise;
 use depthwise::{Depthwise, Source};
+pub use transposed::{ConvTranspose2d, ConvTransposeShape};
 
 /// The parameters of a convolution. Pairs are `[vertical, horizontal]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
