@@ -53,6 +53,17 @@ impl ConvTransposeShape {
         };
         (size(h, 0), size(w, 1))
     }
+
+    /// The most parts that the weights are packed in: each costs time and memory, even if no tap is in it.
+    pub fn parts(&self) -> usize {
+        let groups = if self.is_depthwise() { 1 } else { self.groups };
+        self.stride[0].saturating_mul(self.stride[1]).saturating_mul(groups)
+    }
+
+    /// Whether each output channel depends on one input channel of its own.
+    fn is_depthwise(&self) -> bool {
+        self.cin > 1 && self.groups == self.cin && self.cout == self.cin
+    }
 }
 
 /// A transposed convolution ready to run.
@@ -77,8 +88,8 @@ const BLOCK_VALUES: usize = 192 * 1024;
 const LEAST_PIXELS: usize = 48;
 
 impl ConvTranspose2d {
-    /// Packs `weights` (`[cin, cout / groups, kernel height, kernel width]`) and `bias` (`[cout]`). Memory and time grow
-    /// with the product of the strides.
+    /// Packs `weights` (`[cin, cout / groups, kernel height, kernel width]`) and `bias` (`[cout]`). Takes time and
+    /// memory for [`ConvTransposeShape::parts`] besides the weights.
     ///
     /// # Panics
     /// If the slices or parameters do not fit together.
@@ -94,7 +105,7 @@ impl ConvTranspose2d {
             Axis::new(kernel[axis], stride[axis], dilation[axis], pad[2 * axis], after, join)
         };
         let axes = [axis(0, false), axis(1, groups == 1)];
-        let method = if groups == cin && cin == cout && cin > 1 {
+        let method = if shape.is_depthwise() {
             Method::Depthwise(Depthwise::new(&shape, &axes, weights, bias))
         } else {
             Method::Dense(Dense::new(isa, &shape, &axes, weights, bias))

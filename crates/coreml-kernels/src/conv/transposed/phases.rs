@@ -42,10 +42,14 @@ impl Axis {
         let reach = ((kernel - 1) * dilation + 1) as isize;
         // Phases before this one have an output more than those from it on, whatever the image's size.
         let uneven = (reach - pad as isize - after).rem_euclid(stride as isize) as usize;
+        // By distance from the last multiple of the stride; further taps fall where these do.
+        let mut lowest_taps = vec![None; stride];
+        for tap in 0..step.min(kernel) {
+            lowest_taps[tap * dilation % stride] = Some(tap);
+        }
         let mut phases: Vec<Phase> = Vec::new();
         for first in 0..stride {
-            let under = (0..step.min(kernel)).find(|k| (first + pad) % stride == k * dilation % stride);
-            let (taps, start) = under.map_or((0, 0), |lowest| {
+            let (taps, start) = lowest_taps[(first + pad) % stride].map_or((0, 0), |lowest| {
                 let taps = (kernel - 1 - lowest) / step + 1;
                 let highest = lowest + (taps - 1) * step;
                 (taps, ((first + pad) as isize - (highest * dilation) as isize) / stride as isize)
