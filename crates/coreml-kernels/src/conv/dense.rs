@@ -183,7 +183,7 @@ impl Kernel for Line<'_> {
 }
 
 /// Copies an image into `framed` with the padding as zeros around it.
-fn frame(pool: &ThreadPool, shape: &ConvShape, h: usize, w: usize, input: *const f32, framed: &mut [f32]) {
+pub(super) fn frame(pool: &ThreadPool, shape: &ConvShape, h: usize, w: usize, input: *const f32, framed: &mut [f32]) {
     struct Ends(*const f32, *mut f32);
     // SAFETY: the input is only read, and every task writes its own lines.
     unsafe impl Sync for Ends {}

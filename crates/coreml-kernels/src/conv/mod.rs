@@ -6,11 +6,13 @@
 //! * One input channel per group goes to a kernel vectorised over channels (`depthwise.rs`).
 //! * Dense 3x3 kernels with stride 1 go by Winograd's method where the image is large enough (`winograd.rs`).
 //! * A dense convolution that feeds a depthwise one makes its lines in that one's L1 buffer (`dense_depthwise.rs`).
+//! * A transposed convolution is a dense one for each phase of its output (`transposed/`).
 
 mod chain;
 mod dense;
 mod dense_depthwise;
 mod depthwise;
+mod transposed;
 mod winograd;
 
 use crate::activation::Activation;
@@ -20,6 +22,7 @@ pub use chain::{Chain, Stage};
 use dense::Dense;
 pub use dense_depthwise::DenseDepthwise;
 use depthwise::{Depthwise, Source};
+pub use transposed::{ConvTranspose2d, ConvTransposeShape};
 use winograd::Winograd;
 
 /// The parameters of a convolution. Pairs are `[vertical, horizontal]`.

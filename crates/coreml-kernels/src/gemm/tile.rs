@@ -280,7 +280,7 @@ impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
                 }
             }
             let mut b = product.b.data.as_ptr().add(column * product.b.k + piece.offset(&product.runs) * width);
-            let (mut o, mut i) = if inner == 1 { (first_run, 0) } else { (first_run / inner, first_run % inner) };
+            let (mut o, mut i) = if inner <= 1 { (first_run, 0) } else { (first_run / inner, first_run % inner) };
             for _ in 0..runs {
                 let offset = o * outer_stride + i * inner_stride + start;
                 let mut a = [rows[0]; MR];
