@@ -9,12 +9,14 @@ mod channels_last;
 mod dead_code;
 mod fuse;
 mod pack;
+mod recurrent;
 
 type Pass = fn(&mut Graph, &Compute);
 
 /// Constant folding is not among them: the graph is folded as it is built.
 static PASSES: &[(&str, Pass)] = &[
     ("pack", pack::run),
+    ("recurrent", recurrent::run),
     ("channels_last", channels_last::run),
     ("dead_code", dead_code::run),
     ("fuse", fuse::run),
