@@ -120,14 +120,19 @@ impl PackedCell {
         assert!(extra.is_none_or(|extra| Some(extra.len()) == expected), "extra parameters of another size");
         let lanes = isa.lanes();
         let mut data = AlignedVec::zeroed(cell.gates() * hidden.next_multiple_of(lanes) * hidden);
-        let order = cell.turns().iter().flat_map(|&gates| {
-            (0..hidden.div_ceil(lanes)).flat_map(move |block| {
-                (0..hidden).flat_map(move |k| gates.iter().map(move |&gate| (gate, block * lanes, k)))
-            })
-        });
-        for (vector, (gate, unit, k)) in data.as_mut_slice().chunks_exact_mut(lanes).zip(order) {
-            for (lane, value) in vector[..lanes.min(hidden - unit)].iter_mut().enumerate() {
-                *value = weight[(gate * hidden + unit + lane) * hidden + k];
+        let mut rest = data.as_mut_slice();
+        for gates in cell.turns() {
+            for first in (0..hidden).step_by(lanes) {
+                let (block, after) = rest.split_at_mut(gates.len() * lanes * hidden);
+                rest = after;
+                for (position, gate) in gates.iter().enumerate() {
+                    for lane in 0..lanes.min(hidden - first) {
+                        let row = &weight[(gate * hidden + first + lane) * hidden..][..hidden];
+                        for (vectors, &value) in block.chunks_exact_mut(gates.len() * lanes).zip(row) {
+                            vectors[position * lanes + lane] = value;
+                        }
+                    }
+                }
             }
         }
         Self { cell, isa, hidden, data, extra: extra.map(Into::into) }

@@ -6,11 +6,10 @@ use coreml_kernels::gemm::PackedB;
 use coreml_kernels::recurrent::{Cell, PackedCell};
 
 use super::Compute;
-use crate::graph::{Graph, Id, Node};
+use crate::graph::{Graph, GraphOperands, Node};
 use crate::lowered;
 use crate::op::{Ins, Operands};
 use crate::ops::recurrent::{Direction, Recurrent, Sizes};
-use crate::value::Type;
 
 pub(super) fn run(graph: &mut Graph, compute: &Compute) {
     for at in 0..graph.nodes.len() {
@@ -19,27 +18,6 @@ pub(super) fn run(graph: &mut Graph, compute: &Compute) {
             node.inputs.truncate(1 + packed.cells[0].cell().states());
             node.op = Arc::new(packed);
         }
-    }
-}
-
-/// A node's inputs.
-struct Inputs<'a> {
-    graph: &'a Graph,
-    inputs: &'a [Option<Id>],
-}
-
-impl Operands for Inputs<'_> {
-    fn len(&self) -> usize {
-        self.inputs.len()
-    }
-
-    fn ty(&self, i: usize) -> Option<Type> {
-        self.graph.ty(self.inputs.get(i).copied().flatten()?)
-    }
-
-    fn elements(&self, i: usize) -> Option<&[f32]> {
-        let value = self.graph.value(self.inputs.get(i).copied().flatten()?);
-        Some(value.constant.as_ref()?.elements()?.floats())
     }
 }
 
@@ -78,7 +56,7 @@ fn packed(graph: &Graph, node: &Node, compute: &Compute) -> Option<lowered::recu
     if node.inputs.iter().flatten().any(|&id| graph.ty(id).is_none()) {
         return None;
     }
-    let operands = Inputs { graph, inputs: &node.inputs };
+    let operands = GraphOperands { graph, inputs: &node.inputs };
     let Sizes { features, hidden, gates, directions, .. } = op.sizes(Ins(&operands)).ok()?;
     let known = |i: usize| -> Option<&[f32]> { operands.elements(i)?.get(..operands.ty(i)?.count()) };
     // Absent is fine, unknown is not.
@@ -97,7 +75,8 @@ fn packed(graph: &Graph, node: &Node, compute: &Compute) -> Option<lowered::recu
     let rows = gates * hidden;
     Some(lowered::recurrent::Recurrent {
         input: PackedB::pack(compute.isa, features, directions * rows, |k, n| {
-            all[n / rows].input[n % rows * features + k]
+            let (direction, row) = if n < rows { (0, n) } else { (1, n - rows) };
+            all[direction].input[row * features + k]
         }),
         bias: all.iter().flat_map(|parameters| parameters.sum_of_biases(op.cell, rows)).collect(),
         cells: all.iter().map(|parameters| parameters.cell(op.cell, hidden, compute)).collect(),
