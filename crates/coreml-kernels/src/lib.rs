@@ -20,6 +20,7 @@ pub mod norm;
 pub mod parallel;
 mod peak;
 pub mod pool;
+pub mod recurrent;
 pub mod reduce;
 pub mod reference;
 pub mod simd;

@@ -10,6 +10,7 @@ pub(crate) mod dense_depthwise;
 pub(crate) mod linear;
 pub(crate) mod linear_pair;
 pub(crate) mod pool;
+pub(crate) mod recurrent;
 pub(crate) mod scale_shift;
 pub(crate) mod view;
 

@@ -7,6 +7,7 @@
 //! inputs. `clip` limits the state of the cell.
 
 use coreml_kernels::gemm::{MatMulShape, MatStrides, matmul, matmul_scratch_len};
+use coreml_kernels::recurrent::{Cell, Squash};
 use coreml_model::Opset;
 
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, Work, constant, input, shape_of, times};
@@ -43,9 +44,9 @@ pub(crate) static OPS: &[OpSpec] = &[
             }
             Ok(Box::new(Recurrent {
                 cell: Cell::Lstm {
-                    gate: Squash::read(args, "recurrent_activation", "sigmoid")?,
-                    cell: Squash::read(args, "cell_activation", "tanh")?,
-                    output: Squash::read(args, "activation", "tanh")?,
+                    gate: squash(args, "recurrent_activation", "sigmoid")?,
+                    cell: squash(args, "cell_activation", "tanh")?,
+                    output: squash(args, "activation", "tanh")?,
                     clip,
                 },
                 direction: Direction::read(args, true)?,
@@ -72,8 +73,8 @@ pub(crate) static OPS: &[OpSpec] = &[
         bind: Bind::Node(|args| {
             Ok(Box::new(Recurrent {
                 cell: Cell::Gru {
-                    gate: Squash::read(args, "recurrent_activation", "sigmoid")?,
-                    output: Squash::read(args, "activation", "tanh")?,
+                    gate: squash(args, "recurrent_activation", "sigmoid")?,
+                    output: squash(args, "activation", "tanh")?,
                     reset_after: args.bool("reset_after", false)?,
                 },
                 direction: Direction::read(args, false)?,
@@ -96,7 +97,7 @@ pub(crate) static OPS: &[OpSpec] = &[
         ],
         bind: Bind::Node(|args| {
             Ok(Box::new(Recurrent {
-                cell: Cell::Rnn { output: Squash::read(args, "activation", "tanh")? },
+                cell: Cell::Rnn { output: squash(args, "activation", "tanh")? },
                 direction: Direction::read(args, false)?,
                 output_sequence: args.bool("output_sequence", false)?,
             }))
@@ -104,42 +105,31 @@ pub(crate) static OPS: &[OpSpec] = &[
     },
 ];
 
-/// A function applied to gates and states.
-#[derive(Debug, Clone, Copy)]
-enum Squash {
-    Sigmoid,
-    Tanh,
-    Relu,
-    HardSigmoid,
-    Linear,
+fn squash(args: &Args<'_>, name: &'static str, default: &'static str) -> Result<Squash, OpError> {
+    Ok(match args.str(name, default)?.to_ascii_lowercase().as_str() {
+        "sigmoid" => Squash::Sigmoid,
+        // The scaled form has factors of one here.
+        "tanh" | "scaled_tanh" => Squash::Tanh,
+        "relu" => Squash::Relu,
+        "hard_sigmoid" | "sigmoid_hard" => Squash::HardSigmoid,
+        "linear" => Squash::Linear,
+        other => return Err(OpError::parameter(name, format!("`{other}` is not an activation"))),
+    })
 }
 
-impl Squash {
-    fn read(args: &Args<'_>, name: &'static str, default: &'static str) -> Result<Self, OpError> {
-        Ok(match args.str(name, default)?.to_ascii_lowercase().as_str() {
-            "sigmoid" => Self::Sigmoid,
-            // The scaled form has factors of one here.
-            "tanh" | "scaled_tanh" => Self::Tanh,
-            "relu" => Self::Relu,
-            "hard_sigmoid" | "sigmoid_hard" => Self::HardSigmoid,
-            "linear" => Self::Linear,
-            other => return Err(OpError::parameter(name, format!("`{other}` is not an activation"))),
-        })
-    }
-
-    fn of(self, x: f32) -> f32 {
-        match self {
-            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
-            Self::Tanh => x.tanh(),
-            Self::Relu => x.max(0.0),
-            Self::HardSigmoid => (0.2 * x + 0.5).clamp(0.0, 1.0),
-            Self::Linear => x,
-        }
+fn squashed(function: Squash, x: f32) -> f32 {
+    match function {
+        Squash::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        Squash::Tanh => x.tanh(),
+        // What is not a number stays so.
+        Squash::Relu => x.clamp(0.0, f32::INFINITY),
+        Squash::HardSigmoid => (0.2 * x + 0.5).clamp(0.0, 1.0),
+        Squash::Linear => x,
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
+pub(crate) enum Direction {
     Forward,
     Reverse,
     Both,
@@ -156,45 +146,22 @@ impl Direction {
     }
 }
 
-/// What happens in one step.
-#[derive(Debug, Clone, Copy)]
-enum Cell {
-    Lstm { gate: Squash, cell: Squash, output: Squash, clip: f32 },
-    Gru { gate: Squash, output: Squash, reset_after: bool },
-    Rnn { output: Squash },
-}
-
-impl Cell {
-    fn gates(self) -> usize {
-        match self {
-            Self::Lstm { .. } => 4,
-            Self::Gru { .. } => 3,
-            Self::Rnn { .. } => 1,
-        }
-    }
-
-    /// Number of states: the output, and for `lstm` that of the cell.
-    fn states(self) -> usize {
-        if matches!(self, Self::Lstm { .. }) { 2 } else { 1 }
-    }
-}
-
 #[derive(Debug)]
-struct Recurrent {
-    cell: Cell,
-    direction: Direction,
-    output_sequence: bool,
+pub(crate) struct Recurrent {
+    pub(crate) cell: Cell,
+    pub(crate) direction: Direction,
+    pub(crate) output_sequence: bool,
 }
 
 /// Sizes of a layer.
 #[derive(Debug, Clone, Copy)]
-struct Sizes {
-    steps: usize,
-    batch: usize,
-    features: usize,
-    hidden: usize,
-    gates: usize,
-    directions: usize,
+pub(crate) struct Sizes {
+    pub(crate) steps: usize,
+    pub(crate) batch: usize,
+    pub(crate) features: usize,
+    pub(crate) hidden: usize,
+    pub(crate) gates: usize,
+    pub(crate) directions: usize,
 }
 
 /// The parameters of one direction.
@@ -208,15 +175,15 @@ struct Weights<'a> {
 
 /// The positions of a direction's parameters among the inputs.
 #[derive(Debug, Clone, Copy)]
-struct Places {
-    input: usize,
-    hidden: usize,
-    bias: usize,
-    extra: Option<usize>,
+pub(crate) struct Places {
+    pub(crate) input: usize,
+    pub(crate) hidden: usize,
+    pub(crate) bias: usize,
+    pub(crate) extra: Option<usize>,
 }
 
 impl Recurrent {
-    fn places(&self, backward: bool) -> Places {
+    pub(crate) fn places(&self, backward: bool) -> Places {
         match (self.cell, backward) {
             (Cell::Lstm { .. }, false) => Places { input: 3, hidden: 4, bias: 5, extra: Some(6) },
             (Cell::Lstm { .. }, true) => Places { input: 7, hidden: 8, bias: 9, extra: Some(10) },
@@ -235,7 +202,8 @@ impl Recurrent {
         }
     }
 
-    fn sizes(&self, ins: Ins<'_>) -> Result<Sizes, OpError> {
+    /// The sizes, if all inputs have them.
+    pub(crate) fn sizes(&self, ins: Ins<'_>) -> Result<Sizes, OpError> {
         let x = ins.float(0)?.shape;
         let &[steps, batch, features] = x.dims() else {
             return Err(OpError::parameter("x", format!("{x} is not [steps, batch, features]")));
@@ -324,7 +292,7 @@ impl Recurrent {
                 for i in 0..hidden {
                     sums[i] = inputs[i] + dot(row(0, i), h, exact) + bias(i);
                 }
-                h.iter_mut().zip(&*sums).for_each(|(h, &sum)| *h = output.of(sum));
+                h.iter_mut().zip(&*sums).for_each(|(h, &sum)| *h = squashed(output, sum));
             }
             Cell::Lstm { gate, cell, output, clip } => {
                 for (at, sum) in sums.iter_mut().enumerate() {
@@ -332,12 +300,12 @@ impl Recurrent {
                 }
                 let peephole = |gate: usize, i: usize| weights.extra.map_or(0.0, |extra| extra[gate * hidden + i]);
                 for i in 0..hidden {
-                    let enter = gate.of(sums[i] + peephole(0, i) * c[i]);
-                    let forget = gate.of(sums[hidden + i] + peephole(1, i) * c[i]);
-                    let new = forget * c[i] + enter * cell.of(sums[3 * hidden + i]);
+                    let enter = squashed(gate, sums[i] + peephole(0, i) * c[i]);
+                    let forget = squashed(gate, sums[hidden + i] + peephole(1, i) * c[i]);
+                    let new = forget * c[i] + enter * squashed(cell, sums[3 * hidden + i]);
                     c[i] = new.clamp(-clip, clip);
-                    let leave = gate.of(sums[2 * hidden + i] + peephole(2, i) * c[i]);
-                    h[i] = leave * output.of(c[i]);
+                    let leave = squashed(gate, sums[2 * hidden + i] + peephole(2, i) * c[i]);
+                    h[i] = leave * squashed(output, c[i]);
                 }
             }
             Cell::Gru { gate, output, reset_after } => {
@@ -346,8 +314,8 @@ impl Recurrent {
                     let (update, new) = (2 * hidden + i, hidden + i);
                     let sum =
                         |at: usize, gate: usize| inputs[at] + input_bias(at) + dot(row(gate, i), h, exact) + bias(at);
-                    sums[i] = gate.of(sum(i, 0));
-                    sums[update] = gate.of(sum(update, 2));
+                    sums[i] = squashed(gate, sum(i, 0));
+                    sums[update] = squashed(gate, sum(update, 2));
                     sums[new] = inputs[new] + input_bias(new);
                     reset[i] = sums[i] * h[i];
                 }
@@ -358,7 +326,7 @@ impl Recurrent {
                     } else {
                         dot(row(1, i), reset, exact) + bias(at)
                     };
-                    sums[at] = output.of(sums[at] + remembered);
+                    sums[at] = squashed(output, sums[at] + remembered);
                 }
                 for i in 0..hidden {
                     let update = sums[2 * hidden + i];
@@ -389,8 +357,20 @@ impl Sizes {
         }
     }
 
-    /// Elements of the products with the inputs.
-    fn products(self) -> usize {
+    /// The types of the results, of which those of `x` differ in shape only.
+    pub(crate) fn results(self, x: Type, output_sequence: bool, states: usize) -> Result<Types, OpError> {
+        let width = self.directions * self.hidden;
+        let steps = if output_sequence { self.steps } else { 1 };
+        let float = |dims: &[usize]| Ok(Type { shape: shape_of(dims)?, ..x });
+        let mut types = vec![float(&[steps, self.batch, width])?];
+        for _ in 0..states {
+            types.push(float(&[self.batch, width])?);
+        }
+        Ok(types)
+    }
+
+    /// Elements of one direction's products with the inputs.
+    pub(crate) fn products(self) -> usize {
         self.steps * self.batch * self.gates * self.hidden
     }
 
@@ -438,15 +418,7 @@ fn dot(a: &[f32], b: &[f32], exact: bool) -> f32 {
 
 impl Op for Recurrent {
     fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
-        let sizes = self.sizes(ins)?;
-        let width = sizes.directions * sizes.hidden;
-        let steps = if self.output_sequence { sizes.steps } else { 1 };
-        let float = |dims: &[usize]| Ok(Type { shape: shape_of(dims)?, ..ins.ty(0) });
-        let mut types = vec![float(&[steps, sizes.batch, width])?];
-        for _ in 0..self.cell.states() {
-            types.push(float(&[sizes.batch, width])?);
-        }
-        Ok(types)
+        self.sizes(ins)?.results(ins.ty(0), self.output_sequence, self.cell.states())
     }
 
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {

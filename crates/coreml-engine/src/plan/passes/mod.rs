@@ -10,12 +10,14 @@ mod dead_code;
 mod fuse;
 mod gate;
 mod pack;
+mod recurrent;
 
 type Pass = fn(&mut Graph, &Compute);
 
 /// Constant folding is not among them: the graph is folded as it is built.
 static PASSES: &[(&str, Pass)] = &[
     ("pack", pack::run),
+    ("recurrent", recurrent::run),
     ("channels_last", channels_last::run),
     ("gate", gate::run),
     ("dead_code", dead_code::run),
