@@ -17,8 +17,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a worker looks for the next job before it sleeps: longer than the gap between two ops of a model.
-const SPIN: Duration = Duration::from_micros(50);
+/// How long a worker looks for the next job before it sleeps: longer than the gap between two operations of a model, and
+/// than a caller takes to go from one prediction to the next, since waking up takes as long as several operations.
+const SPIN: Duration = Duration::from_micros(400);
 
 /// In [`Shared::state`]: the job accepts participants.
 const OPEN: u64 = 1;
