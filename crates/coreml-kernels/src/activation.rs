@@ -22,6 +22,11 @@ pub enum Activation {
         /// The slope for negative values.
         alpha: f32,
     },
+    /// `x`, or 0 below `alpha`
+    ThresholdedRelu {
+        /// The least value kept.
+        alpha: f32,
+    },
     /// `x / 2 * (1 + erf(x / sqrt 2))`
     Gelu,
     /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`
@@ -47,6 +52,8 @@ pub enum Activation {
         alpha: f32,
         /// Offset.
         beta: f32,
+        /// Below this the result is 0: where converters cut `x` off before the gate. Minus infinity leaves it to the gate.
+        least: f32,
     },
     /// `x`, or `alpha * (e^x - 1)` where negative
     Elu {
@@ -117,14 +124,17 @@ impl Kernel for ActivateRows {
             Activation::Relu => each!(x => s.max(zero, x)),
             Activation::Clip { lo, hi } => each!(x => s.min(s.splat(hi), s.max(s.splat(lo), x))),
             Activation::LeakyRelu { alpha } => each!(x => s.select(s.lt(x, zero), s.mul(x, s.splat(alpha)), x)),
+            Activation::ThresholdedRelu { alpha } => each!(x => s.select(s.lt(x, s.splat(alpha)), zero, x)),
             Activation::Gelu => each!(x => math::gelu(s, x)),
             Activation::GeluTanh => each!(x => math::gelu_tanh(s, x)),
             Activation::GeluSigmoid => each!(x => s.mul(x, math::sigmoid(s, s.mul(x, s.splat(1.702))))),
-            Activation::Silu => each!(x => s.mul(x, math::sigmoid(s, x))),
+            Activation::Silu => each!(x => math::silu(s, x)),
             Activation::Sigmoid => each!(x => math::sigmoid(s, x)),
             Activation::Tanh => each!(x => math::tanh(s, x)),
             Activation::HardSigmoid { alpha, beta } => each!(x => hard_sigmoid(s, x, alpha, beta)),
-            Activation::HardSwish { alpha, beta } => each!(x => s.mul(x, hard_sigmoid(s, x, alpha, beta))),
+            Activation::HardSwish { alpha, beta, least } => {
+                each!(x => s.select(s.lt(x, s.splat(least)), zero, s.mul(x, hard_sigmoid(s, x, alpha, beta))))
+            }
             Activation::Elu { alpha } => {
                 each!(x => s.select(s.lt(x, zero), s.mul(s.splat(alpha), exp_minus_one(s, x)), x))
             }

@@ -4,10 +4,12 @@
 mod common;
 
 use common::{Random, assert_close, everywhere, to_channels_last};
-use coreml_kernels::Activation;
-use coreml_kernels::conv::{Chain, Conv2d, ConvEpilogue, ConvShape, DenseDepthwise, Stage};
+use coreml_kernels::conv::{
+    Chain, Conv2d, ConvEpilogue, ConvShape, ConvTranspose2d, ConvTransposeShape, DenseDepthwise, Stage,
+};
 use coreml_kernels::pool::{PoolKind, PoolShape, pool2d};
 use coreml_kernels::reference::{self, ConvParams, ReferencePool};
+use coreml_kernels::{Activation, Isa, ThreadPool};
 
 fn check_conv(
     random: &mut Random,
@@ -188,6 +190,44 @@ fn a_dense_and_a_depthwise_convolution_together_give_the_bytes_of_one_after_the_
 }
 
 #[test]
+fn convolutions_by_winograds_method_match_the_plain_way() {
+    let mut random = Random::new(79);
+    for round in 0..40 {
+        let (cin, cout) = (24 + random.below(50), 24 + random.below(if round % 8 == 0 { 300 } else { 60 }));
+        let pad = std::array::from_fn(|_| random.below(4));
+        let shape = ConvShape { cin, cout, kernel: [3; 2], stride: [1; 2], dilation: [1; 2], pad, groups: 1 };
+        let (n, h, w) = (1 + random.below(2), 14 + random.below(30), 14 + random.below(30));
+        let weights = random.values(cout * cin * 9);
+        let bias = random.values(cout);
+        let bias = (round % 3 > 0).then_some(&bias[..]);
+        let x = random.values(n * h * w * cin);
+        let (oh, ow) = shape.out_size(h, w);
+        let residual = random.values(n * oh * ow * cout);
+        let activation = [Activation::None, Activation::Relu, Activation::Tanh][round % 3];
+        let epilogue = ConvEpilogue { residual: (round % 2 > 0).then_some(&residual[..]), activation };
+        let run = |conv: &Conv2d, pool: &ThreadPool| {
+            let mut out = vec![7.0; n * oh * ow * cout];
+            let mut scratch = vec![f32::NAN; conv.scratch_len(h, w, pool.threads())];
+            conv.run(pool, n, h, w, &x, &epilogue, &mut out, &mut scratch);
+            out
+        };
+        let fast = |isa| Conv2d::for_size(isa, shape, &weights, bias, h, w);
+        if fast(Isa::detect()).works_in_strips() {
+            continue; // The plain way, which has tests of its own.
+        }
+        let expected = run(&Conv2d::new(Isa::detect(), shape, &weights, bias), &ThreadPool::new(1));
+        everywhere(
+            |isa, pool| run(&fast(isa), pool),
+            // Sums of 9 * cin products of up to 1: their rounding, not the result's, sets the scale.
+            |isa, out| {
+                let tolerance = 1e-6 * (9 * cin) as f32;
+                assert_close(out, &expected, tolerance, &format!("{} {shape:?} {n}x{h}x{w}", isa.name()));
+            },
+        );
+    }
+}
+
+#[test]
 fn convolutions_of_all_kinds_match_the_plain_loop() {
     let mut random = Random::new(4);
     for round in 0..400 {
@@ -240,6 +280,113 @@ fn convolutions_of_common_networks_match_the_plain_loop() {
         (same(32, 32, 3, 1, 4), 9),
     ] {
         check_conv(&mut random, shape, 2, size, size + 1, Activation::Gelu, true);
+    }
+}
+
+fn check_transposed(random: &mut Random, shape: ConvTransposeShape, [n, h, w]: [usize; 3], extras: bool) {
+    let ConvTransposeShape { cin, cout, kernel: [kh, kw], stride, dilation, pad, groups, .. } = shape;
+    let activation = [Activation::None, Activation::Relu, Activation::Silu][random.below(3)];
+    let x = random.values(n * cin * h * w);
+    let weights = random.values(cin * cout / groups * kh * kw);
+    let bias = random.values(cout);
+    let params = ConvParams {
+        strides: &stride,
+        pads_begin: &[pad[0], pad[2]],
+        pads_end: &[pad[1], pad[3]],
+        dilations: &dilation,
+        groups,
+    };
+    let (xdims, wdims) = ([n, cin, h, w], [cin, cout / groups, kh, kw]);
+    let (oh, ow) = shape.out_size(h, w);
+    let odims = [n, cout, oh, ow];
+    if shape.extra == [0; 2] {
+        assert_eq!(odims[..], reference::conv_transpose_out_dims(&xdims, &wdims, &params));
+    }
+    let mut expected = vec![0.0; odims.iter().product()];
+    let bias = extras.then_some(&bias[..]);
+    reference::conv_transpose(&x, &xdims, &weights, &wdims, bias, &params, &odims, &mut expected);
+    let residual = random.values(expected.len());
+    let x = to_channels_last(n, cin, h * w, &x);
+    let mut expected = to_channels_last(n, cout, oh * ow, &expected);
+    for (y, r) in expected.iter_mut().zip(&residual) {
+        let sum = f64::from(*y) + if extras { f64::from(*r) } else { 0.0 };
+        *y = reference::activation(activation, sum) as f32;
+    }
+    everywhere(
+        |isa, pool| {
+            let conv = ConvTranspose2d::new(isa, shape, &weights, bias);
+            let mut out = vec![7.0; expected.len()];
+            let mut scratch = vec![f32::NAN; conv.scratch_len(h, w)];
+            let epilogue = ConvEpilogue { residual: extras.then_some(&residual[..]), activation };
+            conv.run(pool, n, h, w, &x, &epilogue, &mut out, &mut scratch);
+            out
+        },
+        |isa, out| assert_close(out, &expected, 3e-5, &format!("{} {shape:?} {n}x{h}x{w} {activation:?}", isa.name())),
+    );
+}
+
+#[test]
+fn transposed_convolutions_of_all_kinds_match_the_plain_loop() {
+    let mut random = Random::new(8);
+    for round in 0..400 {
+        let (groups, cin, cout) = match random.below(6) {
+            0 => {
+                let channels = [2, 3, 15, 16, 17, 33, 48][random.below(7)];
+                (channels, channels, channels * [1, 1, 2][random.below(3)])
+            }
+            1 => (2, 2 * (1 + random.below(9)), 2 * (1 + random.below(20))),
+            _ => (1, 1 + random.below(20), 1 + random.below(50)),
+        };
+        let stride = [1 + random.below(4), 1 + random.below(4)];
+        // Kernels that fill whole lines, ones that overlap, ones that leave gaps.
+        let kernel = if random.below(3) == 0 {
+            [0, 1].map(|axis| stride[axis] * (1 + random.below(2)))
+        } else {
+            [1 + random.below(6), 1 + random.below(6)]
+        };
+        let shape = ConvTransposeShape {
+            cin,
+            cout,
+            kernel,
+            stride,
+            dilation: if random.below(2) == 0 { [1, 1] } else { [1 + random.below(4), 1 + random.below(4)] },
+            pad: if random.below(3) == 0 { [0; 4] } else { std::array::from_fn(|_| random.below(4)) },
+            extra: if random.below(3) > 0 { [0; 2] } else { [random.below(4), random.below(7)] },
+            groups,
+        };
+        let sizes = [random.below(3), random.below(9), random.below(14)];
+        check_transposed(&mut random, shape, sizes, round % 2 == 0);
+    }
+}
+
+#[test]
+fn transposed_convolutions_of_common_networks_match_the_plain_loop() {
+    let mut random = Random::new(9);
+    let shape = |cin, cout, [kh, kw]: [usize; 2], [sh, sw]: [usize; 2], groups| ConvTransposeShape {
+        cin,
+        cout,
+        kernel: [kh, kw],
+        stride: [sh, sw],
+        dilation: [1, 1],
+        // As much as makes the output a multiple of the input, half of it on either side.
+        pad: [(kh - sh) / 2, (kh - sh) / 2, (kw - sw) / 2, (kw - sw) / 2],
+        extra: [(kh - sh) % 2, (kw - sw) % 2],
+        groups,
+    };
+    for (shape, size) in [
+        (shape(40, 20, [2, 2], [2, 2], 1), [1, 33, 140]),
+        (shape(24, 12, [4, 4], [2, 2], 1), [2, 30, 31]),
+        (shape(20, 16, [3, 3], [2, 2], 1), [1, 17, 16]),
+        // More weights than pixels.
+        (shape(130, 90, [4, 4], [2, 2], 1), [1, 4, 3]),
+        (shape(20, 60, [4, 4], [4, 4], 1), [2, 1, 1]),
+        // Sound: one line.
+        (shape(30, 15, [1, 16], [1, 8], 1), [1, 1, 300]),
+        (shape(21, 21, [4, 4], [2, 2], 21), [1, 40, 70]),
+        (shape(33, 33, [1, 8], [1, 4], 33), [1, 1, 200]),
+        (shape(32, 48, [3, 3], [2, 2], 4), [1, 9, 10]),
+    ] {
+        check_transposed(&mut random, shape, size, true);
     }
 }
 

@@ -163,7 +163,7 @@ fn partial_loads_and_stores_touch_the_first_values_only() {
 struct Across;
 
 impl Kernel for Across {
-    type Output = ([[f32; MAX_LANES]; 2], f32, f32);
+    type Output = ([[f32; MAX_LANES]; 2], f32, f32, [f32; MAX_LANES]);
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Self::Output {
@@ -172,7 +172,9 @@ impl Kernel for Across {
         // SAFETY: the arrays hold MAX_LANES values, as many as any vector.
         let (a, b) = unsafe { (s.load(even.as_ptr()), s.load(odd.as_ptr())) };
         let (low, high) = s.interleave(a, b);
-        ([s.to_array(low), s.to_array(high)], s.sum(b), s.max_lane(s.neg(b)))
+        let table: [f32; 32] = std::array::from_fn(|i| 100.0 + i as f32);
+        let found = s.to_array(s.lookup(&table, b));
+        ([s.to_array(low), s.to_array(high)], s.sum(b), s.max_lane(s.neg(b)), found)
     }
 }
 
@@ -180,7 +182,9 @@ impl Kernel for Across {
 fn operations_across_lanes() {
     for isa in Isa::available() {
         let lanes = isa.lanes();
-        let ([low, high], sum, largest) = isa.dispatch(Across);
+        let ([low, high], sum, largest, found) = isa.dispatch(Across);
+        let looked_up: Vec<f32> = (0..lanes).map(|i| 101.0 + 2.0 * i as f32).collect();
+        assert_eq!(found[..lanes], looked_up[..], "{}", isa.name());
         let interleaved: Vec<f32> = low[..lanes].iter().chain(&high[..lanes]).copied().collect();
         let expected: Vec<f32> = (0..2 * lanes).map(|i| i as f32).collect();
         assert_eq!(interleaved, expected, "{}", isa.name());

@@ -5,6 +5,7 @@
 
 pub(crate) mod conv;
 pub(crate) mod conv_chain;
+pub(crate) mod conv_transpose;
 pub(crate) mod dense_depthwise;
 pub(crate) mod linear;
 pub(crate) mod linear_pair;
@@ -29,6 +30,9 @@ pub(crate) trait Epilogue: Op {
 /// The operation's epilogue, if it is one that has one.
 pub(crate) fn epilogue(op: &dyn Op) -> Option<&dyn Epilogue> {
     if let Some(conv) = op.is::<conv::Conv>() {
+        return Some(conv);
+    }
+    if let Some(conv) = op.is::<conv_transpose::ConvTranspose>() {
         return Some(conv);
     }
     op.is::<linear::Linear>().map(|linear| linear as &dyn Epilogue)

@@ -44,7 +44,9 @@ pub(crate) static OPS: &[OpSpec] = &[
     row!("scaled_tanh", X_ALPHA_BETA, |x, [alpha, beta]| alpha * (beta * x).tanh(), |_, _| None),
     row!("linear_activation", X_ALPHA_BETA, |x, [alpha, beta]| alpha * x + beta, |_, _| None),
     row!("clamped_relu", X_ALPHA_BETA, |x, [alpha, beta]| beta.min(if x >= 0.0 { x } else { alpha * x }), |_, _| None),
-    row!("thresholded_relu", X_ALPHA, |x, [alpha, _]| if x >= alpha { x } else { 0.0 }, |_, _| None),
+    row!("thresholded_relu", X_ALPHA, |x, [alpha, _]| if x < alpha { 0.0 } else { x }, |alpha, _| {
+        Some(Activation::ThresholdedRelu { alpha })
+    }),
     OpSpec {
         name: "gelu",
         since: Opset::Ios15,

@@ -244,7 +244,7 @@ impl Op for Conv {
 }
 
 #[derive(Debug)]
-struct ConvTranspose {
+pub(crate) struct ConvTranspose {
     window: Window,
     output_shape: Option<Vec<usize>>,
 }
@@ -252,7 +252,7 @@ struct ConvTranspose {
 impl ConvTranspose {
     /// The geometry, its output enlarged to `output_shape`: what lies beyond the formula's size acts as padding
     /// taken off the end.
-    fn geometry(&self, ins: Ins<'_>) -> Result<Geometry, OpError> {
+    pub(crate) fn geometry(&self, ins: Ins<'_>) -> Result<Geometry, OpError> {
         let mut geometry = self.window.geometry(ins, true)?;
         if let Some(shape) = &self.output_shape {
             let spatial = shape.len().checked_sub(geometry.spatial).map(|skip| &shape[skip..]).unwrap_or_default();

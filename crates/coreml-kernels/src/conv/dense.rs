@@ -90,6 +90,7 @@ impl Dense {
             activation,
             out: std::ptr::null_mut(),
             out_stride: 0,
+            next: None,
         };
         LineMaker { product, line_stride: stride[0] * width * cin }
     }
@@ -121,6 +122,7 @@ impl Dense {
                 activation: images.activation,
                 out: images.out.wrapping_add(start),
                 out_stride: cout,
+                next: None,
             };
             run_product(isa, pool, m, &product);
         }
@@ -181,7 +183,7 @@ impl Kernel for Line<'_> {
 }
 
 /// Copies an image into `framed` with the padding as zeros around it.
-fn frame(pool: &ThreadPool, shape: &ConvShape, h: usize, w: usize, input: *const f32, framed: &mut [f32]) {
+pub(super) fn frame(pool: &ThreadPool, shape: &ConvShape, h: usize, w: usize, input: *const f32, framed: &mut [f32]) {
     struct Ends(*const f32, *mut f32);
     // SAFETY: the input is only read, and every task writes its own lines.
     unsafe impl Sync for Ends {}

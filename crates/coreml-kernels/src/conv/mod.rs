@@ -4,12 +4,16 @@
 //!   [`crate::gemm`] is told where the runs of values under the kernel lie (`dense.rs`). Nothing is unrolled in memory;
 //!   where there is padding, the image is first copied into a zero frame.
 //! * One input channel per group goes to a kernel vectorised over channels (`depthwise.rs`).
+//! * Dense 3x3 kernels with stride 1 go by Winograd's method where the image is large enough (`winograd.rs`).
 //! * A dense convolution that feeds a depthwise one makes its lines in that one's L1 buffer (`dense_depthwise.rs`).
+//! * A transposed convolution is a dense one for each phase of its output (`transposed/`).
 
 mod chain;
 mod dense;
 mod dense_depthwise;
 mod depthwise;
+mod transposed;
+mod winograd;
 
 use crate::activation::Activation;
 use crate::parallel::ThreadPool;
@@ -18,6 +22,8 @@ pub use chain::{Chain, Stage};
 use dense::Dense;
 pub use dense_depthwise::DenseDepthwise;
 use depthwise::{Depthwise, Source};
+pub use transposed::{ConvTranspose2d, ConvTransposeShape};
+use winograd::Winograd;
 
 /// The parameters of a convolution. Pairs are `[vertical, horizontal]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +78,7 @@ pub struct Conv2d {
 enum Method {
     Dense(Dense),
     Depthwise(Depthwise),
+    Winograd(Winograd),
 }
 
 /// An image batch being convolved: checked sizes and addresses.
@@ -110,6 +117,25 @@ impl Conv2d {
         Self { isa, shape, method }
     }
 
+    /// As [`Conv2d::new`], by the method that is fastest for `h x w` images. The result may differ from the other's by
+    /// some ten roundings.
+    ///
+    /// # Panics
+    /// As [`Conv2d::new`].
+    pub fn for_size(isa: Isa, shape: ConvShape, weights: &[f32], bias: Option<&[f32]>, h: usize, w: usize) -> Self {
+        if !winograd::pays(&shape, h, w) {
+            return Self::new(isa, shape, weights, bias);
+        }
+        assert_eq!(weights.len(), shape.cout * shape.cin * 9, "weights do not fit the shape");
+        assert!(bias.is_none_or(|b| b.len() == shape.cout), "bias does not fit the shape");
+        Self { isa, shape, method: Method::Winograd(Winograd::new(isa, &shape, weights, bias)) }
+    }
+
+    /// Whether strips of an image take no more work than the whole, beyond the lines they share.
+    pub fn works_in_strips(&self) -> bool {
+        !matches!(self.method, Method::Winograd(_))
+    }
+
     /// The parameters.
     pub fn shape(&self) -> &ConvShape {
         &self.shape
@@ -125,6 +151,7 @@ impl Conv2d {
         match &self.method {
             Method::Dense(dense) => dense.scratch_len(&self.shape, h, w),
             Method::Depthwise(depthwise) => threads * depthwise.slot_len(self.isa, &self.shape, w) + 16,
+            Method::Winograd(winograd) => winograd.scratch_len(&self.shape, h, w, threads),
         }
     }
 
@@ -183,6 +210,7 @@ impl Conv2d {
         };
         match &self.method {
             Method::Dense(dense) => dense.run(self.isa, pool, shape, &images, scratch),
+            Method::Winograd(winograd) => winograd.run(self.isa, pool, shape, &images, scratch),
             Method::Depthwise(depthwise) => depthwise.run(self.isa, pool, shape, &images, &Source::Image, scratch),
         }
     }

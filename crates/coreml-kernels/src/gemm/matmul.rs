@@ -158,6 +158,7 @@ impl Matrices<'_> {
             activation: Activation::None,
             out: self.out.wrapping_add(index * m * n),
             out_stride: n,
+            next: None,
         }
     }
 }

@@ -64,6 +64,7 @@ pub fn gemm<'a>(
         activation: epilogue.activation,
         out: out.as_mut_ptr(),
         out_stride: ldc,
+        next: None,
     };
     run_product(isa, pool, m, &product);
 }

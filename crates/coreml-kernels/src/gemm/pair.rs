@@ -74,6 +74,7 @@ pub fn gemm_pair(
             activation: epilogue1.activation,
             out: hidden,
             out_stride: inner,
+            next: None,
         };
         let product2 = Product {
             rows: start(hidden, inner),
@@ -84,6 +85,7 @@ pub fn gemm_pair(
             activation: epilogue2.activation,
             out: out.wrapping_add(first * ldc),
             out_stride: ldc,
+            next: None,
         };
         for product in [&product1, &product2] {
             let end_panel = product.b.panels.count();

@@ -6,7 +6,7 @@
 #![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
 
 use super::ROW_UNIT;
-use super::pack::{PackedRef, Panels};
+use super::pack::PackedRef;
 use crate::activation::{ActivateRows, Activation};
 use crate::aligned::LINE_VALUES;
 use crate::simd::{Kernel, Simd};
@@ -45,6 +45,8 @@ pub(crate) struct Product<'a> {
     pub(crate) activation: Activation,
     pub(crate) out: *mut f32,
     pub(crate) out_stride: usize,
+    /// What will be read after this product: brought into the cache meanwhile.
+    pub(crate) next: Option<&'a [f32]>,
 }
 
 // SAFETY: the pointers are to input that is only read and to output of which every task writes its own part.
@@ -65,32 +67,91 @@ impl Kernel for Block<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let panels = self.product.b.panels;
+        let rows = self.end_row - self.first_row;
         for panel in self.first_panel..self.end_panel {
             let (column, vectors) = panels.get(panel);
-            let rows = self.end_row - self.first_row;
             let most = S::ACCUMULATORS / vectors;
             // Tiles of one height rather than high ones and a low one at the end: a low tile has too few sums under
             // way to keep the multipliers busy.
             let height = if rows <= 2 * ROW_UNIT { rows.div_ceil(rows.div_ceil(most).max(1)) } else { most };
-            let mut ahead = Ahead::new::<S>(&self, panels, panel);
-            let mut row = self.first_row;
-            while row < self.end_row {
-                let live = height.min(self.end_row - row);
-                tile(s, self.product, row, live, column, vectors, &mut ahead);
-                row += live;
+            let mut piece = Piece::first(&self.product.runs);
+            loop {
+                let mut ahead = Ahead::new::<S>(&self, column, vectors, &piece, rows.div_ceil(height.max(1)));
+                let mut row = self.first_row;
+                while row < self.end_row {
+                    let live = height.min(self.end_row - row);
+                    tile(s, self.product, row, live, column, vectors, &piece, &mut ahead);
+                    row += live;
+                }
+                if piece.is_last(&self.product.runs) {
+                    break;
+                }
+                piece = piece.next(&self.product.runs);
             }
         }
+    }
+}
+
+/// Rows of a panel that all tiles pass over before going on: these stay in the cache meanwhile.
+const PIECE_ROWS: usize = 768;
+
+/// A part of the dot products: whole runs, or a part of one run that is long. The sums so far lie in the output between
+/// one piece and the next, so that all is added in the same order as in one go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    first_run: usize,
+    runs: usize,
+    /// Within each run.
+    start: usize,
+    len: usize,
+}
+
+impl Piece {
+    fn first(runs: &Runs) -> Self {
+        Self::at(runs, 0, 0)
+    }
+
+    /// The piece that starts at `start` of run `first_run`.
+    fn at(runs: &Runs, first_run: usize, start: usize) -> Self {
+        let left = runs.outer * runs.inner - first_run;
+        if runs.len > PIECE_ROWS {
+            let parts = runs.len.div_ceil(PIECE_ROWS);
+            let len = runs.len.div_ceil(parts).next_multiple_of(4).min(runs.len - start);
+            return Self { first_run, runs: left.min(1), start, len };
+        }
+        Self { first_run, runs: left.min((PIECE_ROWS / runs.len.max(1)).max(1)), start: 0, len: runs.len }
+    }
+
+    fn next(self, runs: &Runs) -> Self {
+        if self.start + self.len < runs.len {
+            return Self::at(runs, self.first_run, self.start + self.len);
+        }
+        Self::at(runs, self.first_run + self.runs, 0)
+    }
+
+    fn is_first(self) -> bool {
+        self.first_run == 0 && self.start == 0
+    }
+
+    fn is_last(self, runs: &Runs) -> bool {
+        self.start + self.len >= runs.len && self.first_run + self.runs >= runs.outer * runs.inner
+    }
+
+    /// Rows of the panel before this piece.
+    fn offset(self, runs: &Runs) -> usize {
+        self.first_run * runs.len + self.start
+    }
+
+    fn rows(self) -> usize {
+        self.runs * self.len
     }
 }
 
 /// Matrices of fewer values than this are taken to be in the L2 cache already.
 const RESIDENT_VALUES: usize = 64 * 1024;
 
-/// How far a single pass over a matrix asks ahead.
-const LEAD_VALUES: usize = 4 * 1024;
-
-/// Brings the next panel into the L2 cache while this one is used: large weights come from the L3 cache or from
-/// memory, and waiting for them would cost as much as the arithmetic.
+/// Brings what is read next into the L2 cache while tiles pass over a piece of a panel: large weights come from the L3
+/// cache or from memory, and waiting for them would cost as much as the arithmetic.
 struct Ahead {
     next: *const f32,
     /// Cache lines to ask for with every four columns of the left matrix.
@@ -98,28 +159,25 @@ struct Ahead {
 }
 
 impl Ahead {
-    fn new<S: Simd>(block: &Block<'_>, panels: Panels, panel: usize) -> Self {
-        let b = &block.product.b;
-        if b.data.len() < RESIDENT_VALUES {
-            return Self { next: b.data.as_ptr(), lines: 0 };
+    fn new<S: Simd>(block: &Block<'_>, column: usize, vectors: usize, piece: &Piece, tiles: usize) -> Self {
+        let Product { b, runs, .. } = block.product;
+        let steps = (piece.rows() / 4).max(1) * tiles;
+        if let Some(next) = block.product.next {
+            let (before, after) = (column, (column + vectors * S::LANES).min(b.n));
+            let (start, end) = (next.len() * before / b.n, next.len() * after / b.n);
+            return Self { next: next[start..].as_ptr(), lines: (end - start).div_ceil(LINE_VALUES * steps) };
         }
-        let panel_lines = |vectors: usize| (4 * vectors * S::LANES).div_ceil(LINE_VALUES);
-        let (column, vectors) = panels.get(panel);
-        let tiles = (block.end_row - block.first_row).div_ceil(S::ACCUMULATORS / vectors);
-        if tiles < 4 {
-            // Too few tiles to hide the next panel behind: stay some way ahead in the order of reading.
-            let next = b.data.as_ptr().wrapping_add(column * b.k + LEAD_VALUES);
-            return Self { next, lines: if tiles == 1 { panel_lines(vectors) } else { 0 } };
-        }
-        if panel + 1 >= panels.count() {
-            return Self { next: b.data.as_ptr(), lines: 0 };
-        }
-        let (column, vectors) = panels.get(panel + 1);
-        Self { next: b.data[column * b.k..].as_ptr(), lines: panel_lines(vectors).div_ceil(tiles) }
+        let values = piece.rows() * vectors * S::LANES;
+        // Pieces and panels lie in the order in which they are read.
+        let end = column * b.k + piece.offset(runs) * vectors * S::LANES + values;
+        let next = b.data.as_ptr().wrapping_add(end);
+        let none = b.data.len() < RESIDENT_VALUES || end >= b.data.len();
+        Self { next, lines: if none { 0 } else { values.div_ceil(LINE_VALUES * steps) } }
     }
 }
 
 /// Computes one tile with the smallest kernel that has enough rows.
+#[allow(clippy::too_many_arguments, reason = "a place in the output and a part of the sums")]
 #[inline(always)]
 fn tile<S: Simd>(
     s: S,
@@ -128,6 +186,7 @@ fn tile<S: Simd>(
     live: usize,
     column: usize,
     vectors: usize,
+    piece: &Piece,
     ahead: &mut Ahead,
 ) {
     // A kernel may have a few rows more than are live; the last live row stands in for them.
@@ -151,7 +210,7 @@ fn tile<S: Simd>(
         }
     }
     let cols = (vectors * S::LANES).min(product.b.n - column);
-    let at = Tile { product, rows: &rows, row, live, column, cols, ahead };
+    let at = Tile { product, rows: &rows, row, live, column, cols, piece, ahead };
     macro_rules! rows {
         ($nv:literal: $($mr:literal)*) => {
             match live {
@@ -165,7 +224,7 @@ fn tile<S: Simd>(
         2 => rows!(2: 1 2 3 4 6 8 10 12),
         _ => rows!(1: 1 2 4 8 14 19 24),
     }
-    if product.activation.as_clip().is_none() {
+    if product.activation.as_clip().is_none() && piece.is_last(&product.runs) {
         s.call(ActivateRows {
             activation: product.activation,
             data: product.out.wrapping_add(row * product.out_stride + column),
@@ -183,6 +242,7 @@ struct Tile<'a> {
     live: usize,
     column: usize,
     cols: usize,
+    piece: &'a Piece,
     ahead: &'a mut Ahead,
 }
 
@@ -194,43 +254,63 @@ impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Tile { product, rows, row, live, column, cols, ahead } = self.0;
+        let Tile { product, rows, row, live, column, cols, piece, ahead } = self.0;
         let (mut next, lines) = (ahead.next, ahead.lines);
-        let Runs { outer, outer_stride, inner, inner_stride, len } = product.runs;
+        let Runs { outer_stride, inner, inner_stride, .. } = product.runs;
+        let Piece { first_run, runs, start, len } = *piece;
         let width = NV * S::LANES;
         let mut acc = [[s.splat(0.0); NV]; MR];
         // SAFETY: the panel at `column` holds k = outer * inner * len rows of `width` values, and the rows of the left
         // matrix hold the runs; both were checked where the product was set up. Output and residual hold `live` rows
         // of `cols` values from here on; vector v is touched only where it has columns below `cols`.
         unsafe {
-            let mut b = product.b.data.as_ptr().add(column * product.b.k);
-            for o in 0..outer {
-                for i in 0..inner {
-                    let offset = o * outer_stride + i * inner_stride;
-                    let mut a = [rows[0]; MR];
+            if !piece.is_first() {
+                for v in 0..NV {
+                    let start = v * S::LANES;
+                    if start >= cols {
+                        break;
+                    }
+                    let n = (cols - start).min(S::LANES);
                     for r in 0..MR {
-                        a[r] = rows[r].add(offset);
-                    }
-                    let mut k = 0;
-                    while k + 4 <= len {
-                        for u in 0..4 {
-                            step(s, &mut acc, &a, k + u, b.add(u * width));
+                        if r < live {
+                            let p = product.out.add((row + r) * product.out_stride + column + start);
+                            acc[r][v] = if n == S::LANES { s.load(p) } else { s.load_partial(p, n) };
                         }
-                        for _ in 0..lines {
-                            s.prefetch(next);
-                            next = next.wrapping_add(LINE_VALUES);
-                        }
-                        b = b.add(4 * width);
-                        k += 4;
-                    }
-                    while k < len {
-                        step(s, &mut acc, &a, k, b);
-                        b = b.add(width);
-                        k += 1;
                     }
                 }
             }
+            let mut b = product.b.data.as_ptr().add(column * product.b.k + piece.offset(&product.runs) * width);
+            let (mut o, mut i) = if inner <= 1 { (first_run, 0) } else { (first_run / inner, first_run % inner) };
+            for _ in 0..runs {
+                let offset = o * outer_stride + i * inner_stride + start;
+                let mut a = [rows[0]; MR];
+                for r in 0..MR {
+                    a[r] = rows[r].add(offset);
+                }
+                let mut k = 0;
+                while k + 4 <= len {
+                    for u in 0..4 {
+                        step(s, &mut acc, &a, k + u, b.add(u * width));
+                    }
+                    for _ in 0..lines {
+                        s.prefetch(next);
+                        next = next.wrapping_add(LINE_VALUES);
+                    }
+                    b = b.add(4 * width);
+                    k += 4;
+                }
+                while k < len {
+                    step(s, &mut acc, &a, k, b);
+                    b = b.add(width);
+                    k += 1;
+                }
+                i += 1;
+                if i == inner {
+                    (o, i) = (o + 1, 0);
+                }
+            }
             ahead.next = next;
+            let last = piece.is_last(&product.runs);
             let clip = product.activation.as_clip();
             for v in 0..NV {
                 let start = v * S::LANES;
@@ -238,6 +318,15 @@ impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
                     break;
                 }
                 let n = (cols - start).min(S::LANES);
+                if !last {
+                    for r in 0..MR {
+                        if r < live {
+                            let p = product.out.add((row + r) * product.out_stride + column + start);
+                            if n == S::LANES { s.store(p, acc[r][v]) } else { s.store_partial(p, n, acc[r][v]) }
+                        }
+                    }
+                    continue;
+                }
                 let bias = match product.bias {
                     Some(bias) => s.load_partial(bias.as_ptr().add(column + start), n),
                     None => s.splat(0.0),

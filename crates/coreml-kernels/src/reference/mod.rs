@@ -75,7 +75,17 @@ pub fn activation(activation: Activation, x: f64) -> f64 {
         Activation::Sigmoid => sigmoid(x),
         Activation::Tanh => x.tanh(),
         Activation::HardSigmoid { alpha, beta } => (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0),
-        Activation::HardSwish { alpha, beta } => x * (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0),
+        Activation::HardSwish { alpha, beta, least } => {
+            let gate = (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0);
+            if x < f64::from(least) { 0.0 } else { x * gate }
+        }
+        Activation::ThresholdedRelu { alpha } => {
+            if x < f64::from(alpha) {
+                0.0
+            } else {
+                x
+            }
+        }
         Activation::Elu { alpha } => {
             if x < 0.0 {
                 f64::from(alpha) * x.exp_m1()

@@ -95,12 +95,13 @@ impl Links<'_> {
     /// The chain that ends in the node at `at`: as long as what lies between would not stay in the cache.
     fn chain(&self, at: usize, compute: &Compute) -> Option<Node> {
         let last = &self.graph.nodes[at];
-        let residual = last.op.is::<Conv>()?.residual;
+        let in_strips = |conv: &&Conv| conv.kernel.works_in_strips();
+        let residual = last.op.is::<Conv>().filter(in_strips)?.residual;
         let mut nodes = vec![last];
         let mut best = None;
         while let Some((source, between)) = self.source(nodes[0])
             && nodes.len() < LONGEST
-            && source.op.is::<Conv>().is_some_and(|conv| !conv.residual)
+            && source.op.is::<Conv>().filter(in_strips).is_some_and(|conv| !conv.residual)
         {
             nodes.insert(0, source);
             // A small result in the middle may still be worth passing by for the sake of a large one before it.

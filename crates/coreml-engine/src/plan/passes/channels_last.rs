@@ -3,7 +3,7 @@
 //! A program has its channels second, `[n, c, h, w]`; convolution kernels want them last. One sweep over the nodes
 //! keeps for each value its plain form, its channels-last twin, or both:
 //!
-//! * convolutions, pooling and batch normalisation take the twin of their input and give the twin of their output;
+//! * convolutions, transposed ones, pooling and batch normalisation take the twin of their input and give the twin of their output;
 //! * zeros put around an image become padding of the convolution they were meant for;
 //! * an operation that can work on permuted axes does so when one of its inputs has a twin and no plain form;
 //! * everything else takes plain inputs.
@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use coreml_kernels::Activation;
-use coreml_kernels::conv::{Conv2d, ConvShape};
+use coreml_kernels::conv::{Conv2d, ConvShape, ConvTranspose2d, ConvTransposeShape};
 use coreml_kernels::pool::{PoolKind, PoolShape};
 use coreml_model::Constant;
 use coreml_tensor::{MAX_RANK, Shape};
@@ -82,7 +82,7 @@ fn leads_to_conv(mut value: Id, nodes: &[Node]) -> bool {
     loop {
         let mut users = nodes.iter().filter(|node| node.inputs.contains(&Some(value)));
         let (Some(user), None) = (users.next(), users.next()) else { return false };
-        if user.op.is::<ops::conv::Conv>().is_some() {
+        if user.op.is::<ops::conv::Conv>().is_some() || user.op.is::<ops::conv::ConvTranspose>().is_some() {
             return true;
         }
         if user.op.permuted(&to_last(4)).is_none() || user.outputs.len() != 1 {
@@ -91,6 +91,20 @@ fn leads_to_conv(mut value: Id, nodes: &[Node]) -> bool {
         value = user.outputs[0];
     }
 }
+
+/// The values of one or two spatial axes as those of two: one spatial axis runs as an image of height one, whose
+/// vertical value is `missing`.
+fn planar(spatial: usize, values: &[usize], missing: usize) -> Option<[usize; 2]> {
+    match (spatial, values) {
+        (1, &[w, ..]) => Some([missing, w]),
+        (2, &[h, w, ..]) => Some([h, w]),
+        _ => None,
+    }
+}
+
+/// Transposed convolutions that would be packed in more parts run as the program has them: with strides so large, most
+/// of the output is nothing but bias.
+const MAX_PARTS: usize = 1 << 14;
 
 impl Sweep<'_> {
     /// Has images brought channels last where only that form of them is wanted: reordering while they are copied in
@@ -118,7 +132,11 @@ impl Sweep<'_> {
             return;
         }
         self.remember_padding(&node);
-        let lowered = self.conv(&node).or_else(|| self.pool(&node)).or_else(|| self.batch_norm(&node));
+        let lowered = self
+            .conv(&node)
+            .or_else(|| self.conv_transpose(&node))
+            .or_else(|| self.pool(&node))
+            .or_else(|| self.batch_norm(&node));
         if let Some((op, x)) = lowered {
             let x = self.twin(x);
             self.emit_twins(op.into(), node.kind, vec![Some(x)], &node.outputs);
@@ -213,6 +231,11 @@ impl Sweep<'_> {
         Some(&self.graph.value(id).constant.as_ref()?.elements()?.floats()[..count])
     }
 
+    /// The constant bias of a convolution, if it has one; `None` if it is not constant.
+    fn bias(&self, node: &Node) -> Option<Option<&[f32]>> {
+        node.inputs.get(2).copied().flatten().map_or(Some(None), |bias| self.constant(bias).map(Some))
+    }
+
     fn conv(&self, node: &Node) -> Option<(Box<dyn Op>, Id)> {
         let conv = node.op.is::<ops::conv::Conv>()?;
         let (x, weight) = (node.inputs[0]?, node.inputs[1]?);
@@ -227,33 +250,64 @@ impl Sweep<'_> {
             }
         }
         let (input, kernel) = (self.graph.ty(x)?.shape, self.graph.ty(weight)?.shape);
-        // One spatial axis runs as an image of height one.
-        let two = |values: &[usize]| match (geometry.spatial, values) {
-            (1, &[w, ..]) => Some([1, w]),
-            (2, &[h, w, ..]) => Some([h, w]),
-            _ => None,
-        };
-        let (before, after) = (two(&geometry.pad_before)?, two(&geometry.pad_after)?);
-        let flat = geometry.spatial == 1;
+        let two = |values: &[usize], missing: usize| planar(geometry.spatial, values, missing);
+        let (before, after) = (two(&geometry.pad_before, 0)?, two(&geometry.pad_after, 0)?);
         let shape = ConvShape {
             cin: input[1],
             cout: geometry.output_channels,
-            kernel: two(&kernel[2..])?,
-            stride: two(&geometry.stride)?,
-            dilation: two(&geometry.dilation)?,
-            pad: if flat { [0, 0, before[1], after[1]] } else { [before[0], after[0], before[1], after[1]] },
+            kernel: two(&kernel[2..], 1)?,
+            stride: two(&geometry.stride, 1)?,
+            dilation: two(&geometry.dilation, 1)?,
+            pad: [before[0], after[0], before[1], after[1]],
             groups: geometry.groups,
         };
         if shape.kernel.contains(&0) || input.contains(&0) {
             return None;
         }
-        let bias = match node.inputs.get(2).copied().flatten() {
-            Some(bias) => Some(self.constant(bias)?),
-            None => None,
-        };
+        let (bias, size) = (self.bias(node)?, two(&input[2..], 1)?);
         let weight = self.constant(weight)?;
-        let kernel = Arc::new(Conv2d::new(self.compute.isa, shape, weight, bias));
+        let kernel = Arc::new(Conv2d::for_size(self.compute.isa, shape, weight, bias, size[0], size[1]));
         Some((Box::new(lowered::conv::Conv { kernel, activation: Activation::None, residual: false }), x))
+    }
+
+    fn conv_transpose(&self, node: &Node) -> Option<(Box<dyn Op>, Id)> {
+        let conv = node.op.is::<ops::conv::ConvTranspose>()?;
+        let (x, weight) = (node.inputs[0]?, node.inputs[1]?);
+        let geometry = conv.geometry(Ins(&GraphOperands { graph: self.graph, inputs: &node.inputs })).ok()?;
+        let (input, kernel) = (self.graph.ty(x)?.shape, self.graph.ty(weight)?.shape);
+        let two = |values: &[usize], missing: usize| planar(geometry.spatial, values, missing);
+        let (before, after) = (two(&geometry.pad_before, 0)?, two(&geometry.pad_after, 0)?);
+        let mut shape = ConvTransposeShape {
+            cin: input[1],
+            cout: geometry.output_channels,
+            kernel: two(&kernel[2..], 1)?,
+            stride: two(&geometry.stride, 1)?,
+            dilation: two(&geometry.dilation, 1)?,
+            pad: [before[0], after[0], before[1], after[1]],
+            extra: [0; 2],
+            groups: geometry.groups,
+        };
+        if shape.kernel.contains(&0) || input.contains(&0) {
+            return None;
+        }
+        let ([h, w], [oh, ow]) = (two(&input[2..], 1)?, two(&geometry.output, 1)?);
+        let computed = shape.out_size(h, w);
+        shape.extra = [oh.checked_sub(computed.0)?, ow.checked_sub(computed.1)?];
+        for (axis, size) in [h, w].into_iter().enumerate() {
+            // With a single input the stride says nothing, and no output need look for another.
+            let mut spread = shape;
+            spread.stride[axis] = (shape.kernel[axis] - 1) * shape.dilation[axis] + 1;
+            if size == 1 && spread.parts() <= MAX_PARTS {
+                shape = spread;
+            }
+        }
+        if shape.parts() > MAX_PARTS {
+            return None;
+        }
+        let bias = self.bias(node)?;
+        let kernel = Arc::new(ConvTranspose2d::new(self.compute.isa, shape, self.constant(weight)?, bias));
+        let op = lowered::conv_transpose::ConvTranspose { kernel, activation: Activation::None, residual: false };
+        Some((Box::new(op), x))
     }
 
     fn pool(&self, node: &Node) -> Option<(Box<dyn Op>, Id)> {

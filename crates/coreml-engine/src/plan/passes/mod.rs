@@ -8,6 +8,7 @@ mod chain;
 mod channels_last;
 mod dead_code;
 mod fuse;
+mod gate;
 mod pack;
 mod recurrent;
 
@@ -18,6 +19,7 @@ static PASSES: &[(&str, Pass)] = &[
     ("pack", pack::run),
     ("recurrent", recurrent::run),
     ("channels_last", channels_last::run),
+    ("gate", gate::run),
     ("dead_code", dead_code::run),
     ("fuse", fuse::run),
     ("dead_code", dead_code::run),
