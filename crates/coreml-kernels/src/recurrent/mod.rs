@@ -158,7 +158,7 @@ impl PackedCell {
         gates * self.blocks() * self.isa.lanes() * self.hidden
     }
 
-    /// Multiply-adds of a step for one row.
+    /// Weights, and so multiply-adds of a step for one row.
     fn products(&self) -> usize {
         self.cell.gates() * self.hidden * self.hidden
     }
@@ -228,7 +228,7 @@ impl Layer<'_> {
         };
         // Two directions do not wait for each other, as the parts of a step do; but they cannot feed more threads.
         let apart = directions == 2 && (pool.threads() == 2 || self.parts(first, pool) == 1);
-        if apart && self.steps * self.batch * first.products() > SHARED_PRODUCTS {
+        if apart && self.steps * self.batch * first.products() > SHARED_WEIGHTS {
             pool.run(directions, &|direction| self.direction(isa, None, direction, &pointers));
         } else {
             (0..directions).for_each(|direction| self.direction(isa, Some(pool), direction, &pointers));
@@ -237,7 +237,7 @@ impl Layer<'_> {
 
     /// Into how many parts the blocks of a step are divided.
     fn parts(&self, cell: &PackedCell, pool: &ThreadPool) -> usize {
-        let worth = pool.threads() > 1 && self.batch * cell.products() > SHARED_PRODUCTS;
+        let worth = pool.threads() > 1 && self.batch.div_ceil(step::ROWS) * cell.products() > SHARED_WEIGHTS;
         if worth { cell.blocks().min(PARTS_PER_THREAD * pool.threads()) } else { 1 }
     }
 
@@ -264,8 +264,9 @@ impl Layer<'_> {
     }
 }
 
-/// Fewer multiply-adds than this are done before another thread has come.
-const SHARED_PRODUCTS: usize = 64 * 1024;
+/// Passing over fewer weights than this takes no longer than having another thread come and waiting for it, as
+/// measured with one row and with as many as share a pass.
+const SHARED_WEIGHTS: usize = 96 * 1024;
 
 /// Parts of a step for each thread: one that is held up leaves work to the others.
 const PARTS_PER_THREAD: usize = 2;

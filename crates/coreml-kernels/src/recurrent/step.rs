@@ -125,7 +125,7 @@ impl Kernel for Blocks<'_> {
 }
 
 /// Rows of the batch whose sums are computed together at most.
-const ROWS: usize = 4;
+pub(super) const ROWS: usize = 4;
 
 /// The `n` units of one block, from `unit` on. Its functions are unsafe for one reason: `unit` and `n` must be those of
 /// a block of the cell, whose matrices have the sizes checked in [`Layer::run`].
