@@ -38,8 +38,9 @@ impl Pace {
         (micros > 0).then(|| Duration::from_micros(micros.into()))
     }
 
-    /// The time to keep back of a deadline `total` away: a quarter more than the slowest remembered prediction but
-    /// one, and a millisecond; half of it all as long as there is nothing to remember. At most nine tenths, so that the backend
+    /// The time to keep back of a deadline `total` away: twice the slowest remembered prediction but one, since the host
+    /// may have slowed down meanwhile, and five milliseconds for threads and caches gone cold while the one in front had
+    /// its turn; half of it all as long as there is nothing to remember. At most nine tenths, so that the backend
     /// in front gets a chance.
     pub(super) fn reserve(&self, total: Duration) -> Duration {
         let mut micros = self.recent.each_ref().map(|slot| slot.load(Ordering::Relaxed));
@@ -50,7 +51,7 @@ impl Pace {
             1..8 => micros[MEMORY - 1],
             _ => micros[MEMORY - 2],
         };
-        let reserve = Duration::from_micros(u64::from(usual) * 5 / 4) + Duration::from_millis(1);
+        let reserve = Duration::from_micros(u64::from(usual) * 2) + Duration::from_millis(5);
         reserve.min(total * 9 / 10)
     }
 }
@@ -64,10 +65,10 @@ mod tests {
         let (pace, total) = (Pace::default(), Duration::from_millis(100));
         assert_eq!(pace.reserve(total), total / 2, "nothing known");
         pace.record(Duration::from_millis(8));
-        assert_eq!(pace.reserve(total), Duration::from_millis(11));
+        assert_eq!(pace.reserve(total), Duration::from_millis(21));
         (0..MEMORY).for_each(|_| pace.record(Duration::from_millis(4)));
         pace.record(Duration::from_millis(70));
-        assert_eq!(pace.reserve(total), Duration::from_millis(6), "one outlier is not the rule");
+        assert_eq!(pace.reserve(total), Duration::from_millis(13), "one outlier is not the rule");
         (0..MEMORY).for_each(|_| pace.record(Duration::from_secs(9)));
         assert_eq!(pace.reserve(total), Duration::from_millis(90));
     }
