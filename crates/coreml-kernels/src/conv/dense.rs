@@ -2,10 +2,11 @@
 
 use super::{ConvShape, Images};
 use crate::activation::Activation;
-use crate::gemm::tile::{Block, Product, Rows, Runs};
-use crate::gemm::{PackedB, run_product};
+use crate::gemm::line::Line;
+use crate::gemm::tile::{Product, Rows, Runs};
+use crate::gemm::{PackedB, PackedRef, run_product};
 use crate::parallel::ThreadPool;
-use crate::simd::{Isa, Kernel, Simd};
+use crate::simd::Isa;
 
 #[derive(Clone, Debug)]
 pub(super) struct Dense {
@@ -81,18 +82,15 @@ impl Dense {
             frame(pool, shape, h, w, input, scratch);
             (scratch.as_ptr(), w + pad[2] + pad[3])
         };
-        let product = Product {
-            rows: Rows { base, per_line: usize::MAX, line_stride: 0, stride: stride[1] * cin },
+        LineMaker {
+            base,
+            line_stride: stride[0] * width * cin,
+            pixel_stride: stride[1] * cin,
             runs: runs(shape, width),
-            b: self.packed[0].view(),
+            packed: self.packed[0].view(),
             bias: self.bias.as_deref(),
-            residual: None,
             activation,
-            out: std::ptr::null_mut(),
-            out_stride: 0,
-            next: None,
-        };
-        LineMaker { product, line_stride: stride[0] * width * cin }
+        }
     }
 
     /// Computes `m` output pixels that start `out_offset` into the output; the image's lines have `width` pixels.
@@ -144,41 +142,38 @@ fn runs(shape: &ConvShape, width: usize) -> Runs {
 /// Makes an image's output line by line and one vector of channels at a time: for a convolution that takes it up while
 /// it is in the L1 cache.
 pub(super) struct LineMaker<'a> {
-    product: Product<'a>,
+    base: *const f32,
     /// From the input pixels of one output line to those of the next.
     line_stride: usize,
+    pixel_stride: usize,
+    runs: Runs,
+    packed: PackedRef<'a>,
+    bias: Option<&'a [f32]>,
+    activation: Activation,
 }
 
+// SAFETY: the image is only read.
+unsafe impl Sync for LineMaker<'_> {}
+
 impl LineMaker<'_> {
-    /// Writes the channels of vector `vector` of the first `pixels` pixels of line `y`, a vector for each, of which
-    /// lanes beyond the channels are left alone.
+    /// The kernel that writes the channels of vector `vector` of the first `pixels` pixels of line `y`, a vector for each, of
+    /// which lanes beyond the channels mean nothing.
     /// # Safety
     /// `y` must be a line of the output and `pixels` at most its length, `vector` a vector of its channels, and `out`
     /// writable for the pixels while the kernel runs.
-    pub(super) unsafe fn line(&self, vector: usize, y: usize, pixels: usize, out: *mut f32) -> Line<'_> {
-        let rows = self.product.rows;
-        let rows = Rows { base: rows.base.wrapping_add(y * self.line_stride), ..rows };
-        Line { product: Product { rows, out, ..self.product }, vector, pixels }
-    }
-}
-
-/// A line to be made.
-pub(super) struct Line<'a> {
-    product: Product<'a>,
-    vector: usize,
-    pixels: usize,
-}
-
-impl Kernel for Line<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        // Tiles add their first column to the address, but the pixels here hold this vector alone.
-        let out = self.product.out.wrapping_sub(self.vector * S::LANES);
-        let product = Product { out, out_stride: S::LANES, ..self.product };
-        let (first_panel, end_panel) = (self.vector, self.vector + 1);
-        Block { product: &product, first_row: 0, end_row: self.pixels, first_panel, end_panel }.run(s);
+    pub(super) unsafe fn line(&self, vector: usize, y: usize, pixels: usize, out: *mut f32) -> Line {
+        let (column, _) = self.packed.panels.get(vector);
+        Line {
+            first: self.base.wrapping_add(y * self.line_stride),
+            stride: self.pixel_stride,
+            runs: self.runs,
+            panel: self.packed.data[column * self.packed.k..].as_ptr(),
+            bias: self.bias.map(|bias| bias[column..].as_ptr()),
+            columns: self.packed.isa.lanes().min(self.packed.n - column),
+            activation: self.activation,
+            rows: pixels,
+            out,
+        }
     }
 }
 

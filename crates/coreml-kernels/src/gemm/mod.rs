@@ -5,6 +5,7 @@
 //! there are too few rows to keep all threads busy, the panels are divided too. Every output is summed in order of k
 //! whatever the cut, so the result does not depend on it.
 
+pub(crate) mod line;
 mod matmul;
 mod pack;
 mod pair;
