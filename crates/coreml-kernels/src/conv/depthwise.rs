@@ -2,8 +2,9 @@
 //!
 //! A task takes vectors of channels, one after the other, through a strip of output lines. It keeps the input lines
 //! under the kernel in a ring of scratch lines: only this vector of channels, zeros at both ends. The lines are copied
-//! from an image, or made by the convolution before this one, whose output then never leaves the L1 cache. So the inner loops read adjacent
-//! vectors from the L1 cache and know no borders. Several output columns are summed at a time in registers.
+//! from an image, or made by the convolution before this one, whose output then never leaves the L1 cache. So the inner
+//! loops read adjacent vectors from the L1 cache and know no borders. Several output columns are summed at a time in
+//! registers.
 //!
 //! With several outputs per input channel, their sums are computed from the same ring and interleaved when stored.
 
@@ -11,8 +12,9 @@
 
 use std::ops::Range;
 
+use super::ConvShape;
 use super::dense::LineMaker;
-use super::{ConvShape, Images};
+use super::images::Images;
 use crate::activation::ActivateRows;
 use crate::aligned::{AlignedVec, aligned};
 use crate::parallel::ThreadPool;
@@ -162,8 +164,8 @@ impl Kernel for Strip<'_> {
 }
 
 impl Strip<'_> {
-    /// All lines of one vector of channels. `K` and `STRIDE` are the kernel's width, without dilation, and horizontal stride, or
-    /// both 0 if they are not known here.
+    /// All lines of one vector of channels. `K` and `STRIDE` are the kernel's width, without dilation, and horizontal
+    /// stride, or both 0 if they are not known here.
     #[inline(always)]
     fn lines<S: Simd, const K: usize, const STRIDE: usize>(&self, s: S, vector: usize) {
         let Images { h, w, ow, .. } = *self.images;
