@@ -228,7 +228,7 @@ fn movers(c: &mut Criterion) {
         let mut out = vec![0.0; x.len()];
         group.throughput(Throughput::Bytes(8 * x.len() as u64));
         group.bench_function(BenchmarkId::new("transpose", name), |b| {
-            b.iter(|| transpose(&pool, dims, order, black_box(&x), &mut out));
+            b.iter(|| transpose(isa, &pool, dims, order, black_box(&x), &mut out));
         });
     }
     // ResNet's first pooling, and a downsampling by averages.

@@ -30,7 +30,13 @@ const WINDOW: usize = (COLUMNS - 1) * 2 + 7;
 /// Values of all rings together: half of a 48 KiB first-level cache.
 const RINGS_VALUES: usize = 6 * 1024;
 
-/// The most vectors of channels that go through the lines together.
+/// Values of an image that a 2 MiB second-level cache does not hold.
+const FAR_VALUES: usize = 1 << 19;
+
+/// Vectors of channels that go through lines together that are made, where the output is far away.
+const MADE_AT_A_TIME: usize = 4;
+
+/// The most vectors of channels that go through the lines of an image together.
 const MOST_AT_A_TIME: usize = 8;
 
 #[derive(Clone, Debug)]
@@ -59,7 +65,7 @@ impl Depthwise {
     /// Scratch values per participant: its rings.
     pub(super) fn slot_len(&self, isa: Isa, shape: &ConvShape, w: usize) -> usize {
         let ring = Ring::new(shape, w, isa.lanes());
-        (ring.len() * ring.at_a_time(&Source::Image)).next_multiple_of(MAX_LANES)
+        (ring.len() * ring.most_at_a_time()).next_multiple_of(MAX_LANES)
     }
 
     /// Convolves what `source` gives; `images.input` is read if that is [`Source::Image`].
@@ -142,12 +148,29 @@ impl Ring {
         self.lines * self.line_len
     }
 
-    /// Vectors of channels that go through the lines together: as many as their rings leave room for.
-    fn at_a_time(&self, source: &Source<'_>) -> usize {
+    /// The most vectors of channels that go through the lines together.
+    fn most_at_a_time(&self) -> usize {
+        self.image_at_a_time().max(MADE_AT_A_TIME)
+    }
+
+    /// As many as their rings leave room for.
+    fn image_at_a_time(&self) -> usize {
+        (RINGS_VALUES / self.len()).clamp(1, MOST_AT_A_TIME)
+    }
+
+    /// Vectors of channels that go through the lines together.
+    fn at_a_time(&self, source: &Source<'_>, images: &Images) -> usize {
         match source {
-            Source::Image => (RINGS_VALUES / self.len()).clamp(1, MOST_AT_A_TIME),
-            // What the lines are made of takes the room.
-            Source::Made(_) => 1,
+            Source::Image => self.image_at_a_time(),
+            // What the lines are made of takes the room, but where the output is written to a farther cache it is better
+            // written in longer pieces.
+            Source::Made(_) => {
+                if images.lens[1] >= FAR_VALUES {
+                    MADE_AT_A_TIME
+                } else {
+                    1
+                }
+            }
         }
     }
 }
@@ -172,8 +195,9 @@ impl Kernel for Strip<'_> {
     fn run<S: Simd>(self, s: S) {
         let ring = Ring::new(self.shape, self.images.w, S::LANES);
         let mut first = self.vectors.start;
+        let together = ring.at_a_time(self.source, self.images);
         while first < self.vectors.end {
-            let end = self.vectors.end.min(first + ring.at_a_time(self.source));
+            let end = self.vectors.end.min(first + together);
             match (self.shape.kernel[1], self.shape.stride[1], self.shape.dilation[1]) {
                 (3, 1, 1) => self.lines::<S, 3, 1>(s, &ring, first..end),
                 (3, 2, 1) => self.lines::<S, 3, 2>(s, &ring, first..end),

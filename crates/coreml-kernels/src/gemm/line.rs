@@ -107,8 +107,9 @@ impl Kernel for Line {
             }
         }
         if self.activation.as_clip().is_none() {
-            let (data, rows, cols) = (self.out, self.rows, self.columns);
-            s.call(ActivateRows { activation: self.activation, data, rows, cols, stride: S::LANES });
+            // All lanes, as one long row.
+            let (data, cols) = (self.out, self.rows * S::LANES);
+            s.call(ActivateRows { activation: self.activation, data, rows: 1, cols, stride: cols });
         }
     }
 }
