@@ -59,7 +59,7 @@ impl Depthwise {
     /// Scratch values per participant: its rings.
     pub(super) fn slot_len(&self, isa: Isa, shape: &ConvShape, w: usize) -> usize {
         let ring = Ring::new(shape, w, isa.lanes());
-        (ring.len() * ring.at_a_time()).next_multiple_of(MAX_LANES)
+        (ring.len() * ring.at_a_time(&Source::Image)).next_multiple_of(MAX_LANES)
     }
 
     /// Convolves what `source` gives; `images.input` is read if that is [`Source::Image`].
@@ -143,8 +143,12 @@ impl Ring {
     }
 
     /// Vectors of channels that go through the lines together: as many as their rings leave room for.
-    fn at_a_time(&self) -> usize {
-        (RINGS_VALUES / self.len()).clamp(1, MOST_AT_A_TIME)
+    fn at_a_time(&self, source: &Source<'_>) -> usize {
+        match source {
+            Source::Image => (RINGS_VALUES / self.len()).clamp(1, MOST_AT_A_TIME),
+            // What the lines are made of takes the room.
+            Source::Made(_) => 1,
+        }
     }
 }
 
@@ -169,7 +173,7 @@ impl Kernel for Strip<'_> {
         let ring = Ring::new(self.shape, self.images.w, S::LANES);
         let mut first = self.vectors.start;
         while first < self.vectors.end {
-            let end = self.vectors.end.min(first + ring.at_a_time());
+            let end = self.vectors.end.min(first + ring.at_a_time(self.source));
             match (self.shape.kernel[1], self.shape.stride[1], self.shape.dilation[1]) {
                 (3, 1, 1) => self.lines::<S, 3, 1>(s, &ring, first..end),
                 (3, 2, 1) => self.lines::<S, 3, 2>(s, &ring, first..end),
@@ -197,7 +201,7 @@ impl Strip<'_> {
     fn lines<S: Simd, const K: usize, const STRIDE: usize>(&self, s: S, ring: &Ring, vectors: Range<usize>) {
         let Images { h, .. } = *self.images;
         let ConvShape { kernel, stride, dilation, pad, .. } = *self.shape;
-        // SAFETY: `rings` points to `ring.at_a_time()` rings of this participant.
+        // SAFETY: `rings` points to a ring for each of the vectors of this participant.
         unsafe { self.rings.write_bytes(0, vectors.len() * ring.len()) };
         let mut next = (self.first_line * stride[0]).saturating_sub(pad[0]);
         for y in self.first_line..self.end_line {
