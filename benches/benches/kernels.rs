@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use coreml_benches::{criterion as config, values};
 use coreml_kernels::conv::{
-    Chain, Conv2d, ConvEpilogue, ConvShape, ConvTranspose2d, ConvTransposeShape, DenseDepthwise, Stage,
+    Chain, Conv2d, ConvEpilogue, ConvShape, ConvTranspose2d, ConvTransposeShape, Convolve, DenseDepthwise, Stage,
 };
 use coreml_kernels::gemm::{Epilogue, PackedB, gemm};
 use coreml_kernels::norm::layer_norm;
@@ -109,7 +109,7 @@ fn transposed(c: &mut Criterion) {
         let conv = ConvTranspose2d::new(Isa::detect(), shape, &weights, None);
         let (oh, ow) = conv.out_size(h, w);
         let (pool, x, mut out) = (ThreadPool::new(1), values(h * w * cin), vec![0.0; oh * ow * cout]);
-        let mut scratch = vec![0.0; conv.scratch_len(h, w)];
+        let mut scratch = vec![0.0; conv.scratch_len(h, w, 1)];
         group.throughput(Throughput::Elements((2 * h * w * weights.len()) as u64));
         group.bench_function(format!("{kernel:?}/{stride:?} {cin}->{cout} @{h}x{w}"), |b| {
             b.iter(|| conv.run(&pool, 1, h, w, black_box(&x), &ConvEpilogue::default(), &mut out, &mut scratch));

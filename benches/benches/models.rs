@@ -7,7 +7,7 @@ use coreml_engine::{Compute, Plan, PlanOptions};
 use coreml_model::Package;
 use coreml_tensor::{Shape, TensorView};
 use coreml_testing::repository;
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 
 fn models(c: &mut Criterion) {
     for (name, size) in [("FastViTT8F16", 256), ("EfficientNetLite0", 224)] {
@@ -18,6 +18,7 @@ fn models(c: &mut Criterion) {
         let pixels: Vec<f32> = (0..shape.count()).map(|i| ((i * 7919) % 256) as f32).collect();
         let image = must(TensorView::new(shape, &pixels));
         let mut group = c.benchmark_group(name);
+        group.sampling_mode(SamplingMode::Flat);
         let plan = |threads| must(Plan::new(function, &[shape], &PlanOptions::default(), &Compute::new(threads)));
         group.bench_function("plan", |b| b.iter(|| plan(1)));
         for threads in [1, 2] {

@@ -13,7 +13,7 @@ use coreml_engine::{Compute, Plan, PlanOptions};
 use coreml_model::{Argument, Constant, Function, Limits, Opset, Package};
 use coreml_tensor::{Element, Shape, TensorView};
 use coreml_testing::{repository, tensor, tiny::elementwise_model};
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
 
 fn array<T: Element>(dims: &[usize], values: &[T]) -> Vec<Argument> {
     vec![Argument::Constant(Arc::new(Constant::Tensor(Arc::new(tensor(dims, values)))))]
@@ -144,6 +144,7 @@ fn operations(c: &mut Criterion) {
     let compute = Compute::new(1);
     for (family, kind, function) in cases() {
         let mut group = c.benchmark_group(format!("{family}/{kind}"));
+        group.sampling_mode(SamplingMode::Flat);
         for (name, options) in [("plan", PlanOptions::default()), ("reference plan", PlanOptions::reference())] {
             let shapes = shapes(&function);
             let plan = must(Plan::new(&function, &shapes, &options, &compute));

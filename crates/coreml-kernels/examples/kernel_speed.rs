@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use coreml_kernels::conv::{Conv2d, ConvEpilogue, ConvShape};
+use coreml_kernels::conv::{Conv2d, ConvEpilogue, ConvShape, Convolve};
 use coreml_kernels::gemm::{Epilogue, PackedB, gemm_pair, gemm_pair_scratch_len};
 use coreml_kernels::{Activation, Isa, ThreadPool, peak_flops};
 

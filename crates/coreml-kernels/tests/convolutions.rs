@@ -5,7 +5,7 @@ mod common;
 
 use common::{Random, assert_close, everywhere, to_channels_last};
 use coreml_kernels::conv::{
-    Chain, Conv2d, ConvEpilogue, ConvShape, ConvTranspose2d, ConvTransposeShape, DenseDepthwise, Stage,
+    Chain, Conv2d, ConvEpilogue, ConvShape, ConvTranspose2d, ConvTransposeShape, Convolve, DenseDepthwise, Stage,
 };
 use coreml_kernels::pool::{PoolKind, PoolShape, pool2d};
 use coreml_kernels::reference::{self, ConvParams, ReferencePool};
@@ -307,7 +307,7 @@ fn check_transposed(random: &mut Random, shape: ConvTransposeShape, [n, h, w]: [
         |isa, pool| {
             let conv = ConvTranspose2d::new(isa, shape, &weights, bias);
             let mut out = vec![7.0; expected.len()];
-            let mut scratch = vec![f32::NAN; conv.scratch_len(h, w)];
+            let mut scratch = vec![f32::NAN; conv.scratch_len(h, w, pool.threads())];
             let epilogue = ConvEpilogue { residual, activation };
             conv.run(pool, n, h, w, &x, &epilogue, &mut out, &mut scratch);
             out

@@ -1,11 +1,10 @@
 //! Convolution of channels-last images with packed weights, bias, residual and activation: plain, transposed, and a
 //! dense one with the depthwise one it feeds.
 
-use std::fmt;
 use std::sync::Arc;
 
-use coreml_kernels::conv::{Conv2d, ConvEpilogue, ConvShape, ConvTranspose2d, DenseDepthwise};
-use coreml_kernels::{Activation, ThreadPool};
+use coreml_kernels::Activation;
+use coreml_kernels::conv::{Conv2d, ConvEpilogue, ConvShape, ConvTranspose2d, Convolve, DenseDepthwise};
 
 use super::{Epilogue, images};
 use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work, times};
@@ -23,33 +22,13 @@ pub(crate) struct Convolution<K> {
 /// A plain convolution.
 pub(crate) type Conv = Convolution<Conv2d>;
 
-/// What makes images of images.
-pub(crate) trait Convolve: fmt::Debug + Send + Sync + 'static {
-    /// Height and width of the output for an `h x w` image.
-    fn out_size(&self, h: usize, w: usize) -> (usize, usize);
-
-    /// Channels of the output.
-    fn channels(&self) -> usize;
-
-    /// Values of scratch memory that [`Convolve::run`] needs.
-    fn scratch_len(&self, h: usize, w: usize, threads: usize) -> usize;
-
-    /// Convolves images: `sizes` are their number, height and width.
-    fn run(
-        &self,
-        pool: &ThreadPool,
-        sizes: [usize; 3],
-        input: &[f32],
-        epilogue: &ConvEpilogue<'_>,
-        out: &mut [f32],
-        scratch: &mut [f32],
-    );
-
-    /// Multiply-adds for so many images, and the elements of weights and biases.
+/// How much arithmetic there is in a convolution.
+pub(crate) trait Products: Convolve {
+    /// Multiply-adds for so many images of a height and width, and the elements of weights and biases.
     fn products(&self, sizes: [usize; 3]) -> (u64, usize);
 }
 
-impl<K: Convolve> Op for Convolution<K> {
+impl<K: Products> Op for Convolution<K> {
     fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
         let [_, h, w, _] = images::sizes(ins);
         images::resized(ins, self.kernel.out_size(h, w), self.kernel.channels())
@@ -58,7 +37,7 @@ impl<K: Convolve> Op for Convolution<K> {
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
         let [n, h, w, _] = images::sizes(ins);
         let epilogue = ConvEpilogue { residual: self.residual.then(|| ins.f32(1)), activation: self.activation };
-        self.kernel.run(env.pool, [n, h, w], ins.f32(0), &epilogue, outs.f32(0), env.scratch);
+        self.kernel.run(env.pool, n, h, w, ins.f32(0), &epilogue, outs.f32(0), env.scratch);
         Ok(())
     }
 
@@ -74,7 +53,7 @@ impl<K: Convolve> Op for Convolution<K> {
     }
 }
 
-impl<K: Convolve> Epilogue for Convolution<K> {
+impl<K: Products> Epilogue for Convolution<K> {
     fn with_activation(&self, activation: Activation) -> Option<Box<dyn Op>> {
         let free = self.activation == Activation::None;
         free.then(|| Box::new(Self { activation, ..self.clone() }) as Box<dyn Op>)
@@ -118,95 +97,23 @@ pub(super) fn products<'a>(
     (multiply_adds, held)
 }
 
-impl Convolve for Conv2d {
-    fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
-        Self::out_size(self, h, w)
-    }
-
-    fn channels(&self) -> usize {
-        self.shape().cout
-    }
-
-    fn scratch_len(&self, h: usize, w: usize, threads: usize) -> usize {
-        Self::scratch_len(self, h, w, threads)
-    }
-
-    fn run(
-        &self,
-        pool: &ThreadPool,
-        [n, h, w]: [usize; 3],
-        input: &[f32],
-        epilogue: &ConvEpilogue<'_>,
-        out: &mut [f32],
-        scratch: &mut [f32],
-    ) {
-        Self::run(self, pool, n, h, w, input, epilogue, out, scratch);
-    }
-
+impl Products for Conv2d {
     fn products(&self, sizes: [usize; 3]) -> (u64, usize) {
         products([self.shape()], sizes)
     }
 }
 
-impl Convolve for ConvTranspose2d {
-    fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
-        Self::out_size(self, h, w)
+impl Products for DenseDepthwise {
+    fn products(&self, sizes: [usize; 3]) -> (u64, usize) {
+        products(self.convolutions().map(Conv2d::shape), sizes)
     }
+}
 
-    fn channels(&self) -> usize {
-        self.shape().cout
-    }
-
-    fn scratch_len(&self, h: usize, w: usize, _threads: usize) -> usize {
-        Self::scratch_len(self, h, w)
-    }
-
-    fn run(
-        &self,
-        pool: &ThreadPool,
-        [n, h, w]: [usize; 3],
-        input: &[f32],
-        epilogue: &ConvEpilogue<'_>,
-        out: &mut [f32],
-        scratch: &mut [f32],
-    ) {
-        Self::run(self, pool, n, h, w, input, epilogue, out, scratch);
-    }
-
+impl Products for ConvTranspose2d {
     /// Every input is multiplied with each weight of its channel; products that are cut off count too.
     fn products(&self, [n, h, w]: [usize; 3]) -> (u64, usize) {
         let shape = self.shape();
         let weights = shape.kernel[0] * shape.kernel[1] * shape.cin * (shape.cout / shape.groups);
         (times(&[n, h, w, weights]), weights + shape.cout)
-    }
-}
-
-impl Convolve for DenseDepthwise {
-    fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
-        Self::out_size(self, h, w)
-    }
-
-    fn channels(&self) -> usize {
-        self.convolutions()[1].shape().cout
-    }
-
-    fn scratch_len(&self, h: usize, w: usize, threads: usize) -> usize {
-        Self::scratch_len(self, h, w, threads)
-    }
-
-    fn run(
-        &self,
-        pool: &ThreadPool,
-        [n, h, w]: [usize; 3],
-        input: &[f32],
-        epilogue: &ConvEpilogue<'_>,
-        out: &mut [f32],
-        scratch: &mut [f32],
-    ) {
-        Self::run(self, pool, n, h, w, input, epilogue, out, scratch);
-    }
-
-    fn products(&self, sizes: [usize; 3]) -> (u64, usize) {
-        products(self.convolutions().map(Conv2d::shape), sizes)
     }
 }

@@ -6,7 +6,7 @@
 //! allows, so that this is little.
 
 use super::images::check_lengths;
-use super::{Conv2d, ConvEpilogue, ConvShape};
+use super::{Conv2d, ConvEpilogue, ConvShape, Convolve};
 use crate::activation::Activation;
 use crate::aligned::aligned;
 use crate::parallel::ThreadPool;

@@ -6,7 +6,7 @@
 
 use super::depthwise::Source;
 use super::images::Images;
-use super::{Conv2d, ConvEpilogue, Method};
+use super::{Conv2d, ConvEpilogue, Convolve, Method};
 use crate::activation::Activation;
 use crate::parallel::ThreadPool;
 
@@ -34,25 +34,25 @@ impl DenseDepthwise {
     pub fn convolutions(&self) -> [&Conv2d; 2] {
         [&self.first, &self.second]
     }
+}
 
-    /// Height and width of the output for an `h x w` image.
-    pub fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
+impl Convolve for DenseDepthwise {
+    fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
         let (h, w) = self.first.out_size(h, w);
         self.second.out_size(h, w)
     }
 
-    /// Scratch values that [`DenseDepthwise::run`] needs for `h x w` images on a pool of `threads`.
-    pub fn scratch_len(&self, h: usize, w: usize, threads: usize) -> usize {
+    fn channels(&self) -> usize {
+        self.second.channels()
+    }
+
+    fn scratch_len(&self, h: usize, w: usize, threads: usize) -> usize {
         let (between_h, between_w) = self.first.out_size(h, w);
         self.first.scratch_len(h, w, threads) + self.second.scratch_len(between_h, between_w, threads)
     }
 
-    /// Takes `n` images `[h, w, cin]` through both into `out`; `epilogue` is the second convolution's.
-    ///
-    /// # Panics
-    /// If a slice is too short.
-    #[allow(clippy::too_many_arguments, reason = "an image batch in, an image batch out")]
-    pub fn run(
+    /// The epilogue is the second convolution's.
+    fn run(
         &self,
         pool: &ThreadPool,
         n: usize,

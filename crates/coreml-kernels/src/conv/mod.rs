@@ -74,7 +74,36 @@ pub struct ConvEpilogue<'a> {
     pub activation: Activation,
 }
 
-/// A convolution ready to run.
+/// What makes images of images, ready to run.
+pub trait Convolve: std::fmt::Debug + Send + Sync + 'static {
+    /// Height and width of the output for an `h x w` image.
+    fn out_size(&self, h: usize, w: usize) -> (usize, usize);
+
+    /// Channels of the output.
+    fn channels(&self) -> usize;
+
+    /// Scratch values that [`Convolve::run`] needs for `h x w` images on a pool of `threads`.
+    fn scratch_len(&self, h: usize, w: usize, threads: usize) -> usize;
+
+    /// Takes `n` images `[h, w, input channels]` to `out`, `n` images `[oh, ow, channels]`.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    #[allow(clippy::too_many_arguments, reason = "an image batch in, an image batch out")]
+    fn run(
+        &self,
+        pool: &ThreadPool,
+        n: usize,
+        h: usize,
+        w: usize,
+        input: &[f32],
+        epilogue: &ConvEpilogue<'_>,
+        out: &mut [f32],
+        scratch: &mut [f32],
+    );
+}
+
+/// A plain convolution.
 #[derive(Clone, Debug)]
 pub struct Conv2d {
     isa: Isa,
@@ -127,41 +156,7 @@ impl Conv2d {
         &self.shape
     }
 
-    /// Height and width of the output for an `h x w` image.
-    pub fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
-        self.shape.out_size(h, w)
-    }
-
-    /// Scratch values that [`Conv2d::run`] needs for `h x w` images on a pool of `threads`.
-    pub fn scratch_len(&self, h: usize, w: usize, threads: usize) -> usize {
-        match &self.method {
-            Method::Dense(dense) => dense.scratch_len(&self.shape, h, w),
-            Method::Depthwise(depthwise) => threads * depthwise.slot_len(self.isa, &self.shape, w) + 16,
-            Method::Winograd(winograd) => winograd.scratch_len(&self.shape, h, w, threads),
-        }
-    }
-
-    /// Convolves `n` images `[h, w, cin]` into `out`, `n` images `[oh, ow, cout]`.
-    ///
-    /// # Panics
-    /// If a slice is too short.
-    #[allow(clippy::too_many_arguments, reason = "an image batch in, an image batch out")]
-    pub fn run(
-        &self,
-        pool: &ThreadPool,
-        n: usize,
-        h: usize,
-        w: usize,
-        input: &[f32],
-        epilogue: &ConvEpilogue<'_>,
-        out: &mut [f32],
-        scratch: &mut [f32],
-    ) {
-        assert!(scratch.len() >= self.scratch_len(h, w, pool.threads()), "scratch too short");
-        self.run_as(&self.shape, pool, n, h, w, input, epilogue, out, scratch);
-    }
-
-    /// As [`Conv2d::run`] with the padding of `shape`, which is this convolution's shape otherwise.
+    /// As [`Convolve::run`] with the padding of `shape`, which is this convolution's shape otherwise.
     #[allow(clippy::too_many_arguments, reason = "as the public function")]
     fn run_as(
         &self,
@@ -183,5 +178,38 @@ impl Conv2d {
             Method::Winograd(winograd) => winograd.run(self.isa, pool, shape, &images, scratch),
             Method::Depthwise(depthwise) => depthwise.run(self.isa, pool, shape, &images, &Source::Image, scratch),
         }
+    }
+}
+
+impl Convolve for Conv2d {
+    fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
+        self.shape.out_size(h, w)
+    }
+
+    fn channels(&self) -> usize {
+        self.shape.cout
+    }
+
+    fn scratch_len(&self, h: usize, w: usize, threads: usize) -> usize {
+        match &self.method {
+            Method::Dense(dense) => dense.scratch_len(&self.shape, h, w),
+            Method::Depthwise(depthwise) => threads * depthwise.slot_len(self.isa, &self.shape, w) + 16,
+            Method::Winograd(winograd) => winograd.scratch_len(&self.shape, h, w, threads),
+        }
+    }
+
+    fn run(
+        &self,
+        pool: &ThreadPool,
+        n: usize,
+        h: usize,
+        w: usize,
+        input: &[f32],
+        epilogue: &ConvEpilogue<'_>,
+        out: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        assert!(scratch.len() >= self.scratch_len(h, w, pool.threads()), "scratch too short");
+        self.run_as(&self.shape, pool, n, h, w, input, epilogue, out, scratch);
     }
 }

@@ -12,9 +12,9 @@ mod phases;
 
 use std::ops::Range;
 
-use super::ConvEpilogue;
 use super::frame::Frame;
 use super::images::{Images, check_parameters};
+use super::{ConvEpilogue, Convolve};
 use crate::parallel::ThreadPool;
 use crate::simd::Isa;
 use dense::Dense;
@@ -116,30 +116,29 @@ impl ConvTranspose2d {
         &self.shape
     }
 
-    /// Height and width of the output for an `h x w` image.
-    pub fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
-        self.shape.out_size(h, w)
-    }
-
     /// The zeros around an image that its outputs read.
     fn frame(&self, h: usize, w: usize) -> Frame {
         let (oh, ow) = self.out_size(h, w);
         let ([top, bottom], [left, right]) = (self.axes[0].margins(h, oh), self.axes[1].margins(w, ow));
         Frame { h, w, channels: self.shape.cin, pad: [top, bottom, left, right] }
     }
+}
 
-    /// Scratch values that [`ConvTranspose2d::run`] needs for `h x w` images: an image in its frame of zeros, if it needs
-    /// one.
-    pub fn scratch_len(&self, h: usize, w: usize) -> usize {
+impl Convolve for ConvTranspose2d {
+    fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
+        self.shape.out_size(h, w)
+    }
+
+    fn channels(&self) -> usize {
+        self.shape.cout
+    }
+
+    /// An image in its frame of zeros, if it needs one.
+    fn scratch_len(&self, h: usize, w: usize, _threads: usize) -> usize {
         self.frame(h, w).scratch_len()
     }
 
-    /// Takes `n` images `[h, w, cin]` to `out`, `n` images `[oh, ow, cout]`.
-    ///
-    /// # Panics
-    /// If a slice is too short.
-    #[allow(clippy::too_many_arguments, reason = "an image batch in, an image batch out")]
-    pub fn run(
+    fn run(
         &self,
         pool: &ThreadPool,
         n: usize,
