@@ -58,7 +58,8 @@ pub(crate) unsafe fn read(description: &cmlb_description) -> Result<Description,
         interface.predicted_probabilities = optional(description.predicted_probabilities);
         let texts = slice(description.label_texts, description.label_count).iter().map(|&pointer| text(pointer));
         let numbers = slice(description.label_numbers, description.label_count).iter();
-        let labels = texts.map(Label::String).chain(numbers.map(|&number| Label::Int64(number))).collect();
+        let labels =
+            texts.map(|text| Label::String(text.into())).chain(numbers.map(|&number| Label::Int64(number))).collect();
         Ok(Description { interface, labels })
     }
 }

@@ -143,14 +143,14 @@ impl Wanted {
             )
         };
         // SAFETY: keys are texts that end in NUL.
-        let texts = texts.iter().map(|&key| Label::String(unsafe { text(key) }));
+        let texts = texts.iter().map(|&key| Label::String(unsafe { text(key) }.into()));
         let numbers = numbers.iter().map(|&key| Label::Int64(key));
         let mut found: Vec<(Label, f64)> = texts.chain(numbers).zip(values.iter().copied()).collect();
         let positions: std::collections::HashMap<&Label, usize> =
             self.labels.iter().enumerate().map(|(position, label)| (label, position)).collect();
         found.sort_by_cached_key(|(label, _)| {
             let unnamed = match label {
-                Label::String(text) => (0, text.clone()),
+                Label::String(text) => (0, text.to_string()),
                 Label::Int64(number) => (*number, String::new()),
             };
             (positions.get(label).copied().unwrap_or(usize::MAX), unnamed)

@@ -93,7 +93,9 @@ fn add_array(inputs: Inputs<'static>, interface: &Interface, name: &str, array: 
     };
     match (array, interface.input(name).map(|feature| &feature.kind)) {
         (Array::Strings(_, mut strings), _) if strings.len() == 1 => inputs.string(name, strings.remove(0)),
-        (Array::Strings(_, strings), _) => inputs.sequence(name, strings.into_iter().map(Label::String)),
+        (Array::Strings(_, strings), _) => {
+            inputs.sequence(name, strings.into_iter().map(|label| Label::String(label.into())))
+        }
         (Array::Tensor(tensor), Some(FeatureKind::Double)) if single(&tensor).is_some() => {
             inputs.double(name, single(&tensor).unwrap_or_default())
         }

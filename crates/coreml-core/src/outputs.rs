@@ -1,6 +1,7 @@
 //! What a prediction gives: values by feature name.
 
 use std::fmt;
+use std::sync::Arc;
 
 use coreml_tensor::{DType, Data, Tensor, TensorView, f16};
 
@@ -34,8 +35,8 @@ pub enum Value {
 /// The key of a dictionary, or a class.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Label {
-    /// A string.
-    String(String),
+    /// A string; shared, since every answer of a classifier has all of them.
+    String(Arc<str>),
     /// An integer.
     Int64(i64),
 }

@@ -332,7 +332,7 @@ impl CpuModel {
             (FeatureKind::String | FeatureKind::Int64, Some(labels)) => {
                 let class = first().map_or(0, |class| class as usize);
                 match label(labels, class) {
-                    Some(Label::String(label)) => Ok(Value::String(label)),
+                    Some(Label::String(label)) => Ok(Value::String(label.to_string())),
                     Some(Label::Int64(label)) => Ok(Value::Int64(label)),
                     None => Err(bad(format!("there is no class {class}"))),
                 }

@@ -108,7 +108,7 @@ pub(crate) fn receive<T: DeserializeOwned>(mut from: impl Read) -> io::Result<T>
 impl From<&Label> for Name {
     fn from(label: &Label) -> Self {
         match label {
-            Label::String(name) => Self::String(name.clone()),
+            Label::String(name) => Self::String(name.to_string()),
             Label::Int64(number) => Self::Int64(*number),
         }
     }
@@ -117,7 +117,7 @@ impl From<&Label> for Name {
 impl From<Name> for Label {
     fn from(name: Name) -> Self {
         match name {
-            Name::String(name) => Self::String(name),
+            Name::String(name) => Self::String(name.into()),
             Name::Int64(number) => Self::Int64(number),
         }
     }

@@ -350,7 +350,7 @@ unsafe fn labels(value: &cmlb_value) -> Vec<Label> {
     // SAFETY: by this function's own contract.
     unsafe {
         if value.r#type == CMLB_KIND_STRING {
-            return slice(value.key_texts, value.count).iter().map(|&key| Label::String(text(key))).collect();
+            return slice(value.key_texts, value.count).iter().map(|&key| Label::String(text(key).into())).collect();
         }
         slice(value.key_numbers, value.count).iter().map(|&key| Label::Int64(key)).collect()
     }

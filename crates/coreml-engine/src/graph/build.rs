@@ -500,7 +500,11 @@ pub(crate) fn labels(constant: &Constant) -> Option<Labels> {
         Some(parts?.into_iter().flatten().collect())
     }
     let strings = |constant: &Constant| {
-        if let Constant::Strings(_, values) = constant { Some(values.clone()) } else { None }
+        if let Constant::Strings(_, values) = constant {
+            Some(values.iter().map(|value| value.as_str().into()).collect())
+        } else {
+            None
+        }
     };
     let ints = |constant: &Constant| {
         let tensor = constant.as_tensor()?;

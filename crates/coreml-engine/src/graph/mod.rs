@@ -46,7 +46,7 @@ pub(crate) struct ValueInfo {
 /// The classes of a classifier.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Labels {
-    Strings(Vec<String>),
+    Strings(Vec<Arc<str>>),
     Ints(Vec<i64>),
 }
 
