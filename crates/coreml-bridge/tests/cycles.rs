@@ -1,5 +1,5 @@
 //! Ten thousand models loaded, asked and dropped: nothing is left alive, and memory does not grow.
-#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends where it fails, and tells what it measured")]
 
 use std::sync::Arc;
 
