@@ -1,6 +1,6 @@
 //! How fast products of few rows read their weights, by what the weights are stored as.
 //!
-//! `cargo run --release -p coreml-kernels --example weight_speed [threads] [isa]`. Every size is measured on several matrices in
+//! `cargo run --release -p coreml-kernels --example weight_speed [threads] [isa] [format]`. Every size is measured on several matrices in
 //! turn, together larger than the L2 cache, as the layers of a model are. GB/s counts the bytes of the format.
 
 #![allow(clippy::print_stdout, reason = "printing is what this program does")]
@@ -29,6 +29,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let threads = arguments.next().and_then(|a| a.parse().ok()).unwrap_or(1);
     let name = arguments.next();
+    let only = arguments.next();
     let isa = Isa::available().into_iter().rev().find(|isa| name.as_deref().is_none_or(|n| n == isa.name()));
     let Some(isa) = isa else {
         println!("this CPU has only {:?}", Isa::available().iter().map(|isa| isa.name()).collect::<Vec<_>>());
@@ -38,8 +39,12 @@ fn main() {
     println!("{} on {threads} thread(s)\n   m     k     n   us (GB/s) {NAMES:?}", isa.name());
     for (k, n) in [(768, 768), (768, 3072), (3072, 768), (768, 32000)] {
         let copies = (8 << 20) / (k * n) + 1;
-        let matrices: Vec<Vec<PackedB>> =
-            (0..NAMES.len()).map(|format| (0..copies).filter_map(|_| matrix(isa, format, k, n)).collect()).collect();
+        let matrices: Vec<Vec<PackedB>> = (0..NAMES.len())
+            .map(|format| {
+                let copies = if only.as_deref().is_none_or(|only| only == NAMES[format]) { copies } else { 0 };
+                (0..copies).filter_map(|_| matrix(isa, format, k, n)).collect()
+            })
+            .collect();
         for m in [1, 2, 8, 64] {
             let a = vec![0.5; m * k];
             let mut out = vec![0.0; m * n];

@@ -152,8 +152,9 @@ pub(super) fn few<S: Simd>(s: S, block: &Block<'_>) {
     for_format!(block.product.b.format, s, Few(block));
 }
 
-/// Values that a decoded piece takes at most: half of a small L1 cache, the other half of which is for the left matrix.
-const VALUES: usize = 6 * 1024;
+/// Values that a decoded piece takes at most. Smaller ones would stay in the L1 cache, but sums would go to memory and back
+/// more often, which costs more.
+const VALUES: usize = 386 * 48;
 
 /// The most rows of a panel `width` wide that are decoded at once. A piece may start between two rows that lie together, and
 /// then end so.

@@ -3,14 +3,21 @@
 //! Weights are decoded in registers. They lie in the order in which they are read, all panels of a block in one stretch, and
 //! are asked for some way ahead, also across the end of a panel.
 
+#![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
+
 use std::marker::PhantomData;
 
 use super::decode::Decode;
+use super::pack::Format;
 use super::tile::{Block, Product, activate, finish};
 use crate::simd::{Kernel, Simd};
 
-/// Blocks of at most so many rows are computed here.
-pub(super) const ROWS: usize = 2;
+/// Blocks of at most so many rows are computed here, decoding for every eight rows; with more of them it pays to decode once.
+/// Elements that need no decoding are as well off with tiles.
+pub(super) fn most_rows(format: Format) -> usize {
+    if format == Format::F32 { 2 } else { 8 }
+}
+
 /// How far ahead weights are asked for, in bytes.
 const AHEAD: usize = 4096;
 /// Rows of the right matrix between one such request and the next.
@@ -18,6 +25,13 @@ const STEP: usize = 4;
 
 /// Computes a block of at most [`ROWS`] rows whose dot products are one run.
 pub(super) struct Few<'a, D>(pub(super) &'a Block<'a>, pub(super) PhantomData<D>);
+
+impl<D: Decode> Few<'_, D> {
+    /// The most rows whose sums fit in registers beside decoded weights.
+    fn height<S: Simd>() -> usize {
+        (S::ACCUMULATORS / 3).min(8)
+    }
+}
 
 impl<D: Decode> Kernel for Few<'_, D> {
     type Output = ();
@@ -28,74 +42,121 @@ impl<D: Decode> Kernel for Few<'_, D> {
         let Product { b, .. } = block.product;
         for panel in block.first_panel..block.end_panel {
             let (column, vectors) = b.panels.get(panel);
-            macro_rules! panel {
-                ($($nv:literal)*) => {
-                    match (vectors, block.end_row - block.first_row) {
-                        $(
-                            ($nv, 1) => rows::<S, D, 1, $nv>(s, block, column),
-                            ($nv, 2) => rows::<S, D, 2, $nv>(s, block, column),
-                        )*
-                        _ => unreachable!("panels have one to three vectors, and there are one or two rows"),
-                    }
-                };
+            let mut row = block.first_row;
+            while row < block.end_row {
+                let live = (block.end_row - row).min(Self::height::<S>());
+                let at = Part { product: block.product, row, live, column };
+                match vectors {
+                    1 => part::<S, D, 1>(s, at),
+                    2 => part::<S, D, 2>(s, at),
+                    _ => part::<S, D, 3>(s, at),
+                }
+                row += live;
             }
-            panel!(1 2 3);
         }
     }
 }
 
-/// Computes `MR` rows of a panel of `NV` vectors.
+/// Some rows of a panel.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    product: &'a Product<'a>,
+    row: usize,
+    live: usize,
+    column: usize,
+}
+
+/// Computes a part of a panel of `NV` vectors.
 #[inline(always)]
-fn rows<S: Simd, D: Decode, const MR: usize, const NV: usize>(s: S, block: &Block<'_>, column: usize) {
-    let (product, row) = (block.product, block.first_row);
+fn part<S: Simd, D: Decode, const NV: usize>(s: S, part: Part<'_>) {
+    match part.live {
+        1 => rows::<S, D, 1, NV>(s, part),
+        2 => rows::<S, D, 2, NV>(s, part),
+        3 | 4 => rows::<S, D, 4, NV>(s, part),
+        _ => {
+            if 8 * NV <= S::ACCUMULATORS {
+                rows::<S, D, 8, NV>(s, part);
+            }
+        }
+    }
+}
+
+/// Computes `MR` rows, of which those beyond the live ones repeat the last and are not stored.
+#[inline(always)]
+fn rows<S: Simd, D: Decode, const MR: usize, const NV: usize>(s: S, part: Part<'_>) {
+    let Part { product, row, live, column } = part;
     let b = product.b;
     let width = NV * S::LANES;
-    let left: [*const f32; MR] =
-        std::array::from_fn(|r| product.rows.base.wrapping_add((row + r) * product.rows.stride));
+    let mut left = [product.rows.base; MR];
+    for (r, left) in left.iter_mut().enumerate() {
+        *left = left.wrapping_add((row + r.min(live - 1)) * product.rows.stride);
+    }
     let mut acc = [[s.splat(0.0); NV]; MR];
     let mut p = b.data[b.offset(column, width, 0)..].as_ptr();
     let stride = width * D::BYTES;
     let lines = (STEP / D::ROWS * stride).div_ceil(64);
     // SAFETY: the panel holds k rows, made up to whole groups of those that lie together, and the rows of the left matrix
-    // hold k values; both were checked where the product was set up.
+    // hold k values; both were checked where the product was set up. Output and residual hold the live rows of the columns
+    // there are from here on.
     unsafe {
         let mut k = 0;
         while k < b.k {
             let number = k / b.block;
             let end = b.k.min((number + 1) * b.block);
             let parameters = b.parameters(column, width, number).as_ptr();
-            let shared: [D::Shared<S>; NV] = std::array::from_fn(|v| D::shared(s, parameters, width, v));
-            let step = |acc: &mut [[S::F; NV]; MR], k: usize, p: *const u8, live: usize| {
-                let weights: [[S::F; 2]; NV] =
-                    std::array::from_fn(|v| D::decode(s, p.wrapping_add(v * S::LANES * D::BYTES), shared[v]));
-                for j in 0..live {
-                    for r in 0..MR {
-                        let x = s.splat(left[r].add(k + j).read());
-                        for v in 0..NV {
-                            acc[r][v] = s.fma(x, weights[v][j], acc[r][v]);
-                        }
-                    }
-                }
-            };
+            let mut shared = [D::shared(s, parameters, width, 0); NV];
+            for v in 1..NV {
+                shared[v] = D::shared(s, parameters, width, v);
+            }
             while k + STEP <= end {
                 for u in 0..STEP / D::ROWS {
-                    step(&mut acc, k + u * D::ROWS, p.wrapping_add(u * stride), D::ROWS);
+                    step::<S, D, MR, NV>(s, &mut acc, &left, k + u * D::ROWS, p, &shared, D::ROWS);
+                    p = p.wrapping_add(stride);
                 }
                 for line in 0..lines {
                     s.prefetch(p.wrapping_add(AHEAD + 64 * line));
                 }
-                p = p.wrapping_add(STEP / D::ROWS * stride);
                 k += STEP;
             }
             while k < end {
-                let live = D::ROWS.min(end - k);
-                step(&mut acc, k, p, live);
+                let rows = D::ROWS.min(end - k);
+                step::<S, D, MR, NV>(s, &mut acc, &left, k, p, &shared, rows);
                 p = p.wrapping_add(stride);
-                k += live;
+                k += rows;
             }
         }
         let cols = width.min(b.n - column);
-        finish(s, product, row, MR, column, cols, &acc);
-        activate(s, product, row, MR, column, cols);
+        finish(s, product, row, live, column, cols, &acc);
+        activate(s, product, row, live, column, cols);
+    }
+}
+
+/// Adds the products of columns `k..k + rows` of the left rows with the rows of the panel that lie together at `p`.
+/// # Safety
+/// `left[..]` must be readable at the columns, `p` for `NV` vectors.
+#[inline(always)]
+unsafe fn step<S: Simd, D: Decode, const MR: usize, const NV: usize>(
+    s: S,
+    acc: &mut [[S::F; NV]; MR],
+    left: &[*const f32; MR],
+    k: usize,
+    p: *const u8,
+    shared: &[D::Shared<S>; NV],
+    rows: usize,
+) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let mut weights = [[s.splat(0.0); 2]; NV];
+        for v in 0..NV {
+            weights[v] = D::decode(s, p.wrapping_add(v * S::LANES * D::BYTES), shared[v]);
+        }
+        for j in 0..rows {
+            for r in 0..MR {
+                let x = s.splat(left[r].add(k + j).read());
+                for v in 0..NV {
+                    acc[r][v] = s.fma(x, weights[v][j], acc[r][v]);
+                }
+            }
+        }
     }
 }

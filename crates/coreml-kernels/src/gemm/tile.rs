@@ -70,7 +70,9 @@ impl Kernel for Block<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Product { b, runs, next, .. } = *self.product;
-        if (1..=few::ROWS).contains(&(self.end_row - self.first_row)) && runs.outer * runs.inner == 1 && next.is_none()
+        if (1..=few::most_rows(b.format)).contains(&(self.end_row - self.first_row))
+            && runs.outer * runs.inner == 1
+            && next.is_none()
         {
             return decode::few(s, &self);
         }
