@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use coreml_kernels::Activation;
 use coreml_kernels::gemm::PackedB;
+use coreml_kernels::{Activation, Isa};
+use coreml_tensor::DataView;
 
 use super::Compute;
-use crate::graph::{Graph, Id, Node};
+use crate::graph::{Graph, Id, Literal, Node};
 use crate::lowered;
 use crate::ops::linear::{Linear, MatMul};
 use crate::value::Kind;
@@ -21,12 +22,33 @@ pub(super) fn run(graph: &mut Graph, compute: &Compute) {
     }
 }
 
-/// The elements of a constant float matrix, and its shape.
-fn matrix(graph: &Graph, id: Id) -> Option<(&[f32], [usize; 2])> {
+/// A constant float matrix and its shape.
+fn matrix(graph: &Graph, id: Id) -> Option<(&Literal, [usize; 2])> {
     let ty = graph.ty(id).filter(|ty| ty.kind == Kind::Float)?;
     let &[rows, columns] = ty.shape.dims() else { return None };
-    let elements = graph.value(id).constant.as_ref()?.elements()?.floats();
-    Some((&elements[..rows * columns], [rows, columns]))
+    Some((graph.value(id).constant.as_ref()?, [rows, columns]))
+}
+
+/// Packs a matrix, `[n, k]` if `transposed` and else `[k, n]`, in the smallest form that means the same.
+fn pack(isa: Isa, literal: &Literal, [rows, columns]: [usize; 2], transposed: bool) -> Option<PackedB> {
+    if let Some(packed) = literal.compressed().and_then(|weights| weights.pack(isa, transposed)) {
+        return Some(packed);
+    }
+    let pack = |get: &dyn Fn(usize) -> f32| {
+        if transposed {
+            PackedB::pack_exactly(isa, columns, rows, |k, n| get(n * columns + k))
+        } else {
+            PackedB::pack_exactly(isa, rows, columns, |k, n| get(k * columns + n))
+        }
+    };
+    Some(match literal.constant().as_tensor()?.view().data() {
+        DataView::Float16(values) => pack(&|at| values[at].to_f32()),
+        DataView::Float32(values) => pack(&|at| values[at]),
+        _ => {
+            let values = literal.elements()?.floats();
+            pack(&|at| values[at])
+        }
+    })
 }
 
 fn packed(graph: &Graph, node: &Node, compute: &Compute) -> Option<(lowered::linear::Linear, Id)> {
@@ -34,7 +56,7 @@ fn packed(graph: &Graph, node: &Node, compute: &Compute) -> Option<(lowered::lin
     let weight = node.inputs.get(1).copied().flatten()?;
     // Integers have products of their own.
     graph.ty(x).filter(|ty| ty.kind == Kind::Float)?;
-    let (elements, [rows, columns]) = matrix(graph, weight)?;
+    let (literal, [rows, columns]) = matrix(graph, weight)?;
     // `linear` holds its weights as [out, in], `matmul` may.
     let transposed = match node.op.is::<MatMul>() {
         Some(matmul) if graph.ty(x)?.rank() >= 2 => matmul.transposed_right()?,
@@ -50,11 +72,7 @@ fn packed(graph: &Graph, node: &Node, compute: &Compute) -> Option<(lowered::lin
             Some((0..n).map(|i| elements[if count == 1 { 0 } else { i }]).collect())
         }
     };
-    let weight = if transposed {
-        PackedB::pack(compute.isa, columns, rows, |k, n| elements[n * columns + k])
-    } else {
-        PackedB::pack(compute.isa, rows, columns, |k, n| elements[k * columns + n])
-    };
+    let weight = pack(compute.isa, literal, [rows, columns], transposed)?;
     let op = lowered::linear::Linear { weight: Arc::new(weight), bias, activation: Activation::None, residual: false };
     Some((op, x))
 }
