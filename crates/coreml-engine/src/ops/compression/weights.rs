@@ -160,3 +160,93 @@ pub(super) fn tables(codes: Codes, tables: &Numbers, entries: usize, blocks: Blo
     let meaning = Meaning::Tables { values: tables.values.clone(), entries };
     Compressed::new(codes, meaning, blocks, tables.dtype)
 }
+
+#[cfg(test)]
+mod tests {
+    use coreml_kernels::gemm::{Epilogue, Format, gemm};
+    use coreml_kernels::{ThreadPool, reference};
+    use coreml_tensor::f16;
+
+    use super::*;
+
+    fn codes(shape: [usize; 2], base: i16, largest: u8) -> Codes {
+        let values = (0..shape[0] * shape[1]).map(|i| (i * 37 % (usize::from(largest) + 1)) as u8).collect();
+        Codes::new(Shape::new(&shape), base, values)
+    }
+
+    fn affine(shape: [usize; 2], grid: [usize; 2], base: i16, largest: u8, zeros: bool) -> Compressed {
+        let blocks = grid[0] * grid[1];
+        let scale = (0..blocks).map(|i| f16::from_f32(0.003 + 0.001 * i as f32).to_f32()).collect();
+        let zero = zeros.then(|| (0..blocks).map(|i| (i % 7) as f32 - 3.0).collect());
+        let blocks = Blocks::new("scale", Shape::new(&shape), &grid).unwrap();
+        let meaning = Meaning::Affine { scale, zero };
+        Compressed::new(codes(shape, base, largest), meaning, blocks, DType::Float16).unwrap()
+    }
+
+    fn palette(shape: [usize; 2], grid: [usize; 2], entries: usize) -> Compressed {
+        let values = (0..grid[0] * grid[1] * entries).map(|i| f16::from_f32(i as f32 * 0.17 - 1.0).to_f32()).collect();
+        let blocks = Blocks::new("lut", Shape::new(&shape), &grid).unwrap();
+        let meaning = Meaning::Tables { values, entries };
+        Compressed::new(codes(shape, 0, (entries - 1) as u8), meaning, blocks, DType::Float16).unwrap()
+    }
+
+    /// Multiplies by the packed matrix and by the decompressed one.
+    fn check(weights: &Compressed, transposed: bool, format: Option<Format>, what: &str) {
+        let Constant::Tensor(dense) = &**weights.dense() else { panic!("weights are a tensor") };
+        let dense = dense.view().to_f64_vec();
+        let &[rows, columns] = weights.shape().dims() else { panic!("weights are a matrix") };
+        let (k, n) = if transposed { (columns, rows) } else { (rows, columns) };
+        let matrix: Vec<f32> =
+            (0..k * n).map(|i| dense[if transposed { i % n * k + i / n } else { i }] as f32).collect();
+        let m = 3;
+        let a: Vec<f32> = (0..m * k).map(|i| (i * 29 % 64) as f32 / 32.0 - 1.0).collect();
+        let mut expected = vec![0.0; m * n];
+        reference::gemm(m, k, n, &a, &matrix, None, &mut expected);
+        for isa in Isa::available() {
+            let packed = weights.pack(isa, transposed);
+            assert_eq!(packed.as_ref().map(PackedB::format), format, "{what}");
+            let Some(packed) = packed else { continue };
+            let mut out = vec![0.0; m * n];
+            gemm(isa, &ThreadPool::new(1), m, &a, k, &packed, &Epilogue::default(), &mut out, n);
+            for (i, (y, e)) in out.iter().zip(&expected).enumerate() {
+                // The decompressed elements were rounded to half precision, and sums in f32 err a little.
+                let size: f32 = (0..k).map(|j| (a[i / n * k + j] * matrix[j * n + i % n]).abs()).sum();
+                assert!((y - e).abs() <= size * 2f32.powi(-11) + 1e-4, "{} {what} [{i}] is {y}, not {e}", isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn packed_weights_mean_what_the_decompressed_ones_do() {
+        for transposed in [true, false] {
+            // Grids are [columns of the product, its rows] and turned for the other layout.
+            let turn = |[n, k]: [usize; 2]| if transposed { [n, k] } else { [k, n] };
+            let size = turn([48, 64]);
+            for (grid, format) in [
+                ([1, 1], Some(Format::Int8)),
+                ([48, 1], Some(Format::Int8)),
+                ([12, 4], Some(Format::Int8)),
+                ([48, 8], Some(Format::Int8)),
+                ([48, 64], None),
+            ] {
+                for zeros in [false, true] {
+                    check(&affine(size, turn(grid), -128, 255, zeros), transposed, format, &format!("int8 {grid:?}"));
+                    check(&affine(size, turn(grid), 0, 255, zeros), transposed, format, &format!("uint8 {grid:?}"));
+                    let small = format.map(|_| Format::Int4);
+                    check(&affine(size, turn(grid), -8, 15, zeros), transposed, small, &format!("int4 {grid:?}"));
+                }
+            }
+            let odd = affine(turn([5, 33]), turn([5, 3]), -8, 15, true);
+            check(&odd, transposed, Some(Format::Int8), "int4 in blocks of 11 rows");
+            for (grid, entries, format) in [
+                ([1, 1], 16, Some(Format::Palette)),
+                ([3, 1], 4, Some(Format::Palette)),
+                ([1, 2], 16, None),
+                ([1, 1], 64, None),
+                ([24, 1], 16, None),
+            ] {
+                check(&palette(size, turn(grid), entries), transposed, format, &format!("{entries} entries {grid:?}"));
+            }
+        }
+    }
+}

@@ -29,16 +29,23 @@ fn matrix(graph: &Graph, id: Id) -> Option<(&Literal, [usize; 2])> {
     Some((graph.value(id).constant.as_ref()?, [rows, columns]))
 }
 
-/// Packs a matrix, `[n, k]` if `transposed` and else `[k, n]`, in the smallest form that means the same.
-fn pack(isa: Isa, literal: &Literal, [rows, columns]: [usize; 2], transposed: bool) -> Option<PackedB> {
+/// Products of more rows than this keep their weights as `f32`: turning half precision into that takes longer than reading
+/// twice as many bytes, which are in the cache while most rows need them.
+const HALF_PRECISION_ROWS: usize = 32;
+
+/// Packs a matrix, `[n, k]` if `transposed` and else `[k, n]`, for products of `m` rows: compressed if the program has it so,
+/// otherwise in a form that changes no bit of the result.
+fn pack(isa: Isa, m: usize, literal: &Literal, [rows, columns]: [usize; 2], transposed: bool) -> Option<PackedB> {
     if let Some(packed) = literal.compressed().and_then(|weights| weights.pack(isa, transposed)) {
         return Some(packed);
     }
     let pack = |get: &dyn Fn(usize) -> f32| {
-        if transposed {
-            PackedB::pack_exactly(isa, columns, rows, |k, n| get(n * columns + k))
+        let (k, n, across, down) = if transposed { (columns, rows, columns, 1) } else { (rows, columns, 1, columns) };
+        let element = |k: usize, n: usize| get(n * across + k * down);
+        if m <= HALF_PRECISION_ROWS {
+            PackedB::pack_exactly(isa, k, n, element)
         } else {
-            PackedB::pack_exactly(isa, rows, columns, |k, n| get(k * columns + n))
+            PackedB::pack(isa, k, n, element)
         }
     };
     Some(match literal.constant().as_tensor()?.view().data() {
@@ -55,11 +62,11 @@ fn packed(graph: &Graph, node: &Node, compute: &Compute) -> Option<(lowered::lin
     let x = node.inputs.first().copied().flatten()?;
     let weight = node.inputs.get(1).copied().flatten()?;
     // Integers have products of their own.
-    graph.ty(x).filter(|ty| ty.kind == Kind::Float)?;
+    let ty = graph.ty(x).filter(|ty| ty.kind == Kind::Float)?;
     let (literal, [rows, columns]) = matrix(graph, weight)?;
     // `linear` holds its weights as [out, in], `matmul` may.
     let transposed = match node.op.is::<MatMul>() {
-        Some(matmul) if graph.ty(x)?.rank() >= 2 => matmul.transposed_right()?,
+        Some(matmul) if ty.rank() >= 2 => matmul.transposed_right()?,
         Some(_) => return None,
         None => node.op.is::<Linear>().map(|_| true)?,
     };
@@ -72,7 +79,8 @@ fn packed(graph: &Graph, node: &Node, compute: &Compute) -> Option<(lowered::lin
             Some((0..n).map(|i| elements[if count == 1 { 0 } else { i }]).collect())
         }
     };
-    let weight = pack(compute.isa, literal, [rows, columns], transposed)?;
+    let m = ty.shape.split_last().map_or(1, |(_, outer)| outer.iter().product());
+    let weight = pack(compute.isa, m, literal, [rows, columns], transposed)?;
     let op = lowered::linear::Linear { weight: Arc::new(weight), bias, activation: Activation::None, residual: false };
     Some((op, x))
 }
