@@ -33,5 +33,4 @@ pub use inputs::Inputs;
 pub use outputs::{Label, Outputs, Value, cast};
 pub use owned::{OwnedInputs, OwnedValue};
 pub use parity::{Parity, Tolerance};
-pub use sentinel::inspect;
 pub use session::{Attempt, Hedging, Passed, Prediction, Session, SessionBuilder, Shadow, State};

@@ -13,6 +13,8 @@ pub struct Parity {
     pub max_abs: f64,
     /// The largest absolute number of the reference.
     pub scale: f64,
+    /// The root of the mean square difference; infinite where `max_abs` is, 0 where there is no number.
+    pub rmse: f64,
     /// The Euclidean length of the difference over that of the reference; 0 where there is no difference.
     pub relative_l2: f64,
     /// Signal to noise in decibels, `-20 log10(relative_l2)`; infinite where there is no difference.
@@ -21,6 +23,8 @@ pub struct Parity {
     pub top1_agrees: bool,
     /// Numbers that are NaN or infinite in one answer only.
     pub non_finite_mismatches: u64,
+    /// Numbers compared.
+    pub numbers: u64,
 }
 
 /// How far an answer may be from its reference.
@@ -52,15 +56,14 @@ impl Parity {
         for ((found_name, found), (name, reference)) in found.iter().zip(reference.iter()) {
             sums.differs |= found_name != name || !sums.add(found, reference);
         }
-        let relative_l2 = if sums.noise == 0.0 { 0.0 } else { (sums.noise / sums.signal).sqrt() };
-        Self {
-            max_abs: if sums.differs || sums.mismatches > 0 { f64::INFINITY } else { sums.largest },
-            scale: sums.scale,
-            relative_l2,
-            snr_db: -20.0 * relative_l2.log10(),
-            top1_agrees: sums.top1_agrees && !sums.differs,
-            non_finite_mismatches: sums.mismatches,
-        }
+        sums.parity()
+    }
+
+    /// Compares the numbers of one output, in order.
+    pub fn of_numbers(found: &[f64], reference: &[f64]) -> Self {
+        let mut sums = Sums { top1_agrees: true, differs: found.len() != reference.len(), ..Sums::default() };
+        sums.numbers(found, reference);
+        sums.parity()
     }
 }
 
@@ -78,6 +81,7 @@ struct Sums {
     noise: f64,
     signal: f64,
     mismatches: u64,
+    compared: u64,
     top1_agrees: bool,
     differs: bool,
 }
@@ -123,6 +127,7 @@ impl Sums {
         let top = |values: &[f64]| (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b]));
         self.top1_agrees &= top(found) == top(reference);
         for (&a, &b) in found.iter().zip(reference) {
+            self.compared += 1;
             if a == b || (a.is_nan() && b.is_nan()) {
                 // Also equal infinities, whose difference would be NaN.
             } else if a.is_finite() && b.is_finite() {
@@ -135,6 +140,22 @@ impl Sums {
                 self.scale = self.scale.max(b.abs());
                 self.signal += b * b;
             }
+        }
+    }
+
+    fn parity(&self) -> Parity {
+        let relative_l2 = if self.noise == 0.0 { 0.0 } else { (self.noise / self.signal).sqrt() };
+        let comparable = !self.differs && self.mismatches == 0;
+        let if_comparable = |figure: f64| if comparable { figure } else { f64::INFINITY };
+        Parity {
+            max_abs: if_comparable(self.largest),
+            scale: self.scale,
+            rmse: if_comparable((self.noise / self.compared.max(1) as f64).sqrt()),
+            relative_l2,
+            snr_db: -20.0 * relative_l2.log10(),
+            top1_agrees: self.top1_agrees && !self.differs,
+            non_finite_mismatches: self.mismatches,
+            numbers: self.compared,
         }
     }
 }
@@ -154,6 +175,8 @@ mod tests {
         let parity = Parity::of(&outputs(&[3.0, 4.5]), &outputs(&[3.0, 4.0]));
         assert_eq!((parity.max_abs, parity.scale, parity.relative_l2), (0.5, 4.0, 0.1));
         assert!((parity.snr_db - 20.0).abs() < 1e-9 && parity.top1_agrees);
+        assert_eq!((parity.rmse, parity.numbers), (0.125f64.sqrt(), 2));
+        assert_eq!(Parity::of_numbers(&[3.0, 4.5], &[3.0, 4.0]), parity);
         assert!(!parity.within(Tolerance::default()));
         assert!(parity.within(Tolerance { absolute: 0.0, relative: 0.125 }));
         let same = Parity::of(&outputs(&[f32::INFINITY, 1.0]), &outputs(&[f32::INFINITY, 1.0]));
@@ -166,6 +189,8 @@ mod tests {
         let infinite = |found: &Outputs| Parity::of(found, &reference).max_abs == f64::INFINITY;
         assert!(infinite(&outputs(&[1.0])), "another shape");
         assert!(infinite(&outputs(&[1.0, f32::NAN])));
+        assert_eq!(Parity::of(&outputs(&[1.0, f32::NAN]), &reference).rmse, f64::INFINITY);
+        assert_eq!(Parity::of_numbers(&[1.0], &[1.0, 2.0]).max_abs, f64::INFINITY, "another length");
         assert!(infinite(&Outputs::default()), "an output is missing");
         assert!(infinite(&Outputs::new(vec![("y".into(), Value::Double(1.0))])), "another type");
         assert!(!Parity::of(&outputs(&[2.0, 1.0]), &reference).top1_agrees);

@@ -15,7 +15,7 @@ use crate::outputs::{Outputs, Value};
 ///
 /// # Errors
 /// [`ErrorKind::Fault`] names the first feature that is wrong, and how.
-pub fn inspect(interface: &Interface, outputs: &Outputs) -> Result<(), Error> {
+pub(crate) fn inspect(interface: &Interface, outputs: &Outputs) -> Result<(), Error> {
     for feature in &interface.outputs {
         let found = outputs.iter().find(|(name, _)| *name == feature.name);
         let problem = match found {

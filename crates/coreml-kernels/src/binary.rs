@@ -237,6 +237,8 @@ fn apply<S: Simd>(s: S, op: Binary, left: Operand, right: Operand, to: *mut f32,
         // min and max keep a NaN on the right; one on the left is kept by choosing it where it is not itself.
         Binary::Min => each!(a, b => s.select(ordered(s, a), s.min(a, b), a)),
         Binary::Max => each!(a, b => s.select(ordered(s, a), s.max(a, b), a)),
+        // Squares, which networks write as powers, are a product to the last bit.
+        Binary::Pow if matches!(right, Operand::Value(2.0)) => each!(a, _b => s.mul(a, a)),
         Binary::Pow | Binary::Mod | Binary::FloorDiv => each!(a, b => {
             let (mut x, y) = (s.to_array(a), s.to_array(b));
             for (x, y) in x.iter_mut().zip(y) {

@@ -11,6 +11,7 @@
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -30,24 +31,19 @@ const JOB: u64 = 1 << 32;
 
 type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
-#[derive(Clone, Copy)]
-struct Job {
-    task: *const Task<'static>,
-}
-
 /// The tasks of one participant. On cache lines of its own, which the others touch only when they have nothing left to
 /// do.
 #[derive(Default)]
 #[repr(align(128))]
-struct Range {
+struct Share {
     /// Those not begun: the first in the low half, the end in the high half.
     tasks: AtomicU64,
     /// Its participant has come.
     owned: AtomicBool,
 }
 
-impl Range {
-    fn set(&self, tasks: std::ops::Range<usize>) {
+impl Share {
+    fn set(&self, tasks: Range<usize>) {
         self.tasks.store((tasks.end as u64) << 32 | tasks.start as u64, Ordering::Relaxed);
         self.owned.store(false, Ordering::Relaxed);
     }
@@ -83,10 +79,10 @@ impl Range {
 struct Shared {
     /// `JOB * number + JOINED * participants + OPEN`
     state: AtomicU64,
-    /// Written by the caller while the job is closed and nobody has joined; read by participants.
-    job: UnsafeCell<Job>,
+    /// The tasks of the job: written by the caller while it is closed and nobody has joined; read by participants.
+    job: UnsafeCell<*const Task<'static>>,
     /// One for each participant.
-    ranges: Box<[Range]>,
+    shares: Box<[Share]>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     sleepers: AtomicUsize,
     bed: Mutex<()>,
@@ -126,8 +122,8 @@ impl ThreadPool {
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
-            job: UnsafeCell::new(Job { task: &|_, _| {} }),
-            ranges: (0..threads.max(1)).map(|_| Range::default()).collect(),
+            job: UnsafeCell::new(&|_, _| {}),
+            shares: (0..threads.max(1)).map(|_| Share::default()).collect(),
             panic: Mutex::new(None),
             sleepers: AtomicUsize::new(0),
             bed: Mutex::new(()),
@@ -168,10 +164,10 @@ impl ThreadPool {
         // function does not return before all who joined have left.
         let task: *const Task<'static> = unsafe { std::mem::transmute(task) };
         // SAFETY: `busy` makes this the only run, the job is closed, and the previous run waited for its participants.
-        unsafe { *shared.job.get() = Job { task } };
+        unsafe { *shared.job.get() = task };
         let threads = self.threads();
-        for (index, range) in shared.ranges[..threads].iter().enumerate() {
-            range.set(tasks * index / threads..tasks * (index + 1) / threads);
+        for (index, share) in shared.shares[..threads].iter().enumerate() {
+            share.set(tasks * index / threads..tasks * (index + 1) / threads);
         }
         // Wrapping the job number around after 2^32 runs is harmless: a worker compares it with the last one it saw.
         let number = (shared.state.load(Ordering::Relaxed) & !(JOB - 1)).wrapping_add(JOB);
@@ -225,9 +221,9 @@ fn run_alone(tasks: usize, f: &Task<'_>) {
 impl Shared {
     /// Runs tasks until none is left to claim.
     fn claim(&self, participant: usize, f: &Task<'_>) {
-        let (before, from) = self.ranges.split_at(participant);
+        let (before, from) = self.shares.split_at(participant);
         from[0].owned.store(true, Ordering::Relaxed);
-        let next = || from[0].front().or_else(|| from[1..].iter().chain(before).find_map(Range::back));
+        let next = || from[0].front().or_else(|| from[1..].iter().chain(before).find_map(Share::back));
         while let Some(task) = next() {
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(participant, task))) {
                 lock(&self.panic).get_or_insert(payload);
@@ -244,9 +240,9 @@ impl Shared {
             }
             last = state / JOB;
             // SAFETY: having joined while OPEN, the caller that wrote the job waits for this participant to leave.
-            let job = unsafe { *self.job.get() };
+            let task = unsafe { *self.job.get() };
             // SAFETY: as above, the task lives until this participant has left.
-            self.claim(index, unsafe { &*job.task });
+            self.claim(index, unsafe { &*task });
             self.state.fetch_sub(JOINED, Ordering::Release);
         }
     }

@@ -1,4 +1,7 @@
 //! Softmax over the middle axis of `[outer, axis, inner]`, shifted by the largest value so that nothing overflows.
+//!
+//! Shares below `e^-87` of the largest are 0: as numbers too small to be normal, which is what a mask makes of what it hides,
+//! they would take the processor ten times as long.
 
 use crate::parallel::ThreadPool;
 use crate::simd::{Isa, Kernel, Simd, math};
@@ -57,7 +60,7 @@ impl Kernel for Block<'_> {
                 }
                 let mut sum = s.splat(0.0);
                 for a in 0..axis {
-                    let e = math::exp(s, s.sub(s.load_partial(from.add(a * inner + i), n), max));
+                    let e = share(s, s.sub(s.load_partial(from.add(a * inner + i), n), max));
                     sum = s.add(sum, e);
                     s.store_partial(to.add(a * inner + i), n, e);
                 }
@@ -71,6 +74,14 @@ impl Kernel for Block<'_> {
     }
 }
 
+/// `e^x` for `x <= 0`; 0 where that would not be a normal number. NaN stays.
+#[inline(always)]
+fn share<S: Simd>(s: S, x: S::F) -> S::F {
+    /// Its power is the last that is normal.
+    const LEAST: f32 = -87.33;
+    s.select(s.lt(x, s.splat(LEAST)), s.splat(0.0), math::exp(s, s.max(s.splat(LEAST), x)))
+}
+
 /// One row of adjacent values.
 #[inline(always)]
 fn row<S: Simd>(s: S, x: &[f32], out: &mut [f32]) {
@@ -78,35 +89,45 @@ fn row<S: Simd>(s: S, x: &[f32], out: &mut [f32]) {
     let full = len / S::LANES * S::LANES;
     // SAFETY: both slices hold `len` values; vectors are read whole below `full` and in part from there.
     unsafe {
-        let mut max = s.splat(f32::NEG_INFINITY);
+        // Several sums at a time: one would wait for itself.
+        let mut maxima = [s.splat(f32::NEG_INFINITY); 4];
         let mut i = 0;
+        while i + 4 * S::LANES <= full {
+            for (j, max) in maxima.iter_mut().enumerate() {
+                *max = s.max(*max, s.load(from.add(i + j * S::LANES)));
+            }
+            i += 4 * S::LANES;
+        }
         while i < full {
-            max = s.max(max, s.load(from.add(i)));
+            maxima[0] = s.max(maxima[0], s.load(from.add(i)));
             i += S::LANES;
         }
+        let max = s.max(s.max(maxima[0], maxima[1]), s.max(maxima[2], maxima[3]));
         let max = x[full..].iter().fold(s.max_lane(max), |m, &x| if x > m { x } else { m });
         let shift = s.splat(max);
         let mut sum = s.splat(0.0);
         let mut i = 0;
         while i < full {
-            let e = math::exp(s, s.sub(s.load(from.add(i)), shift));
+            let e = share(s, s.sub(s.load(from.add(i)), shift));
             sum = s.add(sum, e);
             s.store(to.add(i), e);
             i += S::LANES;
         }
         let mut total = s.sum(sum);
         if full < len {
-            let e = math::exp(s, s.sub(s.load_partial(from.add(full), len - full), shift));
+            let e = share(s, s.sub(s.load_partial(from.add(full), len - full), shift));
             s.store_partial(to.add(full), len - full, e);
             total += out[full..].iter().sum::<f32>();
         }
         let factor = s.splat(1.0 / total);
         let to = out.as_mut_ptr();
         let mut i = 0;
-        while i < len {
-            let n = (len - i).min(S::LANES);
-            s.store_partial(to.add(i), n, s.mul(s.load_partial(to.add(i), n), factor));
-            i += n;
+        while i < full {
+            s.store(to.add(i), s.mul(s.load(to.add(i)), factor));
+            i += S::LANES;
+        }
+        if full < len {
+            s.store_partial(to.add(full), len - full, s.mul(s.load_partial(to.add(full), len - full), factor));
         }
     }
 }

@@ -4,13 +4,16 @@
 //! stays last, whole runs are copied; otherwise the two axes that are last before and after form a matrix that is
 //! transposed in square blocks, so that both sides touch each cache line once.
 
+#![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
+
 use crate::parallel::ThreadPool;
+use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
 
 /// The most axes a permutation can have.
 pub const MAX_RANK: usize = 8;
 
-/// Side of the blocks: a block of lines of each side fits in the L1 cache.
-const BLOCK: usize = 16;
+/// Rows of a task: as many as the longest vectors have lanes.
+const BLOCK: usize = MAX_LANES;
 
 /// One axis of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -24,7 +27,7 @@ struct Axis {
 ///
 /// # Panics
 /// If `order` is not a permutation of at most [`MAX_RANK`] axes or lengths do not fit.
-pub fn transpose(pool: &ThreadPool, dims: &[usize], order: &[usize], x: &[f32], out: &mut [f32]) {
+pub fn transpose(isa: Isa, pool: &ThreadPool, dims: &[usize], order: &[usize], x: &[f32], out: &mut [f32]) {
     let rank = dims.len();
     assert!(rank <= MAX_RANK && order.len() == rank, "too many axes, or not one place per axis");
     assert!((0..rank).all(|axis| order.contains(&axis)), "the order is not a permutation");
@@ -40,7 +43,7 @@ pub fn transpose(pool: &ThreadPool, dims: &[usize], order: &[usize], x: &[f32], 
         [] => out.copy_from_slice(x),
         [all] if all.stride == 1 => out.copy_from_slice(x),
         [outer @ .., last] if last.stride == 1 => copy_runs(pool, outer, last.len, x, out),
-        _ => copy_blocks(pool, axes, x, out),
+        _ => copy_blocks(isa, pool, axes, x, out),
     }
 }
 
@@ -62,14 +65,38 @@ fn joined_axes(dims: &[usize], order: &[usize], axes: &mut [Axis; MAX_RANK]) -> 
     count
 }
 
-/// The input offset of position `index` in the space of `axes`.
-fn offset(axes: &[Axis], mut index: usize) -> usize {
-    let mut offset = 0;
-    for axis in axes.iter().rev() {
-        offset += index % axis.len * axis.stride;
-        index /= axis.len;
+/// A position in the space of some axes, and its offset in the input.
+struct Odometer<'a> {
+    axes: &'a [Axis],
+    digits: [usize; MAX_RANK],
+    offset: usize,
+}
+
+impl<'a> Odometer<'a> {
+    /// Position number `index`.
+    fn at(axes: &'a [Axis], mut index: usize) -> Self {
+        let (mut digits, mut offset) = ([0; MAX_RANK], 0);
+        for (digit, axis) in digits.iter_mut().zip(axes).rev() {
+            *digit = index % axis.len;
+            offset += *digit * axis.stride;
+            index /= axis.len;
+        }
+        Self { axes, digits, offset }
     }
-    offset
+
+    /// To the next position; after the last comes the first.
+    #[inline(always)]
+    fn advance(&mut self) {
+        for (digit, axis) in self.digits.iter_mut().zip(self.axes).rev() {
+            *digit += 1;
+            self.offset += axis.stride;
+            if *digit < axis.len {
+                return;
+            }
+            self.offset -= axis.len * axis.stride;
+            *digit = 0;
+        }
+    }
 }
 
 struct Out(*mut f32);
@@ -83,13 +110,32 @@ fn copy_runs(pool: &ThreadPool, outer: &[Axis], run: usize, x: &[f32], out: &mut
     let out = Out(out.as_mut_ptr());
     pool.run(runs.div_ceil(per_task), &|task| {
         let out = &out;
-        for index in task * per_task..runs.min((task + 1) * per_task) {
-            // SAFETY: run `index` of the output is this task's alone.
-            let to = unsafe { std::slice::from_raw_parts_mut(out.0.add(index * run), run) };
-            let from = offset(outer, index);
-            to.copy_from_slice(&x[from..from + run]);
+        let (first, end) = (task * per_task, runs.min((task + 1) * per_task));
+        // SAFETY: these runs of the output are this task's alone.
+        let to = unsafe { std::slice::from_raw_parts_mut(out.0.add(first * run), (end - first) * run) };
+        let from = Odometer::at(outer, first);
+        match run {
+            2 => copy_short::<2>(from, x, to),
+            3 => copy_short::<3>(from, x, to),
+            4 => copy_short::<4>(from, x, to),
+            _ => copy_long(from, x, to, run),
         }
     });
+}
+
+/// Runs of `N` values, too short for a call each.
+fn copy_short<const N: usize>(mut from: Odometer<'_>, x: &[f32], to: &mut [f32]) {
+    for to in to.as_chunks_mut::<N>().0 {
+        to.copy_from_slice(&x[from.offset..from.offset + N]);
+        from.advance();
+    }
+}
+
+fn copy_long(mut from: Odometer<'_>, x: &[f32], to: &mut [f32], run: usize) {
+    for to in to.chunks_exact_mut(run) {
+        to.copy_from_slice(&x[from.offset..from.offset + run]);
+        from.advance();
+    }
 }
 
 /// Pixels of `C` channels from as many planes, `stride` apart.
@@ -101,7 +147,7 @@ fn interleave<const C: usize>(planes: &[f32], stride: usize, pixels: &mut [f32])
     }
 }
 
-fn copy_blocks(pool: &ThreadPool, axes: &[Axis], x: &[f32], out: &mut [f32]) {
+fn copy_blocks(isa: Isa, pool: &ThreadPool, axes: &[Axis], x: &[f32], out: &mut [f32]) {
     // The output's last axis, and the axis that is adjacent in the input.
     let last = axes.len() - 1;
     let Some(near) = axes.iter().position(|axis| axis.stride == 1) else {
@@ -120,7 +166,7 @@ fn copy_blocks(pool: &ThreadPool, axes: &[Axis], x: &[f32], out: &mut [f32]) {
     }
     let others = &others[..count];
     let matrices: usize = others.iter().map(|(axis, _)| axis.len).product();
-    let (row_blocks, col_blocks) = (rows.len.div_ceil(BLOCK), cols.len.div_ceil(BLOCK));
+    let row_blocks = rows.len.div_ceil(BLOCK);
     // A task takes a strip of blocks along the longer side of the output's lines.
     let out = Out(out.as_mut_ptr());
     pool.run(matrices * row_blocks, &|task| {
@@ -145,18 +191,80 @@ fn copy_blocks(pool: &ThreadPool, axes: &[Axis], x: &[f32], out: &mut [f32]) {
                 _ => interleave::<4>(x, cols.stride, rows),
             };
         }
-        for block in 0..col_blocks {
-            let (col0, col1) = (block * BLOCK, cols.len.min((block + 1) * BLOCK));
-            for row in row0..row1 {
-                for col in col0..col1 {
-                    // SAFETY: positions within the axes' lengths are within input and output, which both hold their
-                    // product; this task alone writes these rows of this matrix.
-                    unsafe {
-                        let value = *x.get_unchecked(from + row + col * cols.stride);
-                        out.0.add(to + row * row_stride + col).write(value);
-                    }
+        isa.dispatch(Strip {
+            from: x[from + row0..].as_ptr(),
+            from_stride: cols.stride,
+            to: out.0.wrapping_add(to + row0 * row_stride),
+            to_stride: row_stride,
+            rows: row1 - row0,
+            cols: cols.len,
+        });
+    });
+}
+
+/// A matrix to be transposed: `to[row][col] = from[col][row]`.
+pub(crate) struct Strip {
+    pub(crate) from: *const f32,
+    /// Between the columns of the output.
+    pub(crate) from_stride: usize,
+    pub(crate) to: *mut f32,
+    /// Between the rows of the output.
+    pub(crate) to_stride: usize,
+    /// Of the output. All columns are passed over for each vector of rows.
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+}
+
+impl Kernel for Strip {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { from, from_stride, to, to_stride, rows, cols } = self;
+        let (whole_rows, whole_cols) = (rows / S::LANES * S::LANES, cols / S::LANES * S::LANES);
+        // SAFETY: whoever made this has matrices of these sizes.
+        unsafe {
+            for row in (0..whole_rows).step_by(S::LANES) {
+                for col in (0..whole_cols).step_by(S::LANES) {
+                    let from = from.add(row + col * from_stride);
+                    square(s, from, from_stride, to.add(row * to_stride + col), to_stride);
+                }
+            }
+            for row in 0..rows {
+                let first = if row < whole_rows { whole_cols } else { 0 };
+                for col in first..cols {
+                    to.add(row * to_stride + col).write(from.add(row + col * from_stride).read());
                 }
             }
         }
-    });
+    }
+}
+
+/// Transposes a square of as many vectors as they have lanes.
+///
+/// Interleaving the first half of the vectors with the second moves the highest bit of a vector's number to the lowest of the
+/// lanes' and all others up: done as often as a lane's number has bits, it has swapped the two.
+///
+/// # Safety
+/// Vectors must be readable and writable at the strides' multiples.
+#[inline(always)]
+unsafe fn square<S: Simd>(s: S, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+    let mut vectors = [s.splat(0.0); MAX_LANES];
+    // SAFETY: as the caller vouches.
+    unsafe {
+        for i in 0..S::LANES {
+            vectors[i] = s.load(from.add(i * from_stride));
+        }
+        let mut width = 1;
+        while width < S::LANES {
+            let before = vectors;
+            for i in 0..S::LANES / 2 {
+                (vectors[2 * i], vectors[2 * i + 1]) = s.interleave(before[i], before[i + S::LANES / 2]);
+            }
+            width *= 2;
+        }
+        for i in 0..S::LANES {
+            s.store(to.add(i * to_stride), vectors[i]);
+        }
+    }
 }

@@ -11,6 +11,13 @@ use coreml_kernels::pool::{PoolKind, PoolShape, pool2d};
 use coreml_kernels::reference::{self, ConvParams, ReferencePool};
 use coreml_kernels::{Activation, Isa, ThreadPool};
 
+/// What an epilogue makes of a convolution's sums.
+fn finished(sums: &[f32], residual: Option<&[f32]>, activation: Activation) -> Vec<f32> {
+    let residual = |i: usize| residual.map_or(0.0, |residual| f64::from(residual[i]));
+    let finish = |(i, &sum): (usize, &f32)| reference::activation(activation, f64::from(sum) + residual(i)) as f32;
+    sums.iter().enumerate().map(finish).collect()
+}
+
 fn check_conv(
     random: &mut Random,
     shape: ConvShape,
@@ -24,13 +31,8 @@ fn check_conv(
     let x = random.values(n * cin * h * w);
     let weights = random.values(cout * cin / groups * kh * kw);
     let bias = random.values(cout);
-    let params = ConvParams {
-        strides: &stride,
-        pads_begin: &[pad[0], pad[2]],
-        pads_end: &[pad[1], pad[3]],
-        dilations: &dilation,
-        groups,
-    };
+    let (begin, end) = ([pad[0], pad[2]], [pad[1], pad[3]]);
+    let params = ConvParams { strides: &stride, pads_begin: &begin, pads_end: &end, dilations: &dilation, groups };
     let (xdims, wdims) = ([n, cin, h, w], [cout, cin / groups, kh, kw]);
     let odims = reference::conv_out_dims(&xdims, &wdims, &params);
     assert_eq!(shape.out_size(h, w), (odims[2], odims[3]));
@@ -38,19 +40,16 @@ fn check_conv(
     let bias = extras.then_some(&bias[..]);
     reference::conv(&x, &xdims, &weights, &wdims, bias, &params, &mut expected);
     let residual = random.values(expected.len());
+    let residual = extras.then_some(&residual[..]);
     let x = to_channels_last(n, cin, h * w, &x);
-    let mut expected = to_channels_last(n, cout, odims[2] * odims[3], &expected);
-    for (y, r) in expected.iter_mut().zip(&residual) {
-        let sum = f64::from(*y) + if extras { f64::from(*r) } else { 0.0 };
-        *y = reference::activation(activation, sum) as f32;
-    }
+    let expected = finished(&to_channels_last(n, cout, odims[2] * odims[3], &expected), residual, activation);
     everywhere(
         |isa, pool| {
             let conv = Conv2d::new(isa, shape, &weights, bias);
             let mut out = vec![7.0; expected.len()];
             // Scratch is whatever the last kernel left there.
             let mut scratch = vec![f32::NAN; conv.scratch_len(h, w, pool.threads())];
-            let epilogue = ConvEpilogue { residual: extras.then_some(&residual[..]), activation };
+            let epilogue = ConvEpilogue { residual, activation };
             conv.run(pool, n, h, w, &x, &epilogue, &mut out, &mut scratch);
             out
         },
@@ -289,13 +288,8 @@ fn check_transposed(random: &mut Random, shape: ConvTransposeShape, [n, h, w]: [
     let x = random.values(n * cin * h * w);
     let weights = random.values(cin * cout / groups * kh * kw);
     let bias = random.values(cout);
-    let params = ConvParams {
-        strides: &stride,
-        pads_begin: &[pad[0], pad[2]],
-        pads_end: &[pad[1], pad[3]],
-        dilations: &dilation,
-        groups,
-    };
+    let (begin, end) = ([pad[0], pad[2]], [pad[1], pad[3]]);
+    let params = ConvParams { strides: &stride, pads_begin: &begin, pads_end: &end, dilations: &dilation, groups };
     let (xdims, wdims) = ([n, cin, h, w], [cin, cout / groups, kh, kw]);
     let (oh, ow) = shape.out_size(h, w);
     let odims = [n, cout, oh, ow];
@@ -306,18 +300,15 @@ fn check_transposed(random: &mut Random, shape: ConvTransposeShape, [n, h, w]: [
     let bias = extras.then_some(&bias[..]);
     reference::conv_transpose(&x, &xdims, &weights, &wdims, bias, &params, &odims, &mut expected);
     let residual = random.values(expected.len());
+    let residual = extras.then_some(&residual[..]);
     let x = to_channels_last(n, cin, h * w, &x);
-    let mut expected = to_channels_last(n, cout, oh * ow, &expected);
-    for (y, r) in expected.iter_mut().zip(&residual) {
-        let sum = f64::from(*y) + if extras { f64::from(*r) } else { 0.0 };
-        *y = reference::activation(activation, sum) as f32;
-    }
+    let expected = finished(&to_channels_last(n, cout, oh * ow, &expected), residual, activation);
     everywhere(
         |isa, pool| {
             let conv = ConvTranspose2d::new(isa, shape, &weights, bias);
             let mut out = vec![7.0; expected.len()];
             let mut scratch = vec![f32::NAN; conv.scratch_len(h, w)];
-            let epilogue = ConvEpilogue { residual: extras.then_some(&residual[..]), activation };
+            let epilogue = ConvEpilogue { residual, activation };
             conv.run(pool, n, h, w, &x, &epilogue, &mut out, &mut scratch);
             out
         },

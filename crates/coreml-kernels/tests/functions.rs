@@ -12,7 +12,7 @@ use coreml_kernels::norm::{layer_norm, scale_shift};
 use coreml_kernels::reduce::{Reduction, reduce};
 use coreml_kernels::softmax::softmax;
 use coreml_kernels::transpose::transpose;
-use coreml_kernels::{ThreadPool, reference};
+use coreml_kernels::{Isa, ThreadPool, reference};
 
 /// Every value of 16-bit floating point, NaNs and infinities included.
 fn all_f16() -> Vec<f32> {
@@ -288,6 +288,37 @@ fn softmax_and_layer_norm_match_double_precision() {
 }
 
 #[test]
+fn what_a_mask_hides_has_no_share() {
+    let x: Vec<f32> = (0..45).map(|i| if i % 3 == 0 { i as f32 / 9.0 } else { -1e4 + i as f32 }).collect();
+    everywhere(
+        |isa, pool| {
+            let mut out = vec![7.0; 45];
+            softmax(isa, pool, 1, 45, 1, &x, &mut out);
+            out
+        },
+        |isa, out| {
+            assert!(out.iter().enumerate().all(|(i, &share)| (share == 0.0) == (i % 3 != 0)), "{} {out:?}", isa.name());
+            assert!((out.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        },
+    );
+}
+
+#[test]
+fn squares_are_products() {
+    let x: Vec<f32> =
+        [0.0, -0.0, 1e-30, -3.7, 1e30, f32::INFINITY].into_iter().chain((0..40).map(|i| i as f32 - 9.3)).collect();
+    let expected: Vec<f32> = x.iter().map(|x| x * x).collect();
+    everywhere(
+        |isa, pool| {
+            let mut out = vec![7.0; x.len()];
+            binary(isa, pool, Binary::Pow, Broadcast::ScalarRight, false, &x, &[2.0], &mut out);
+            out
+        },
+        |isa, out| assert_eq!(out, expected, "{}", isa.name()),
+    );
+}
+
+#[test]
 fn permutations_of_any_rank_match_the_plain_loop() {
     let mut random = Random::new(12);
     let pools = [ThreadPool::new(1), ThreadPool::new(2)];
@@ -306,10 +337,10 @@ fn permutations_of_any_rank_match_the_plain_loop() {
         let x: Vec<f32> = (0..total).map(|i| i as f32).collect();
         let mut expected = vec![7.0; total];
         reference::transpose(&dims, &order, &x, &mut expected);
-        for pool in &pools {
+        for (isa, pool) in Isa::available().into_iter().flat_map(|isa| pools.iter().map(move |pool| (isa, pool))) {
             let mut out = vec![7.0; total];
-            transpose(pool, &dims, &order, &x, &mut out);
-            assert_eq!(out, expected, "{dims:?} by {order:?}");
+            transpose(isa, pool, &dims, &order, &x, &mut out);
+            assert_eq!(out, expected, "{} {dims:?} by {order:?}", isa.name());
         }
     }
 }

@@ -1,77 +1,212 @@
-//! Convolution of channels-last images with packed weights, bias, residual and activation.
+//! Convolution of channels-last images with packed weights, bias, residual and activation: plain, transposed, and a
+//! dense one with the depthwise one it feeds.
 
+use std::fmt;
 use std::sync::Arc;
 
-use coreml_kernels::Activation;
-use coreml_kernels::conv::{Conv2d, ConvEpilogue, ConvShape};
+use coreml_kernels::conv::{Conv2d, ConvEpilogue, ConvShape, ConvTranspose2d, DenseDepthwise};
+use coreml_kernels::{Activation, ThreadPool};
 
-use super::Epilogue;
-use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work, shape_of, times};
+use super::{Epilogue, images};
+use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work, times};
 use crate::plan::Compute;
 use crate::value::Type;
 
-/// Inputs: the image `[n, h, w, c]` (`[n, w, c]` with one spatial axis), then the residual if there is one.
-#[derive(Debug, Clone)]
-pub(crate) struct Conv {
-    pub(crate) kernel: Arc<Conv2d>,
+/// Inputs: the images, then the residual if there is one.
+#[derive(Debug)]
+pub(crate) struct Convolution<K> {
+    pub(crate) kernel: Arc<K>,
     pub(crate) activation: Activation,
     pub(crate) residual: bool,
 }
 
-impl Conv {
-    /// Batch, height and width of the input.
-    pub(crate) fn sizes(ins: Ins<'_>) -> [usize; 3] {
-        match *ins.shape(0).dims() {
-            [n, h, w, _] => [n, h, w],
-            [n, w, _] => [n, 1, w],
-            _ => [0; 3],
-        }
-    }
+/// A plain convolution.
+pub(crate) type Conv = Convolution<Conv2d>;
 
-    /// Multiply-adds of a convolution of `n` images `h x w`, and the elements of its weights and bias. What is
-    /// multiplied with padding counts too.
-    pub(crate) fn products(shape: &ConvShape, [n, h, w]: [usize; 3]) -> (u64, usize) {
-        let (oh, ow) = shape.out_size(h, w);
-        let weights = shape.kernel[0] * shape.kernel[1] * (shape.cin / shape.groups) * shape.cout;
-        (times(&[n, oh, ow, weights]), weights + shape.cout)
-    }
+/// What makes images of images.
+pub(crate) trait Convolve: fmt::Debug + Send + Sync + 'static {
+    /// Height and width of the output for an `h x w` image.
+    fn out_size(&self, h: usize, w: usize) -> (usize, usize);
+
+    /// Channels of the output.
+    fn channels(&self) -> usize;
+
+    /// Values of scratch memory that [`Convolve::run`] needs.
+    fn scratch_len(&self, h: usize, w: usize, threads: usize) -> usize;
+
+    /// Convolves images: `sizes` are their number, height and width.
+    fn run(
+        &self,
+        pool: &ThreadPool,
+        sizes: [usize; 3],
+        input: &[f32],
+        epilogue: &ConvEpilogue<'_>,
+        out: &mut [f32],
+        scratch: &mut [f32],
+    );
+
+    /// Multiply-adds for so many images, and the elements of weights and biases.
+    fn products(&self, sizes: [usize; 3]) -> (u64, usize);
 }
 
-impl Op for Conv {
+impl<K: Convolve> Op for Convolution<K> {
     fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
-        let x = ins.float(0)?;
-        let [n, h, w] = Self::sizes(ins);
-        let (oh, ow) = self.kernel.out_size(h, w);
-        let channels = self.kernel.shape().cout;
-        let dims = if x.rank() == 4 { vec![n, oh, ow, channels] } else { vec![n, ow, channels] };
-        Ok(vec![x.with_shape(shape_of(&dims)?)])
+        let [_, h, w, _] = images::sizes(ins);
+        images::resized(ins, self.kernel.out_size(h, w), self.kernel.channels())
     }
 
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
-        let [n, h, w] = Self::sizes(ins);
+        let [n, h, w, _] = images::sizes(ins);
         let epilogue = ConvEpilogue { residual: self.residual.then(|| ins.f32(1)), activation: self.activation };
-        self.kernel.run(env.pool, n, h, w, ins.f32(0), &epilogue, outs.f32(0), env.scratch);
+        self.kernel.run(env.pool, [n, h, w], ins.f32(0), &epilogue, outs.f32(0), env.scratch);
         Ok(())
     }
 
     fn scratch(&self, ins: Ins<'_>, compute: &Compute) -> usize {
-        let [_, h, w] = Self::sizes(ins);
+        let [_, h, w, _] = images::sizes(ins);
         self.kernel.scratch_len(h, w, compute.threads())
     }
 
     fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
-        let (multiply_adds, weights) = Self::products(self.kernel.shape(), Self::sizes(ins));
+        let [n, h, w, _] = images::sizes(ins);
+        let (multiply_adds, weights) = self.kernel.products([n, h, w]);
         Work::moving(ins, outs).and_products(multiply_adds, weights)
     }
 }
 
-impl Epilogue for Conv {
+impl<K: Convolve> Epilogue for Convolution<K> {
     fn with_activation(&self, activation: Activation) -> Option<Box<dyn Op>> {
-        (self.activation == Activation::None).then(|| Box::new(Self { activation, ..self.clone() }) as Box<dyn Op>)
+        let free = self.activation == Activation::None;
+        free.then(|| Box::new(Self { activation, ..self.clone() }) as Box<dyn Op>)
     }
 
     fn with_residual(&self) -> Option<Box<dyn Op>> {
         let free = !self.residual && self.activation == Activation::None;
         free.then(|| Box::new(Self { residual: true, ..self.clone() }) as Box<dyn Op>)
+    }
+}
+
+/// Derived, it would ask the same of the kernel.
+impl<K> Clone for Convolution<K> {
+    fn clone(&self) -> Self {
+        Self { kernel: Arc::clone(&self.kernel), activation: self.activation, residual: self.residual }
+    }
+}
+
+impl Convolution<DenseDepthwise> {
+    /// The two in one, if they are of these kinds and nothing is added to the first one's result.
+    pub(crate) fn dense_depthwise(first: &Conv, second: &Conv) -> Option<Self> {
+        let kernel = DenseDepthwise::new(&first.kernel, first.activation, &second.kernel)?;
+        let free = !first.residual;
+        free.then(|| Self { kernel: Arc::new(kernel), activation: second.activation, residual: second.residual })
+    }
+}
+
+/// Multiply-adds and weights of plain convolutions of which each takes its predecessor's output. What is multiplied with
+/// padding counts too.
+pub(super) fn products<'a>(
+    shapes: impl IntoIterator<Item = &'a ConvShape>,
+    [n, mut h, mut w]: [usize; 3],
+) -> (u64, usize) {
+    let (mut multiply_adds, mut held) = (0, 0);
+    for shape in shapes {
+        (h, w) = shape.out_size(h, w);
+        let weights = shape.kernel[0] * shape.kernel[1] * (shape.cin / shape.groups) * shape.cout;
+        multiply_adds += times(&[n, h, w, weights]);
+        held += weights + shape.cout;
+    }
+    (multiply_adds, held)
+}
+
+impl Convolve for Conv2d {
+    fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
+        Self::out_size(self, h, w)
+    }
+
+    fn channels(&self) -> usize {
+        self.shape().cout
+    }
+
+    fn scratch_len(&self, h: usize, w: usize, threads: usize) -> usize {
+        Self::scratch_len(self, h, w, threads)
+    }
+
+    fn run(
+        &self,
+        pool: &ThreadPool,
+        [n, h, w]: [usize; 3],
+        input: &[f32],
+        epilogue: &ConvEpilogue<'_>,
+        out: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        Self::run(self, pool, n, h, w, input, epilogue, out, scratch);
+    }
+
+    fn products(&self, sizes: [usize; 3]) -> (u64, usize) {
+        products([self.shape()], sizes)
+    }
+}
+
+impl Convolve for ConvTranspose2d {
+    fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
+        Self::out_size(self, h, w)
+    }
+
+    fn channels(&self) -> usize {
+        self.shape().cout
+    }
+
+    fn scratch_len(&self, h: usize, w: usize, _threads: usize) -> usize {
+        Self::scratch_len(self, h, w)
+    }
+
+    fn run(
+        &self,
+        pool: &ThreadPool,
+        [n, h, w]: [usize; 3],
+        input: &[f32],
+        epilogue: &ConvEpilogue<'_>,
+        out: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        Self::run(self, pool, n, h, w, input, epilogue, out, scratch);
+    }
+
+    /// Every input is multiplied with each weight of its channel; products that are cut off count too.
+    fn products(&self, [n, h, w]: [usize; 3]) -> (u64, usize) {
+        let shape = self.shape();
+        let weights = shape.kernel[0] * shape.kernel[1] * shape.cin * (shape.cout / shape.groups);
+        (times(&[n, h, w, weights]), weights + shape.cout)
+    }
+}
+
+impl Convolve for DenseDepthwise {
+    fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
+        Self::out_size(self, h, w)
+    }
+
+    fn channels(&self) -> usize {
+        self.convolutions()[1].shape().cout
+    }
+
+    fn scratch_len(&self, h: usize, w: usize, threads: usize) -> usize {
+        Self::scratch_len(self, h, w, threads)
+    }
+
+    fn run(
+        &self,
+        pool: &ThreadPool,
+        [n, h, w]: [usize; 3],
+        input: &[f32],
+        epilogue: &ConvEpilogue<'_>,
+        out: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        Self::run(self, pool, n, h, w, input, epilogue, out, scratch);
+    }
+
+    fn products(&self, sizes: [usize; 3]) -> (u64, usize) {
+        products(self.convolutions().map(Conv2d::shape), sizes)
     }
 }

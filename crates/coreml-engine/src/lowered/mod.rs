@@ -5,8 +5,7 @@
 
 pub(crate) mod conv;
 pub(crate) mod conv_chain;
-pub(crate) mod conv_transpose;
-pub(crate) mod dense_depthwise;
+mod images;
 pub(crate) mod linear;
 pub(crate) mod linear_pair;
 pub(crate) mod pool;
@@ -15,6 +14,7 @@ pub(crate) mod scale_shift;
 pub(crate) mod view;
 
 use coreml_kernels::Activation;
+use coreml_kernels::conv::ConvTranspose2d;
 
 use crate::op::Op;
 
@@ -32,7 +32,7 @@ pub(crate) fn epilogue(op: &dyn Op) -> Option<&dyn Epilogue> {
     if let Some(conv) = op.is::<conv::Conv>() {
         return Some(conv);
     }
-    if let Some(conv) = op.is::<conv_transpose::ConvTranspose>() {
+    if let Some(conv) = op.is::<conv::Convolution<ConvTranspose2d>>() {
         return Some(conv);
     }
     op.is::<linear::Linear>().map(|linear| linear as &dyn Epilogue)

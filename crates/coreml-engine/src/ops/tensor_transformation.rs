@@ -215,7 +215,7 @@ impl Op for Transpose {
         } else {
             let count = shape.count();
             let out = &mut outs.buffers[0].floats_mut()[..count];
-            coreml_kernels::transpose::transpose(env.pool, &shape, perm, ins.f32(0), out);
+            coreml_kernels::transpose::transpose(env.isa, env.pool, &shape, perm, ins.f32(0), out);
         }
         Ok(())
     }

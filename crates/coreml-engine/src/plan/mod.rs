@@ -312,7 +312,7 @@ impl Plan {
             }
         };
         let pixels = &mut slots[slot].floats_mut()[..ty.count()];
-        transpose(&self.compute.pool, &ty.shape, &[0, 2, 3, 1], planes, pixels);
+        transpose(self.compute.isa, &self.compute.pool, &ty.shape, &[0, 2, 3, 1], planes, pixels);
         Ok(())
     }
 

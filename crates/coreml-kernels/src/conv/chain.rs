@@ -5,6 +5,7 @@
 //! taller than its stride, neighbouring strips both compute the lines they share: strips are made as tall as scratch
 //! allows, so that this is little.
 
+use super::images::check_lengths;
 use super::{Conv2d, ConvEpilogue, ConvShape};
 use crate::activation::Activation;
 use crate::aligned::aligned;
@@ -170,9 +171,7 @@ impl Chain {
         let last = self.stages.len() - 1;
         let out_line = ow * self.stages[last].conv.shape().cout;
         let image_len = h * w * self.stages[0].conv.shape().cin;
-        assert!(input.len() >= n * image_len, "input too short");
-        assert!(out.len() >= n * oh * out_line, "output too short");
-        assert!(residual.is_none_or(|r| r.len() >= n * oh * out_line), "residual too short");
+        check_lengths(n, [image_len, oh * out_line], input, residual, out);
         let slot = self.slot_len(h, w, pool.threads());
         let scratch = aligned(scratch);
         assert!(scratch.len() >= slot * pool.threads(), "scratch too short");

@@ -5,7 +5,8 @@
 //! time, and the dense one can make just that, so the tensor is never written out.
 
 use super::depthwise::Source;
-use super::{Conv2d, ConvEpilogue, Images, Method};
+use super::images::Images;
+use super::{Conv2d, ConvEpilogue, Method};
 use crate::activation::Activation;
 use crate::parallel::ThreadPool;
 
@@ -69,28 +70,12 @@ impl DenseDepthwise {
         let (frame, rings) = scratch.split_at_mut(self.first.scratch_len(h, w, pool.threads()));
         let (between_h, between_w) = self.first.out_size(h, w);
         let (oh, ow) = self.second.out_size(between_h, between_w);
-        let (in_len, out_len) = (h * w * self.first.shape.cin, oh * ow * self.second.shape.cout);
-        assert!(input.len() >= n * in_len, "input too short");
-        assert!(out.len() >= n * out_len, "output too short");
-        assert!(epilogue.residual.is_none_or(|r| r.len() >= n * out_len), "residual too short");
-        if out_len == 0 {
-            return;
-        }
-        for image in 0..n {
-            let input = input[image * in_len..].as_ptr();
-            let maker = dense.line_maker(pool, &self.first.shape, self.activation, h, w, input, frame);
-            let images = Images {
-                n: 1,
-                h: between_h,
-                w: between_w,
-                oh,
-                ow,
-                input,
-                residual: epilogue.residual.map(|residual| residual[image * out_len..].as_ptr()),
-                activation: epilogue.activation,
-                out: out[image * out_len..].as_mut_ptr(),
-            };
-            depthwise.run(self.second.isa, pool, &self.second.shape, &images, &Source::Made(&maker), rings);
+        let sizes = ([h, w, self.first.shape.cin], [oh, ow, self.second.shape.cout]);
+        let Some(images) = Images::new(n, sizes.0, sizes.1, input, epilogue, out) else { return };
+        for image in images.each() {
+            let maker = dense.line_maker(pool, &self.first.shape, self.activation, &image, frame);
+            let between = Images { h: between_h, w: between_w, ..image };
+            depthwise.run(self.second.isa, pool, &self.second.shape, &between, &Source::Made(&maker), rings);
         }
     }
 }

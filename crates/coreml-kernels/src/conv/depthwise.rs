@@ -1,9 +1,11 @@
 //! Convolution with one input channel per group, vectorised over channels.
 //!
-//! A task takes vectors of channels, one after the other, through a strip of output lines. It keeps the input lines
-//! under the kernel in a ring of scratch lines: only this vector of channels, zeros at both ends. The lines are copied
-//! from an image, or made by the convolution before this one, whose output then never leaves the L1 cache. So the inner loops read adjacent
-//! vectors from the L1 cache and know no borders. Several output columns are summed at a time in registers.
+//! A task takes vectors of channels, a few at a time, through a strip of output lines: neighbours, so that they share what
+//! they touch of each pixel's page. It keeps the input lines under the kernel in a ring of scratch lines for each vector:
+//! only this vector of channels, zeros at both ends. The lines are copied
+//! from an image, or made by the convolution before this one, whose output then never leaves the L1 cache. So the inner
+//! loops read adjacent vectors from the L1 cache and know no borders. Several output columns are summed at a time in
+//! registers.
 //!
 //! With several outputs per input channel, their sums are computed from the same ring and interleaved when stored.
 
@@ -11,8 +13,9 @@
 
 use std::ops::Range;
 
+use super::ConvShape;
 use super::dense::LineMaker;
-use super::{ConvShape, Images};
+use super::images::Images;
 use crate::activation::ActivateRows;
 use crate::aligned::{AlignedVec, aligned};
 use crate::parallel::ThreadPool;
@@ -23,6 +26,18 @@ const COLUMNS: usize = 8;
 
 /// Vectors of a line under the kernels of as many columns, for the widest kernel and stride that are unrolled.
 const WINDOW: usize = (COLUMNS - 1) * 2 + 7;
+
+/// Values of all rings together: half of a 48 KiB first-level cache.
+const RINGS_VALUES: usize = 6 * 1024;
+
+/// Values of an image that a 2 MiB second-level cache does not hold.
+const FAR_VALUES: usize = 1 << 19;
+
+/// Vectors of channels that go through lines together that are made, where the output is far away.
+const MADE_AT_A_TIME: usize = 4;
+
+/// The most vectors of channels that go through the lines of an image together.
+const MOST_AT_A_TIME: usize = 8;
 
 #[derive(Clone, Debug)]
 pub(super) struct Depthwise {
@@ -47,10 +62,10 @@ impl Depthwise {
         Self { weights: packed, bias: bias.map_or_else(|| vec![0.0; shape.cout], <[f32]>::to_vec), multiplier }
     }
 
-    /// Scratch values per participant: its ring.
+    /// Scratch values per participant: its rings.
     pub(super) fn slot_len(&self, isa: Isa, shape: &ConvShape, w: usize) -> usize {
         let ring = Ring::new(shape, w, isa.lanes());
-        (ring.lines * ring.line_len).next_multiple_of(MAX_LANES)
+        (ring.len() * ring.most_at_a_time()).next_multiple_of(MAX_LANES)
     }
 
     /// Convolves what `source` gives; `images.input` is read if that is [`Source::Image`].
@@ -85,7 +100,7 @@ impl Depthwise {
                 vectors: vectors * group / groups..vectors * (group + 1) / groups,
                 first_line: images.oh * strip / strips,
                 end_line: images.oh * (strip + 1) / strips,
-                ring: scratch.0.wrapping_add(participant * slot),
+                rings: scratch.0.wrapping_add(participant * slot),
             });
         });
     }
@@ -128,6 +143,36 @@ impl Ring {
         let pixels = (columns - 1) * shape.stride[1] + (shape.kernel[1] - 1) * shape.dilation[1] + 1;
         Self { lines: (shape.kernel[0] - 1) * shape.dilation[0] + 1, line_len: pixels * lanes }
     }
+
+    fn len(&self) -> usize {
+        self.lines * self.line_len
+    }
+
+    /// The most vectors of channels that go through the lines together.
+    fn most_at_a_time(&self) -> usize {
+        self.image_at_a_time().max(MADE_AT_A_TIME)
+    }
+
+    /// As many as their rings leave room for.
+    fn image_at_a_time(&self) -> usize {
+        (RINGS_VALUES / self.len()).clamp(1, MOST_AT_A_TIME)
+    }
+
+    /// Vectors of channels that go through the lines together.
+    fn at_a_time(&self, source: &Source<'_>, images: &Images) -> usize {
+        match source {
+            Source::Image => self.image_at_a_time(),
+            // What the lines are made of takes the room, but where the output is written to a farther cache it is better
+            // written in longer pieces.
+            Source::Made(_) => {
+                if images.lens[1] >= FAR_VALUES {
+                    MADE_AT_A_TIME
+                } else {
+                    1
+                }
+            }
+        }
+    }
 }
 
 struct Strip<'a> {
@@ -139,7 +184,8 @@ struct Strip<'a> {
     vectors: Range<usize>,
     first_line: usize,
     end_line: usize,
-    ring: *mut f32,
+    /// One for each of the vectors that go together.
+    rings: *mut f32,
 }
 
 impl Kernel for Strip<'_> {
@@ -147,35 +193,40 @@ impl Kernel for Strip<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for vector in self.vectors.clone() {
+        let ring = Ring::new(self.shape, self.images.w, S::LANES);
+        let mut first = self.vectors.start;
+        let together = ring.at_a_time(self.source, self.images);
+        while first < self.vectors.end {
+            let end = self.vectors.end.min(first + together);
             match (self.shape.kernel[1], self.shape.stride[1], self.shape.dilation[1]) {
-                (3, 1, 1) => self.lines::<S, 3, 1>(s, vector),
-                (3, 2, 1) => self.lines::<S, 3, 2>(s, vector),
-                (5, 1, 1) => self.lines::<S, 5, 1>(s, vector),
-                (5, 2, 1) => self.lines::<S, 5, 2>(s, vector),
-                (7, 1, 1) => self.lines::<S, 7, 1>(s, vector),
-                (7, 2, 1) => self.lines::<S, 7, 2>(s, vector),
-                _ => self.lines::<S, 0, 0>(s, vector),
+                (3, 1, 1) => self.lines::<S, 3, 1>(s, &ring, first..end),
+                (3, 2, 1) => self.lines::<S, 3, 2>(s, &ring, first..end),
+                (5, 1, 1) => self.lines::<S, 5, 1>(s, &ring, first..end),
+                (5, 2, 1) => self.lines::<S, 5, 2>(s, &ring, first..end),
+                (7, 1, 1) => self.lines::<S, 7, 1>(s, &ring, first..end),
+                (7, 2, 1) => self.lines::<S, 7, 2>(s, &ring, first..end),
+                _ => self.lines::<S, 0, 0>(s, &ring, first..end),
             }
+            first = end;
         }
     }
 }
 
 impl Strip<'_> {
-    /// All lines of one vector of channels. `K` and `STRIDE` are the kernel's width, without dilation, and horizontal stride, or
-    /// both 0 if they are not known here.
+    /// The ring of vector `vector`, of those from `first` on that go together.
     #[inline(always)]
-    fn lines<S: Simd, const K: usize, const STRIDE: usize>(&self, s: S, vector: usize) {
-        let Images { h, w, ow, .. } = *self.images;
-        let ConvShape { cin, cout, kernel, stride, dilation, pad, .. } = *self.shape;
-        let ring = Ring::new(self.shape, w, S::LANES);
-        let channel = vector * S::LANES;
-        let live = S::LANES.min(cin - channel);
-        let input = self.images.input.wrapping_add(self.image * h * w * cin + channel);
-        let multiplier = self.depthwise.multiplier;
-        // SAFETY: `ring` points to `ring.lines * ring.line_len` values of this participant.
-        unsafe { self.ring.write_bytes(0, ring.lines * ring.line_len) };
-        let copied = w.min((ring.line_len / S::LANES).saturating_sub(pad[2]));
+    fn ring_of(&self, ring: &Ring, first: usize, vector: usize) -> *mut f32 {
+        self.rings.wrapping_add((vector - first) * ring.len())
+    }
+
+    /// All lines of some vectors of channels. `K` and `STRIDE` are the kernel's width, without dilation, and horizontal
+    /// stride, or both 0 if they are not known here.
+    #[inline(always)]
+    fn lines<S: Simd, const K: usize, const STRIDE: usize>(&self, s: S, ring: &Ring, vectors: Range<usize>) {
+        let Images { h, .. } = *self.images;
+        let ConvShape { kernel, stride, dilation, pad, .. } = *self.shape;
+        // SAFETY: `rings` points to a ring for each of the vectors of this participant.
+        unsafe { self.rings.write_bytes(0, vectors.len() * ring.len()) };
         let mut next = (self.first_line * stride[0]).saturating_sub(pad[0]);
         for y in self.first_line..self.end_line {
             let top = y * stride[0];
@@ -184,41 +235,74 @@ impl Strip<'_> {
             let end_tap = (h + pad[0]).saturating_sub(top).div_ceil(dilation[0]).min(kernel[0]).max(first_tap);
             let end = if end_tap == first_tap { 0 } else { top + (end_tap - 1) * dilation[0] + 1 - pad[0] };
             while next < end {
-                let line = self.ring.wrapping_add(next % ring.lines * ring.line_len + pad[2] * S::LANES);
-                // SAFETY: next < h, so the line is in the image; `copied` pixels fit in the ring line after the pad.
-                unsafe {
-                    match self.source {
-                        Source::Image => copy_line(s, input.add(next * w * cin), cin, live, copied, line),
-                        Source::Made(maker) => s.call(maker.line(vector, next, copied, line)),
-                    }
+                for vector in vectors.clone() {
+                    self.fetch(s, ring, self.ring_of(ring, vectors.start, vector), vector, next);
                 }
                 next += 1;
             }
-            let line = Line {
-                first_tap,
-                end_tap,
-                first_input: top + first_tap * dilation[0] - pad[0].min(top + first_tap * dilation[0]),
-                out: ((self.image * self.images.oh + y) * ow) * cout + channel * multiplier,
-                vector,
-            };
-            let mut x = 0;
-            while x < ow {
-                let wanted = ow - x;
-                x += if wanted > 4 && S::ACCUMULATORS >= 16 {
-                    self.columns::<S, 8, K, STRIDE>(s, &ring, &line, x, wanted.min(8), live)
-                } else {
-                    self.columns::<S, 4, K, STRIDE>(s, &ring, &line, x, wanted.min(4), live)
+            let first_input = top + first_tap * dilation[0] - pad[0].min(top + first_tap * dilation[0]);
+            for vector in vectors.clone() {
+                let line = Line {
+                    first_tap,
+                    end_tap,
+                    first_slot: first_input % ring.lines,
+                    out: self.out(y, vector * S::LANES),
+                    vector,
+                    ring: self.ring_of(ring, vectors.start, vector),
                 };
+                self.line::<S, K, STRIDE>(s, ring, &line);
             }
-            if self.images.activation.as_clip().is_none() {
-                s.call(ActivateRows {
-                    activation: self.images.activation,
-                    data: self.images.out.wrapping_add(line.out),
-                    rows: ow,
-                    cols: live * multiplier,
-                    stride: cout,
-                });
+        }
+    }
+
+    /// Where the outputs of channel `channel` of line `y` begin.
+    fn out(&self, y: usize, channel: usize) -> usize {
+        let Images { oh, ow, .. } = *self.images;
+        (self.image * oh + y) * ow * self.shape.cout + channel * self.depthwise.multiplier
+    }
+
+    /// Brings line `y` of the input into its place in the ring at `to`.
+    #[inline(always)]
+    fn fetch<S: Simd>(&self, s: S, ring: &Ring, to: *mut f32, vector: usize, y: usize) {
+        let Images { input, h, w, .. } = *self.images;
+        let ConvShape { cin, pad, .. } = *self.shape;
+        let live = S::LANES.min(cin - vector * S::LANES);
+        let pixels = w.min((ring.line_len / S::LANES).saturating_sub(pad[2]));
+        let to = to.wrapping_add(y % ring.lines * ring.line_len + pad[2] * S::LANES);
+        // SAFETY: the line is in the image; as many pixels fit in the ring's line after the padding.
+        unsafe {
+            match self.source {
+                Source::Image => {
+                    copy_line(s, input.add((self.image * h + y) * w * cin + vector * S::LANES), cin, live, pixels, to)
+                }
+                Source::Made(maker) => s.call(maker.line(vector, y, pixels, to)),
             }
+        }
+    }
+
+    /// The outputs of one line and vector.
+    #[inline(always)]
+    fn line<S: Simd, const K: usize, const STRIDE: usize>(&self, s: S, ring: &Ring, line: &Line) {
+        let Images { ow, .. } = *self.images;
+        let ConvShape { cin, cout, .. } = *self.shape;
+        let live = S::LANES.min(cin - line.vector * S::LANES);
+        let mut x = 0;
+        while x < ow {
+            let wanted = ow - x;
+            x += if wanted > 4 && S::ACCUMULATORS >= 16 {
+                self.columns::<S, 8, K, STRIDE>(s, ring, line, x, wanted.min(8), live)
+            } else {
+                self.columns::<S, 4, K, STRIDE>(s, ring, line, x, wanted.min(4), live)
+            };
+        }
+        if self.images.activation.as_clip().is_none() {
+            s.call(ActivateRows {
+                activation: self.images.activation,
+                data: self.images.out.wrapping_add(line.out),
+                rows: ow,
+                cols: live * self.depthwise.multiplier,
+                stride: cout,
+            });
         }
     }
 
@@ -295,13 +379,13 @@ impl Strip<'_> {
         let ConvShape { kernel: [kh, kw], stride, dilation, .. } = *self.shape;
         let stride = if K == 0 { stride[1] } else { STRIDE };
         let mut sums = [s.splat(0.0); N];
-        let mut slot = line.first_input % ring.lines;
+        let mut slot = line.first_slot;
         let filter = (line.vector * self.depthwise.multiplier + j) * kh * kw * S::LANES;
         for tap_line in line.first_tap..line.end_tap {
             // SAFETY: the slot is a line of the ring, which by its construction extends to the last column of the
             // last group; the weights hold kh * kw vectors per filter.
             unsafe {
-                let input = self.ring.add(slot * ring.line_len + x * stride * S::LANES).cast_const();
+                let input = line.ring.add(slot * ring.line_len + x * stride * S::LANES).cast_const();
                 let weights = self.depthwise.weights.as_slice().as_ptr().add(filter + tap_line * kw * S::LANES);
                 if K == 0 {
                     for tap in 0..kw {
@@ -358,11 +442,12 @@ impl Strip<'_> {
 struct Line {
     first_tap: usize,
     end_tap: usize,
-    /// Image line under `first_tap`.
-    first_input: usize,
+    /// Line of the ring under `first_tap`.
+    first_slot: usize,
     /// Offset of the line's first value of this vector in the output.
     out: usize,
     vector: usize,
+    ring: *mut f32,
 }
 
 /// Copies the first `live` channels of `pixels` pixels that start `stride` apart to adjacent vectors.

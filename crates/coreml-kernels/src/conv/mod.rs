@@ -12,6 +12,8 @@ mod chain;
 mod dense;
 mod dense_depthwise;
 mod depthwise;
+mod frame;
+mod images;
 mod transposed;
 mod winograd;
 
@@ -22,6 +24,7 @@ pub use chain::{Chain, Stage};
 use dense::Dense;
 pub use dense_depthwise::DenseDepthwise;
 use depthwise::{Depthwise, Source};
+use images::{Images, check_parameters};
 pub use transposed::{ConvTranspose2d, ConvTransposeShape};
 use winograd::Winograd;
 
@@ -55,6 +58,11 @@ impl ConvShape {
         };
         (size(h, 0), size(w, 1))
     }
+
+    fn check(&self, weights: &[f32], bias: Option<&[f32]>) {
+        let steps = [self.kernel, self.stride, self.dilation];
+        check_parameters([self.cin, self.cout], self.groups, steps, weights, bias);
+    }
 }
 
 /// What is done to a convolution's sums, to which the bias is always added: `+ residual`, then the activation.
@@ -81,35 +89,14 @@ enum Method {
     Winograd(Winograd),
 }
 
-/// An image batch being convolved: checked sizes and addresses.
-#[derive(Clone, Copy)]
-struct Images {
-    n: usize,
-    h: usize,
-    w: usize,
-    oh: usize,
-    ow: usize,
-    input: *const f32,
-    residual: Option<*const f32>,
-    activation: Activation,
-    out: *mut f32,
-}
-
-// SAFETY: input and residual are only read, and every task writes its own part of the output.
-unsafe impl Sync for Images {}
-
 impl Conv2d {
     /// Packs `weights` (`[cout, cin / groups, kernel height, kernel width]`) and `bias` (`[cout]`).
     ///
     /// # Panics
     /// If the slices or parameters do not fit together.
     pub fn new(isa: Isa, shape: ConvShape, weights: &[f32], bias: Option<&[f32]>) -> Self {
-        let ConvShape { cin, cout, kernel, stride, dilation, groups, .. } = shape;
-        assert!(groups > 0 && cin.is_multiple_of(groups) && cout.is_multiple_of(groups), "groups must divide channels");
-        assert!(kernel.iter().chain(&stride).chain(&dilation).all(|&x| x > 0), "kernel, stride, dilation must be > 0");
-        assert_eq!(weights.len(), cout * (cin / groups) * kernel[0] * kernel[1], "weights do not fit the shape");
-        assert!(bias.is_none_or(|b| b.len() == cout), "bias does not fit the shape");
-        let method = if groups == cin && cin > 1 {
+        shape.check(weights, bias);
+        let method = if shape.groups == shape.cin && shape.cin > 1 {
             Method::Depthwise(Depthwise::new(isa, &shape, weights, bias))
         } else {
             Method::Dense(Dense::new(isa, &shape, weights, bias))
@@ -126,8 +113,7 @@ impl Conv2d {
         if !winograd::pays(&shape, h, w) {
             return Self::new(isa, shape, weights, bias);
         }
-        assert_eq!(weights.len(), shape.cout * shape.cin * 9, "weights do not fit the shape");
-        assert!(bias.is_none_or(|b| b.len() == shape.cout), "bias does not fit the shape");
+        shape.check(weights, bias);
         Self { isa, shape, method: Method::Winograd(Winograd::new(isa, &shape, weights, bias)) }
     }
 
@@ -190,24 +176,8 @@ impl Conv2d {
         scratch: &mut [f32],
     ) {
         let (oh, ow) = shape.out_size(h, w);
-        let out_len = n * oh * ow * self.shape.cout;
-        assert!(input.len() >= n * h * w * self.shape.cin, "input too short");
-        assert!(out.len() >= out_len, "output too short");
-        assert!(epilogue.residual.is_none_or(|r| r.len() >= out_len), "residual too short");
-        if out_len == 0 {
-            return;
-        }
-        let images = Images {
-            n,
-            h,
-            w,
-            oh,
-            ow,
-            input: input.as_ptr(),
-            residual: epilogue.residual.map(<[f32]>::as_ptr),
-            activation: epilogue.activation,
-            out: out.as_mut_ptr(),
-        };
+        let sizes = ([h, w, shape.cin], [oh, ow, shape.cout]);
+        let Some(images) = Images::new(n, sizes.0, sizes.1, input, epilogue, out) else { return };
         match &self.method {
             Method::Dense(dense) => dense.run(self.isa, pool, shape, &images, scratch),
             Method::Winograd(winograd) => winograd.run(self.isa, pool, shape, &images, scratch),

@@ -13,7 +13,8 @@
 
 use std::ops::Range;
 
-use super::{ConvShape, Images};
+use super::ConvShape;
+use super::images::Images;
 use crate::activation::ActivateRows;
 use crate::aligned::aligned;
 use crate::gemm::tile::{Block, Product, Rows, Runs};

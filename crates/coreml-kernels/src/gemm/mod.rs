@@ -7,10 +7,11 @@
 //!
 //! Weights may be packed smaller than `f32` ([`Format`]). Where a block has few rows, reading them takes the time, and
 //! elements become `f32` in registers right before they are multiplied; where it has more, a piece of a panel is decoded
-//! into the L1 cache and the tiles pass over that. Both give the same bits.
+//! into the L2 cache and the tiles pass over that. Both give the same bits.
 
 mod decode;
 mod few;
+pub(crate) mod line;
 mod matmul;
 mod pack;
 mod pair;

@@ -255,9 +255,14 @@ impl<'a> PackedRef<'a> {
     pub fn pack_into(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32, scratch: &'a mut [f32]) -> Self {
         let len = packed_len(isa, k, n);
         let data = &mut aligned(scratch)[..len];
-        let panels = Panels::new(n, isa.lanes());
-        pack(k, panels, get, data);
-        Self { data: bytes_of(data), parameters: &[], block: k.max(1), format: Format::F32, k, n, isa, panels }
+        pack(k, Panels::new(n, isa.lanes()), get, data);
+        Self::plain(isa, k, n, data)
+    }
+
+    /// A matrix whose panels are filled with `f32`.
+    pub(super) fn plain(isa: Isa, k: usize, n: usize, panels: &'a [f32]) -> Self {
+        let (data, panels) = (bytes_of(panels), Panels::new(n, isa.lanes()));
+        Self { data, parameters: &[], block: k.max(1), format: Format::F32, k, n, isa, panels }
     }
 
     /// Bytes before row `row` of the panel that starts at `column` and is `width` wide; `row` must be one where rows that

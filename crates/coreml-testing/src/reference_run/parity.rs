@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use coreml_anywhere::model::FeatureKind;
 use coreml_anywhere::telemetry::Metric;
 use coreml_anywhere::tensor::npz::{self, Array};
-use coreml_anywhere::{Error, Inputs, Outputs, Prediction, Session, Value, synthetic_inputs};
+use coreml_anywhere::{Error, Inputs, Outputs, Parity, Prediction, Session, Value, synthetic_inputs};
 
 use super::ReferenceRun;
 
@@ -16,7 +16,7 @@ const STORED: [(&str, &str); 2] = [("EfficientNetLite0", "EfficientNet-Lite0"), 
 /// Inputs made up where there is no stored one.
 const SYNTHETIC: u64 = 5;
 
-/// Largest and mean square difference over all numbers compared, and how often the largest class was the same.
+/// What comparisons of several answers come to.
 #[derive(Default)]
 struct Differences {
     largest: f64,
@@ -27,31 +27,20 @@ struct Differences {
 }
 
 impl Differences {
-    fn add(&mut self, found: &[f64], expected: &[f64]) {
+    fn add(&mut self, parity: &Parity) {
         self.answers += 1;
-        if found.len() != expected.len() {
-            self.largest = f64::INFINITY;
-            return;
-        }
-        for (a, b) in found.iter().zip(expected) {
-            let difference = if a == b { 0.0 } else { (a - b).abs() };
-            self.largest = self.largest.max(if difference.is_nan() { f64::INFINITY } else { difference });
-            self.squares += difference * difference;
-            self.numbers += 1;
-        }
-        self.same_top += u64::from(top(found) == top(expected));
+        self.largest = self.largest.max(parity.max_abs);
+        self.squares += parity.rmse.powi(2) * parity.numbers.max(1) as f64;
+        self.numbers += parity.numbers;
+        self.same_top += u64::from(parity.top1_agrees);
     }
 
     fn report(&self, against: &str, source: &str, put: &mut impl FnMut(&str, Metric)) {
-        let (n, mean) = (self.answers, self.squares / self.numbers as f64);
+        let (n, mean) = (self.answers, self.squares / self.numbers.max(1) as f64);
         put(&format!("parity_linf_{against}"), Metric::measured(self.largest, "1", n, source));
         put(&format!("parity_rmse_{against}"), Metric::measured(mean.sqrt(), "1", n, source));
         put(&format!("parity_top1_{against}"), Metric::measured(self.same_top as f64 / n as f64, "1", n, source));
     }
-}
-
-fn top(values: &[f64]) -> Option<usize> {
-    (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b]))
 }
 
 /// All numbers of an answer, in order.
@@ -85,10 +74,10 @@ pub(super) fn measure(
         let total = inputs.len() as u32;
         for (i, inputs) in inputs.iter().enumerate() {
             progress("parity", i as u32, total);
-            let found = numbers(&predict(session, inputs)?);
-            to_plan.add(&found, &numbers(&predict(reference, inputs)?));
+            let found = predict(session, inputs)?;
+            to_plan.add(&Parity::of(&found, &predict(reference, inputs)?));
             if let Ok(cases) = &stored {
-                to_stored.add(&found, &cases[i].probabilities);
+                to_stored.add(&Parity::of_numbers(&numbers(&found), &cases[i].probabilities));
             }
         }
         Ok(())

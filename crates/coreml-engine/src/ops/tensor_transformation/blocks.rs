@@ -116,7 +116,7 @@ impl Op for Rearrange {
         if env.reference {
             coreml_kernels::reference::transpose(&split, &perm, ins.f32(0), outs.f32(0));
         } else {
-            coreml_kernels::transpose::transpose(env.pool, &split, &perm, ins.f32(0), outs.f32(0));
+            coreml_kernels::transpose::transpose(env.isa, env.pool, &split, &perm, ins.f32(0), outs.f32(0));
         }
         Ok(())
     }

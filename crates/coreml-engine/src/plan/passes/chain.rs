@@ -7,9 +7,8 @@ use coreml_kernels::conv::{Chain, Stage};
 
 use super::Compute;
 use crate::graph::{Graph, Id, Node};
-use crate::lowered::conv::Conv;
+use crate::lowered::conv::{Conv, Convolution};
 use crate::lowered::conv_chain::ConvChain;
-use crate::lowered::dense_depthwise::DenseDepthwise;
 use crate::lowered::linear::Linear;
 use crate::lowered::linear_pair::LinearPair;
 
@@ -79,7 +78,7 @@ impl Links<'_> {
         if self.count(between) < WIDE || width < LONG_LINE {
             return None;
         }
-        let op = DenseDepthwise::of(source.op.is::<Conv>()?, second)?;
+        let op = Convolution::dense_depthwise(source.op.is::<Conv>()?, second)?;
         Some(joined(Arc::new(op), &[source, node]))
     }
 

@@ -306,7 +306,7 @@ impl Sweep<'_> {
         }
         let bias = self.bias(node)?;
         let kernel = Arc::new(ConvTranspose2d::new(self.compute.isa, shape, self.constant(weight)?, bias));
-        let op = lowered::conv_transpose::ConvTranspose { kernel, activation: Activation::None, residual: false };
+        let op = lowered::conv::Convolution { kernel, activation: Activation::None, residual: false };
         Some((Box::new(op), x))
     }
 

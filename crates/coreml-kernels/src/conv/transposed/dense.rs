@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::super::dense::runs;
 use super::{Axis, Canvas, ConvTransposeShape, Phase};
 use crate::gemm::PackedB;
 use crate::gemm::tile::{Block, Product, Rows, Runs};
@@ -132,14 +133,6 @@ impl Part {
 
 /// Where the inputs of an output of a phase lie.
 fn inputs(canvas: &Canvas<'_>, phase: [&Phase; 2]) -> Runs {
-    let ConvTransposeShape { cin, groups, .. } = *canvas.shape;
-    let (outer, inner) = (phase[0].taps, phase[1].taps);
-    let outer_stride = canvas.axes[0].dilation * canvas.width * cin;
-    let dilation = canvas.axes[1].dilation;
-    if groups == 1 && dilation == 1 {
-        // The inputs of one line are adjacent.
-        Runs { outer, outer_stride, inner: 1, inner_stride: 0, len: inner * cin }
-    } else {
-        Runs { outer, outer_stride, inner, inner_stride: dilation * cin, len: cin / groups }
-    }
+    let dilation = [0, 1].map(|axis| canvas.axes[axis].dilation);
+    runs(phase.map(|phase| phase.taps), dilation, canvas.width, canvas.shape.cin, canvas.shape.groups)
 }

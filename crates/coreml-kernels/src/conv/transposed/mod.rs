@@ -12,8 +12,9 @@ mod phases;
 
 use std::ops::Range;
 
-use super::dense::frame;
-use super::{ConvEpilogue, ConvShape, Images};
+use super::ConvEpilogue;
+use super::frame::Frame;
+use super::images::{Images, check_parameters};
 use crate::parallel::ThreadPool;
 use crate::simd::Isa;
 use dense::Dense;
@@ -95,10 +96,7 @@ impl ConvTranspose2d {
     /// If the slices or parameters do not fit together.
     pub fn new(isa: Isa, shape: ConvTransposeShape, weights: &[f32], bias: Option<&[f32]>) -> Self {
         let ConvTransposeShape { cin, cout, kernel, stride, dilation, pad, extra, groups } = shape;
-        assert!(groups > 0 && cin.is_multiple_of(groups) && cout.is_multiple_of(groups), "groups must divide channels");
-        assert!(kernel.iter().chain(&stride).chain(&dilation).all(|&x| x > 0), "kernel, stride, dilation must be > 0");
-        assert_eq!(weights.len(), cin * (cout / groups) * kernel[0] * kernel[1], "weights do not fit the shape");
-        assert!(bias.is_none_or(|b| b.len() == cout), "bias does not fit the shape");
+        check_parameters([cin, cout], groups, [kernel, stride, dilation], weights, bias);
         // The columns of phases taken together are adjacent only if all channels come from one product.
         let axis = |axis: usize, join: bool| {
             let after = pad[2 * axis + 1] as isize - extra[axis] as isize;
@@ -123,26 +121,17 @@ impl ConvTranspose2d {
         self.shape.out_size(h, w)
     }
 
-    /// The convolution that has the image's frame as its padding.
-    fn framed(&self, h: usize, w: usize) -> ConvShape {
+    /// The zeros around an image that its outputs read.
+    fn frame(&self, h: usize, w: usize) -> Frame {
         let (oh, ow) = self.out_size(h, w);
         let ([top, bottom], [left, right]) = (self.axes[0].margins(h, oh), self.axes[1].margins(w, ow));
-        ConvShape {
-            cin: self.shape.cin,
-            cout: self.shape.cout,
-            kernel: [1; 2],
-            stride: [1; 2],
-            dilation: [1; 2],
-            pad: [top, bottom, left, right],
-            groups: 1,
-        }
+        Frame { h, w, channels: self.shape.cin, pad: [top, bottom, left, right] }
     }
 
     /// Scratch values that [`ConvTranspose2d::run`] needs for `h x w` images: an image in its frame of zeros, if it needs
     /// one.
     pub fn scratch_len(&self, h: usize, w: usize) -> usize {
-        let [top, bottom, left, right] = self.framed(h, w).pad;
-        if [top, bottom, left, right] == [0; 4] { 0 } else { (h + top + bottom) * (w + left + right) * self.shape.cin }
+        self.frame(h, w).scratch_len()
     }
 
     /// Takes `n` images `[h, w, cin]` to `out`, `n` images `[oh, ow, cout]`.
@@ -163,34 +152,14 @@ impl ConvTranspose2d {
     ) {
         let ConvTransposeShape { cin, cout, .. } = self.shape;
         let (oh, ow) = self.out_size(h, w);
-        let out_len = n * oh * ow * cout;
-        assert!(input.len() >= n * h * w * cin, "input too short");
-        assert!(out.len() >= out_len, "output too short");
-        assert!(epilogue.residual.is_none_or(|r| r.len() >= out_len), "residual too short");
-        assert!(scratch.len() >= self.scratch_len(h, w), "scratch too short");
-        if out_len == 0 {
-            return;
-        }
-        let framed = self.framed(h, w);
-        let [top, _, left, right] = framed.pad;
-        for image in 0..n {
-            let mut images = Images {
-                n: 1,
-                h,
-                w,
-                oh,
-                ow,
-                input: input[image * h * w * cin..].as_ptr(),
-                residual: epilogue.residual.map(|r| r[image * oh * ow * cout..].as_ptr()),
-                activation: epilogue.activation,
-                out: out[image * oh * ow * cout..].as_mut_ptr(),
-            };
-            let mut width = w;
-            if framed.pad != [0; 4] {
-                frame(pool, &framed, h, w, images.input, scratch);
-                width += left + right;
-                images.input = scratch.as_ptr();
-            }
+        let Some(images) = Images::new(n, [h, w, cin], [oh, ow, cout], input, epilogue, out) else { return };
+        let frame = self.frame(h, w);
+        let [top, _, left, _] = frame.pad;
+        for image in images.each() {
+            // SAFETY: it was checked to be an `h x w` image.
+            let input = unsafe { frame.around(pool, image.input, scratch) };
+            let images = Images { input, ..image };
+            let width = frame.width();
             let canvas = Canvas { shape: &self.shape, axes: &self.axes, images, width, margin: [top, left] };
             match &self.method {
                 Method::Dense(dense) => dense.run(self.isa, pool, &canvas),
