@@ -31,7 +31,7 @@ fn matrix(graph: &Graph, id: Id) -> Option<(&Literal, [usize; 2])> {
 
 /// Products of more rows than this keep their weights as `f32`: turning half precision into that takes longer than reading
 /// twice as many bytes, which are in the cache while most rows need them.
-const HALF_PRECISION_ROWS: usize = 32;
+const HALF_PRECISION_ROWS: usize = 8;
 
 /// Packs a matrix, `[n, k]` if `transposed` and else `[k, n]`, for products of `m` rows: compressed if the program has it so,
 /// otherwise in a form that changes no bit of the result.
