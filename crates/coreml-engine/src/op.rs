@@ -14,6 +14,7 @@ use coreml_kernels::{Isa, ThreadPool};
 use coreml_model::{Constant, Opset};
 use coreml_tensor::Shape;
 
+use crate::graph::Literal;
 use crate::plan::{Compute, Plan, Workspace};
 use crate::state::States;
 use crate::value::{Buffer, Kind, Type};
@@ -39,7 +40,7 @@ pub(crate) enum Bind {
     /// It becomes a constant, not a node.
     Const,
     /// It becomes constants, one for each result, computed from its constant parameters when the program is loaded.
-    Constants(fn(&Args<'_>) -> Result<Vec<Constant>, OpError>),
+    Constants(fn(&Args<'_>) -> Result<Vec<Literal>, OpError>),
     /// It holds nested blocks, or refers to a state, which only the graph builder knows.
     While,
     Cond,

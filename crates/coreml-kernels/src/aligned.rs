@@ -24,10 +24,27 @@ impl AlignedVec {
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast::<f32>(), self.len) }
     }
 
+    /// The values' bytes.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        bytes_of(self.as_slice())
+    }
+
+    pub(crate) fn as_bytes_mut(&mut self) -> &mut [u8] {
+        let values = self.as_mut_slice();
+        // SAFETY: any byte may be written, as every pattern of four is an f32, and the values are borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), size_of_val(values)) }
+    }
+
     pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
         // SAFETY: as in `as_slice`, and `self` is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<f32>(), self.len) }
     }
+}
+
+/// The bytes of `values`.
+pub(crate) fn bytes_of(values: &[f32]) -> &[u8] {
+    // SAFETY: an f32 is four initialised bytes.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) }
 }
 
 /// The part of `scratch` that starts at a cache line.

@@ -192,6 +192,51 @@ fn operations_across_lanes() {
     }
 }
 
+/// The bytes as halves, signed bytes, nibbles and entries of a table.
+struct Stored<'a>(&'a [u8; 2 * MAX_LANES], &'a [f32; 16]);
+
+impl Kernel for Stored<'_> {
+    type Output = [[f32; MAX_LANES]; 6];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Self::Output {
+        let p = self.0.as_ptr();
+        // SAFETY: there are bytes for the widest vector of halves.
+        let ([a, b], [c, d], half, byte) =
+            unsafe { (s.load_nibbles(p), s.lookup_nibbles(p, self.1), s.load_f16(p), s.load_i8(p)) };
+        [half, byte, a, b, c, d].map(|v| s.to_array(v))
+    }
+}
+
+#[test]
+fn numbers_stored_small_are_read_exactly() {
+    let table: [f32; 16] = std::array::from_fn(|i| (i * i) as f32 - 50.0);
+    // All halves but infinities and NaN, and with them all bytes.
+    let halves: Vec<u16> = (0..=u16::MAX).filter(|bits| bits & 0x7c00 != 0x7c00).collect();
+    for chunk in halves.chunks(MAX_LANES) {
+        let mut bytes = [0; 2 * MAX_LANES];
+        for (pair, bits) in bytes.chunks_exact_mut(2).zip(chunk) {
+            pair.copy_from_slice(&bits.to_ne_bytes());
+        }
+        for isa in Isa::available() {
+            let [half, byte, low, high, from_low, from_high] = isa.dispatch(Stored(&bytes, &table));
+            for i in 0..isa.lanes().min(chunk.len()) {
+                let (bits, stored) = (chunk[i], bytes[i]);
+                let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023) / 1024.0);
+                let magnitude =
+                    if exponent == 0 { fraction * 2f32.powi(-14) } else { (1.0 + fraction) * 2f32.powi(exponent - 15) };
+                let value = if bits & 0x8000 == 0 { magnitude } else { -magnitude };
+                assert_eq!(half[i].to_bits(), value.to_bits(), "{} {bits:#06x}", isa.name());
+                assert_eq!(byte[i], f32::from(stored as i8), "{} {stored}", isa.name());
+                let (l, h) = (stored & 15, stored >> 4);
+                assert_eq!((low[i], high[i]), (f32::from(l), f32::from(h)), "{} {stored}", isa.name());
+                let entries = (table[usize::from(l)], table[usize::from(h)]);
+                assert_eq!((from_low[i], from_high[i]), entries, "{} {stored}", isa.name());
+            }
+        }
+    }
+}
+
 #[test]
 fn the_fastest_instruction_set_is_the_last_available() {
     assert_eq!(Isa::available().last(), Some(&Isa::detect()));

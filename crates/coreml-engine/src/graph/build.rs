@@ -208,7 +208,7 @@ impl Builder<'_> {
                             let literal = literal.ok_or_else(|| {
                                 OpError::parameter(param.name, "must be a constant, but is computed at run time")
                             })?;
-                            Some(Arc::clone(&literal.constant))
+                            Some(Arc::clone(literal.constant()))
                         }
                         (None, Some(constant)) => Some(Arc::new(constant.clone())),
                         (None, None) => None,
@@ -221,8 +221,8 @@ impl Builder<'_> {
         match spec.bind {
             Bind::Node(bind) => self.add_node(scope, bind(&args)?.into(), operation, inputs),
             Bind::Constants(bind) => {
-                for (&id, constant) in operation.outputs.iter().zip(bind(&args)?) {
-                    let output = scope.graph.add_constant(&self.function.value(id).name, Arc::new(constant));
+                for (&id, literal) in operation.outputs.iter().zip(bind(&args)?) {
+                    let output = scope.graph.add_literal(&self.function.value(id).name, literal);
                     scope.ids.insert(id, output);
                 }
                 Ok(())

@@ -5,13 +5,14 @@
 //! shape depends on data have no type until they exist.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use coreml_model::Constant;
-use coreml_tensor::DType;
+use coreml_tensor::{DType, Shape};
 
 use crate::op::{Op, Operands};
-use crate::value::{Buffer, Type, load_tensor};
+use crate::ops::compression::Compressed;
+use crate::value::{Buffer, Kind, Type, load_tensor};
 
 pub(crate) mod build;
 
@@ -62,31 +63,71 @@ impl Labels {
 /// A constant, with its elements in the engine's representation once somebody asked for them.
 #[derive(Clone)]
 pub(crate) struct Literal {
-    pub(crate) constant: Arc<Constant>,
-    elements: Arc<std::sync::OnceLock<Buffer>>,
+    form: Form,
+    elements: Arc<OnceLock<Buffer>>,
+}
+
+/// What a constant is held as.
+#[derive(Clone)]
+enum Form {
+    Plain(Arc<Constant>),
+    Compressed(Arc<Compressed>),
 }
 
 impl Literal {
     pub(crate) fn new(constant: Arc<Constant>) -> Self {
-        Self { constant, elements: Arc::default() }
+        Self { form: Form::Plain(constant), elements: Arc::default() }
+    }
+
+    /// The constant, decompressed if need be.
+    pub(crate) fn constant(&self) -> &Arc<Constant> {
+        match &self.form {
+            Form::Plain(constant) => constant,
+            Form::Compressed(weights) => weights.dense(),
+        }
+    }
+
+    /// The weights, if they are compressed.
+    pub(crate) fn compressed(&self) -> Option<&Compressed> {
+        if let Form::Compressed(weights) = &self.form { Some(weights) } else { None }
     }
 
     /// The elements, if the constant is a tensor of numbers.
     pub(crate) fn elements(&self) -> Option<&Buffer> {
-        let Constant::Tensor(tensor) = &*self.constant else { return None };
+        let Constant::Tensor(tensor) = &**self.constant() else { return None };
         Some(self.elements.get_or_init(|| {
             let mut buffer = Buffer::default();
             load_tensor(tensor.view().data(), &mut buffer);
             buffer
         }))
     }
+
+    /// Element type and shape, if the constant is a tensor of numbers.
+    fn tensor_type(&self) -> Option<(DType, Shape)> {
+        match &self.form {
+            Form::Compressed(weights) => Some((weights.dtype(), weights.shape())),
+            Form::Plain(constant) => constant.as_tensor().map(|tensor| (tensor.dtype(), tensor.shape())),
+        }
+    }
+}
+
+impl From<Constant> for Literal {
+    fn from(constant: Constant) -> Self {
+        Self::new(Arc::new(constant))
+    }
+}
+
+impl From<Compressed> for Literal {
+    fn from(weights: Compressed) -> Self {
+        Self { form: Form::Compressed(Arc::new(weights)), elements: Arc::default() }
+    }
 }
 
 impl fmt::Debug for Literal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &*self.constant {
-            Constant::Tensor(tensor) => write!(f, "{}{}", tensor.dtype(), tensor.shape()),
-            other => write!(f, "{other:?}"),
+        match self.tensor_type() {
+            Some((dtype, shape)) => write!(f, "{dtype}{shape}"),
+            None => write!(f, "{:?}", self.constant()),
         }
     }
 }
@@ -117,15 +158,17 @@ impl Graph {
 
     /// A new constant.
     pub(crate) fn add_constant(&mut self, name: impl Into<String>, constant: Arc<Constant>) -> Id {
-        let (dtype, ty) = match &*constant {
-            Constant::Tensor(tensor) => {
-                let kind = crate::value::Kind::of(tensor.dtype());
-                (tensor.dtype(), Some(Type::new(kind, tensor.shape())))
-            }
-            _ => (DType::Bool, None),
+        self.add_literal(name, Literal::new(constant))
+    }
+
+    /// A new constant, in whatever form it is held.
+    pub(crate) fn add_literal(&mut self, name: impl Into<String>, literal: Literal) -> Id {
+        let (dtype, ty) = match literal.tensor_type() {
+            Some((dtype, shape)) => (dtype, Some(Type::new(Kind::of(dtype), shape))),
+            None => (DType::Bool, None),
         };
         let id = self.add_value(name, dtype, ty);
-        self.values[id.0].constant = Some(Literal::new(constant));
+        self.values[id.0].constant = Some(literal);
         id
     }
 

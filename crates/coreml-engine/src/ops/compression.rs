@@ -1,4 +1,5 @@
-//! Compressed weights: the `constexpr_*` operations, which become constants when a program is loaded.
+//! Compressed weights: the `constexpr_*` operations, which become constants when a program is loaded, or stay compressed where
+//! nobody needs their elements.
 //!
 //! Semantics: coremltools `constexpr_ops` of iOS 16 and iOS 18. Results are computed in `f32` and rounded to the type
 //! the program declares, so that they are to the bit what the compressing tool meant. Tables, scales and values may
@@ -9,9 +10,14 @@ use std::sync::Arc;
 use coreml_model::{Constant, Opset, PackedType};
 use coreml_tensor::{DType, Data, MAX_RANK, Shape, Tensor, f16};
 
+use crate::graph::Literal;
 use crate::op::{Args, Bind, OpError, OpSpec, axis_of, constant, shape_of};
 
 mod palette;
+mod weights;
+
+pub(crate) use weights::Compressed;
+use weights::{Codes, Meaning};
 
 pub(crate) static OPS: &[OpSpec] = &[
     OpSpec {
@@ -73,13 +79,7 @@ pub(crate) static OPS: &[OpSpec] = &[
         name: "constexpr_blockwise_shift_scale",
         since: Opset::Ios18,
         params: &[constant("data"), constant("scale"), constant("offset").optional()],
-        bind: Bind::Constants(|args| {
-            let data = Numbers::read(args, "data")?;
-            let scales = Scales::read(args, data.shape)?;
-            let mut values = data.values;
-            scales.apply(&mut values);
-            Ok(vec![to_constant(data.shape, values, scales.dtype)?])
-        }),
+        bind: Bind::Constants(blockwise),
     },
     OpSpec {
         name: "constexpr_sparse_blockwise_shift_scale",
@@ -182,39 +182,56 @@ pub(super) fn mask_constant(shape: Shape, mask: Vec<bool>) -> Result<Constant, O
     to_constant(shape, mask.into_iter().map(|set| f32::from(u8::from(set))).collect(), DType::Bool)
 }
 
-fn affine_dequantize(args: &Args<'_>) -> Result<Vec<Constant>, OpError> {
-    let data = Numbers::read(args, "quantized_data")?;
+fn blockwise(args: &Args<'_>) -> Result<Vec<Literal>, OpError> {
+    if let Some(codes) = Codes::read(args, "data") {
+        let Scales { scale, offset, blocks, dtype } = Scales::read(args, codes.shape)?;
+        let meaning = Meaning::Affine { scale, zero: offset };
+        return Ok(vec![Compressed::new(codes, meaning, blocks, dtype)?.into()]);
+    }
+    let data = Numbers::read(args, "data")?;
+    let scales = Scales::read(args, data.shape)?;
+    let mut values = data.values;
+    scales.apply(&mut values);
+    Ok(vec![to_constant(data.shape, values, scales.dtype)?.into()])
+}
+
+fn affine_dequantize(args: &Args<'_>) -> Result<Vec<Literal>, OpError> {
+    let Some(codes) = Codes::read(args, "quantized_data") else {
+        return Err(OpError::parameter("quantized_data", "must be integers of 8 bits"));
+    };
+    let shape = codes.shape;
     let scale = Numbers::read(args, "scale")?;
     let zero_point = Numbers::read(args, "zero_point")?;
-    let axis = axis_of("axis", args.int("axis", 0)?, data.shape.rank())?;
+    let axis = axis_of("axis", args.int("axis", 0)?, shape.rank())?;
     for (name, numbers) in [("scale", &scale), ("zero_point", &zero_point)] {
-        if ![1, data.shape[axis]].contains(&numbers.values.len()) {
-            let message = format!("has {} entries for axis {axis} of {}", numbers.values.len(), data.shape);
+        if ![1, shape[axis]].contains(&numbers.values.len()) {
+            let message = format!("has {} entries for axis {axis} of {shape}", numbers.values.len());
             return Err(OpError::parameter(name, message));
         }
     }
-    let inner: usize = data.shape[axis + 1..].iter().product();
-    let pick = |values: &[f32], at: usize| values[if values.len() == 1 { 0 } else { at / inner % values.len() }];
-    let dense = data.values.iter().enumerate();
-    let dense = dense.map(|(at, &q)| (q - pick(&zero_point.values, at)) * pick(&scale.values, at)).collect();
-    Ok(vec![to_constant(data.shape, dense, scale.dtype)?])
+    let blocks = scale.values.len().max(zero_point.values.len());
+    let each = |values: &[f32]| (0..blocks).map(|i| values[if values.len() == 1 { 0 } else { i }]).collect();
+    let meaning = Meaning::Affine { scale: each(&scale.values), zero: Some(each(&zero_point.values)) };
+    let mut grid = vec![1; shape.rank()];
+    grid[axis] = blocks;
+    Ok(vec![Compressed::new(codes, meaning, Blocks::new("scale", shape, &grid)?, scale.dtype)?.into()])
 }
 
-fn cast(args: &Args<'_>) -> Result<Vec<Constant>, OpError> {
+fn cast(args: &Args<'_>) -> Result<Vec<Literal>, OpError> {
     let name = args.str("output_dtype", "fp32")?;
     let dtype = DType::from_name(name).filter(|dtype| dtype.is_float());
     let dtype = dtype.ok_or_else(|| OpError::parameter("output_dtype", format!("`{name}` is not a float type")))?;
     let source = Numbers::read(args, "source_val")?;
-    Ok(vec![to_constant(source.shape, source.values, dtype)?])
+    Ok(vec![to_constant(source.shape, source.values, dtype)?.into()])
 }
 
-fn sparse_to_dense(args: &Args<'_>, shape: Shape, mask: Vec<bool>) -> Result<Vec<Constant>, OpError> {
+fn sparse_to_dense(args: &Args<'_>, shape: Shape, mask: Vec<bool>) -> Result<Vec<Literal>, OpError> {
     let stored = Numbers::read(args, "nonzero_data")?;
     let dense = spread("nonzero_data", &mask, &stored.values)?;
-    Ok(vec![to_constant(shape, dense, stored.dtype)?])
+    Ok(vec![to_constant(shape, dense, stored.dtype)?.into()])
 }
 
-fn sparse_blockwise(args: &Args<'_>) -> Result<Vec<Constant>, OpError> {
+fn sparse_blockwise(args: &Args<'_>) -> Result<Vec<Literal>, OpError> {
     let (shape, mask) = read_mask(args, "data_mask")?;
     let stored = Numbers::read(args, "nonzero_data")?;
     let mut dense = spread("nonzero_data", &mask, &stored.values)?;
@@ -222,7 +239,7 @@ fn sparse_blockwise(args: &Args<'_>) -> Result<Vec<Constant>, OpError> {
     scales.apply(&mut dense);
     let values = keep(&mask, &dense);
     let values = to_constant(shape_of(&[values.len()])?, values, scales.dtype)?;
-    Ok(vec![mask_constant(shape, mask)?, values])
+    Ok(vec![mask_constant(shape, mask)?.into(), values.into()])
 }
 
 /// Scales and offsets for blocks of a tensor.
@@ -254,6 +271,7 @@ impl Scales {
 }
 
 /// A tensor divided into equal blocks along each axis.
+#[derive(Clone, Copy)]
 pub(super) struct Blocks {
     shape: Shape,
     grid: Shape,
@@ -268,6 +286,11 @@ impl Blocks {
             return Err(OpError::parameter(name, format!("{grid} does not divide {shape} into blocks")));
         }
         Ok(Self { shape, grid })
+    }
+
+    /// Blocks along each axis.
+    pub(super) fn grid(&self) -> &[usize] {
+        self.grid.dims()
     }
 
     /// Calls `each` with the number of every element and of its block, in row-major order.

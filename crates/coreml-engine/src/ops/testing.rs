@@ -102,7 +102,7 @@ pub(crate) fn run_in(
     let bind = match spec.bind {
         Bind::Node(bind) => bind,
         Bind::Constants(bind) => {
-            return Ok(bind(&args)?.into_iter().map(Value).collect());
+            return Ok(bind(&args)?.iter().map(|literal| Value((**literal.constant()).clone())).collect());
         }
         _ => panic!("{kind} is not a plain operation"),
     };

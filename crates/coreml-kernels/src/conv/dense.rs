@@ -176,7 +176,8 @@ impl LineMaker<'_> {
             first: self.base.wrapping_add(y * self.line_stride),
             stride: self.pixel_stride,
             runs: self.runs,
-            panel: self.packed.data[column * self.packed.k..].as_ptr(),
+            // Narrow panels are always `f32`.
+            panel: self.packed.data[4 * column * self.packed.k..].as_ptr().cast(),
             bias: self.bias.map(|bias| bias[column..].as_ptr()),
             columns: self.packed.isa.lanes().min(self.packed.n - column),
             activation: self.activation,

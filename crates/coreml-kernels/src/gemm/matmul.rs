@@ -177,7 +177,7 @@ impl Matrices<'_> {
             let columns = width.min(n - column);
             self.isa.dispatch(Panel { from, row, col, to, k, width, columns, scale: self.scale });
         }
-        PackedRef { data: packed, k, n, isa: self.isa, panels }
+        PackedRef::plain(self.isa, k, n, packed)
     }
 }
 

@@ -4,19 +4,26 @@
 //! Work is cut into blocks of rows whose left and output parts stay in the L2 cache while all panels of the right pass by; when
 //! there are too few rows to keep all threads busy, the panels are divided too. Every output is summed in order of k
 //! whatever the cut, so the result does not depend on it.
+//!
+//! Weights may be packed smaller than `f32` ([`Format`]). Where a block has few rows, reading them takes the time, and
+//! elements become `f32` in registers right before they are multiplied; where it has more, a piece of a panel is decoded
+//! into the L2 cache and the tiles pass over that. Both give the same bits.
 
+mod decode;
+mod few;
 pub(crate) mod line;
 mod matmul;
 mod pack;
 mod pair;
+mod panels;
 pub(crate) mod tile;
 
 pub use matmul::{MatMulShape, MatStrides, matmul, matmul_scratch_len};
-pub use pack::{ALIGNMENT_SLACK, PackedB, PackedRef, packed_len};
+pub use pack::{ALIGNMENT_SLACK, Affine, Format, PALETTE, PackedB, PackedRef, packed_len};
 
 pub use pair::{gemm_pair, gemm_pair_scratch_len};
 
-pub(crate) use pack::Panels;
+pub(crate) use panels::Panels;
 
 use crate::activation::Activation;
 use crate::parallel::ThreadPool;

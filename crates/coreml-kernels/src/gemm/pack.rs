@@ -1,70 +1,64 @@
-//! The right-hand matrix, rearranged into the order in which the micro-kernel reads it.
+//! The right-hand matrix, rearranged into the order in which the kernels read it.
 //!
-//! The columns are cut into panels of three, two or one vectors; a panel is stored row by row, with columns beyond
-//! the matrix as zeros. Three vectors feed the micro-kernel best; two panels of two replace one of three and one of
-//! one, so that no column count wastes more than it must.
+//! The columns are cut into panels ([`Panels`]); a panel is stored row by row, with columns beyond the matrix as zeros. What
+//! is stored for an element is the [`Format`]'s business: rows lie one after the other or, where an element takes half a
+//! byte, two and two, the later row in the high halves. Formats of codes have parameters beside them, in the order in which
+//! the panels need them.
 
-use super::ROW_UNIT;
-use crate::aligned::{AlignedVec, LINE_VALUES, aligned};
-use crate::simd::Isa;
+use super::panels::Panels;
+use crate::aligned::{AlignedVec, LINE_VALUES, aligned, bytes_of};
+use crate::simd::{Isa, half};
 
-/// How `n` columns are cut into panels for vectors of `lanes` values.
+/// How the elements of a packed matrix are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Panels {
-    n: usize,
-    lanes: usize,
-    triples: usize,
-    /// Vectors of the panels after the triples; the last may have fewer.
-    width: usize,
-    count: usize,
+pub enum Format {
+    /// As they are.
+    F32,
+    /// In half precision, which all of them have exactly.
+    F16,
+    /// Bytes with an [`Affine`] for each column and block of rows.
+    Int8,
+    /// Half bytes with an [`Affine`] for each column and block of rows.
+    Int4,
+    /// Half bytes, numbers of entries of a table for each vector of columns.
+    Palette,
 }
 
-impl Panels {
-    pub(crate) fn new(n: usize, lanes: usize) -> Self {
-        let vectors = n.div_ceil(lanes);
-        let (triples, rest) = match vectors % 3 {
-            0 => (vectors / 3, 0),
-            1 if vectors > 3 => (vectors / 3 - 1, 2),
-            _ => (vectors / 3, 1),
-        };
-        Self { n, lanes, triples, width: 2, count: triples + rest }
+impl Format {
+    /// Rows that lie together.
+    pub(super) fn rows(self) -> usize {
+        if matches!(self, Self::Int4 | Self::Palette) { 2 } else { 1 }
     }
 
-    /// Panels of one vector each: for products that are computed one vector of columns at a time.
-    fn narrow(n: usize, lanes: usize) -> Self {
-        Self { n, lanes, triples: 0, width: 1, count: n.div_ceil(lanes) }
-    }
-
-    pub(crate) fn count(self) -> usize {
-        self.count
-    }
-
-    /// A number of rows that the tiles of all panels divide.
-    pub(crate) fn row_unit(self) -> usize {
-        // Tiles of three vectors are a third of the accumulators high, and these divide 24.
-        if self.n.div_ceil(self.lanes).is_multiple_of(3) { ROW_UNIT / 3 } else { ROW_UNIT }
-    }
-
-    /// First column and number of vectors of a panel.
-    pub(crate) fn get(self, index: usize) -> (usize, usize) {
-        if index < self.triples {
-            return (index * 3 * self.lanes, 3);
+    /// Bytes for each column of so many rows.
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+            Self::Int8 | Self::Int4 | Self::Palette => 1,
         }
-        let first = self.triples * 3 * self.lanes;
-        let rest = self.n.div_ceil(self.lanes) - self.triples * 3;
-        (first + (index - self.triples) * self.width * self.lanes, rest.min(self.width))
     }
+}
 
-    /// Columns when each panel is filled up.
-    fn padded(self) -> usize {
-        self.n.div_ceil(self.lanes) * self.lanes
-    }
+/// What a code stands for: `(code - zero) * scale`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Affine {
+    /// The distance between the values of two successive codes.
+    pub scale: f32,
+    /// The code of the value 0.
+    pub zero: f32,
 }
 
 /// A packed matrix in memory of its own: for weights.
 #[derive(Clone, Debug)]
 pub struct PackedB {
     data: AlignedVec,
+    /// `Int8`, `Int4`: for each panel and block of rows the scales of its columns, then their zeros. `Palette`: 16 entries
+    /// for each vector of columns.
+    parameters: AlignedVec,
+    /// Rows that share parameters.
+    block: usize,
+    format: Format,
     k: usize,
     n: usize,
     isa: Isa,
@@ -74,7 +68,10 @@ pub struct PackedB {
 /// A packed matrix, wherever its values lie.
 #[derive(Clone, Copy, Debug)]
 pub struct PackedRef<'a> {
-    pub(crate) data: &'a [f32],
+    pub(crate) data: &'a [u8],
+    pub(super) parameters: &'a [f32],
+    pub(super) block: usize,
+    pub(super) format: Format,
     pub(crate) k: usize,
     pub(crate) n: usize,
     pub(crate) isa: Isa,
@@ -90,32 +87,137 @@ pub fn packed_len(isa: Isa, k: usize, n: usize) -> usize {
 /// Extra scratch values that let an aligned start be found.
 pub const ALIGNMENT_SLACK: usize = LINE_VALUES;
 
+/// Entries of a [`Format::Palette`] table.
+pub const PALETTE: usize = 16;
+
 impl PackedB {
     /// Packs the matrix whose element in row `k` and column `n` is `get(k, n)`.
     pub fn pack(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32) -> Self {
-        Self::with_panels(isa, k, n, Panels::new(n, isa.lanes()), get)
+        Self::wide(isa, k, n, Panels::new(n, isa.lanes()), get)
     }
 
-    /// The same matrix in panels of one vector each.
+    /// As [`PackedB::pack`], in half precision if that changes no element: products are then the same to the bit.
+    pub fn pack_exactly(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32) -> Self {
+        let mut packed = Self::empty(isa, k, n, Format::F16, k, Panels::new(n, isa.lanes()));
+        let panels = packed.panels;
+        let bytes = packed.data.as_bytes_mut();
+        let all = walk(k, panels, |row, column, place| match half::exact(get(row, column)) {
+            Some(bits) => {
+                bytes[2 * place..2 * place + 2].copy_from_slice(&bits.to_ne_bytes());
+                true
+            }
+            None => false,
+        });
+        if all { packed } else { Self::pack(isa, k, n, get) }
+    }
+
+    /// Packs the matrix of which `code(k, n)` and `affine(k / block, n)` make the element in row `k` and column `n`.
+    pub fn pack_int8(
+        isa: Isa,
+        [k, n]: [usize; 2],
+        block: usize,
+        code: impl Fn(usize, usize) -> i8,
+        affine: impl Fn(usize, usize) -> Affine,
+    ) -> Self {
+        let mut packed = Self::empty(isa, k, n, Format::Int8, block, Panels::new(n, isa.lanes()));
+        packed.set_affine(affine);
+        let panels = packed.panels;
+        let bytes = packed.data.as_bytes_mut();
+        walk(k, panels, |row, column, place| {
+            bytes[place] = code(row, column).to_ne_bytes()[0];
+            true
+        });
+        packed
+    }
+
+    /// As [`PackedB::pack_int8`] with codes from 0 to 15.
+    ///
+    /// # Panics
+    /// If there are several blocks of an odd number of rows.
+    pub fn pack_int4(
+        isa: Isa,
+        [k, n]: [usize; 2],
+        block: usize,
+        code: impl Fn(usize, usize) -> u8,
+        affine: impl Fn(usize, usize) -> Affine,
+    ) -> Self {
+        assert!(block.is_multiple_of(2) || block >= k, "two rows that lie together must belong to one block");
+        let mut packed = Self::empty(isa, k, n, Format::Int4, block, Panels::new(n, isa.lanes()));
+        packed.set_affine(affine);
+        packed.set_nibbles(code);
+        packed
+    }
+
+    /// Packs the matrix whose element in row `k` and column `n` is the entry `code(k, n)`, below 16, of the table of its
+    /// columns; `None` if the columns of one vector have different tables. A table serves `columns` columns.
+    pub fn pack_palette(
+        isa: Isa,
+        [k, n]: [usize; 2],
+        columns: usize,
+        tables: &[[f32; PALETTE]],
+        code: impl Fn(usize, usize) -> u8,
+    ) -> Option<Self> {
+        let lanes = isa.lanes();
+        if columns < n && !columns.is_multiple_of(lanes) {
+            return None;
+        }
+        let mut packed = Self::empty(isa, k, n, Format::Palette, k, Panels::new(n, lanes));
+        for (vector, entries) in packed.parameters.as_mut_slice().chunks_exact_mut(PALETTE).enumerate() {
+            entries.copy_from_slice(&tables[vector * lanes / columns]);
+        }
+        packed.set_nibbles(code);
+        Some(packed)
+    }
+
+    /// The same matrix as `f32` in panels of one vector each.
     pub(crate) fn narrow(&self) -> Self {
-        let lanes = self.isa.lanes();
-        let starts: Vec<_> = (0..self.panels.count())
-            .flat_map(|index| {
-                let (column, vectors) = self.panels.get(index);
-                (0..vectors).map(move |v| (column * self.k + v * lanes, vectors * lanes))
-            })
-            .collect();
-        let value = |k: usize, n: usize| {
-            let (start, width) = starts[n / lanes];
-            self.data.as_slice()[start + k * width + n % lanes]
-        };
-        Self::with_panels(self.isa, self.k, self.n, Panels::narrow(self.n, lanes), value)
+        let view = self.view();
+        Self::wide(self.isa, self.k, self.n, Panels::narrow(self.n, self.isa.lanes()), |k, n| view.get(k, n))
     }
 
-    fn with_panels(isa: Isa, k: usize, n: usize, panels: Panels, get: impl Fn(usize, usize) -> f32) -> Self {
-        let mut data = AlignedVec::zeroed(packed_len(isa, k, n));
-        pack(isa, k, panels, get, data.as_mut_slice());
-        Self { data, k, n, isa, panels }
+    fn wide(isa: Isa, k: usize, n: usize, panels: Panels, get: impl Fn(usize, usize) -> f32) -> Self {
+        let mut packed = Self::empty(isa, k, n, Format::F32, k, panels);
+        pack(k, panels, get, packed.data.as_mut_slice());
+        packed
+    }
+
+    /// Room for a matrix, filled with zeros.
+    fn empty(isa: Isa, k: usize, n: usize, format: Format, block: usize, panels: Panels) -> Self {
+        let block = block.clamp(1, k.max(1));
+        let columns = panels.padded();
+        let parameters = match format {
+            Format::F32 | Format::F16 => 0,
+            Format::Int8 | Format::Int4 => 2 * columns * k.div_ceil(block),
+            Format::Palette => columns / isa.lanes() * PALETTE,
+        };
+        let bytes = k.div_ceil(format.rows()) * columns * format.bytes();
+        let (data, parameters) = (AlignedVec::zeroed(bytes.div_ceil(4)), AlignedVec::zeroed(parameters));
+        Self { data, parameters, block, format, k, n, isa, panels }
+    }
+
+    fn set_affine(&mut self, affine: impl Fn(usize, usize) -> Affine) {
+        let blocks = self.k.div_ceil(self.block);
+        let parameters = self.parameters.as_mut_slice();
+        walk(blocks, self.panels, |block, column, place| {
+            let (first, vectors) = self.panels.of(column);
+            let width = vectors * self.isa.lanes();
+            // Scales and zeros alternate by rows of the panel.
+            let scale = 2 * place - (column - first);
+            let Affine { scale: factor, zero } = affine(block, column);
+            parameters[scale] = factor;
+            parameters[scale + width] = zero;
+            true
+        });
+    }
+
+    fn set_nibbles(&mut self, code: impl Fn(usize, usize) -> u8) {
+        let bytes = self.data.as_bytes_mut();
+        let (rows, panels) = (self.k, self.panels);
+        walk(rows.div_ceil(2), panels, |pair, column, place| {
+            let high = if 2 * pair + 1 < rows { code(2 * pair + 1, column) } else { 0 };
+            bytes[place] = code(2 * pair, column) & 15 | high << 4;
+            true
+        });
     }
 
     /// Rows of the matrix: the length of the dot products.
@@ -128,9 +230,23 @@ impl PackedB {
         self.n
     }
 
+    /// How the elements are stored.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// The packed values.
     pub fn view(&self) -> PackedRef<'_> {
-        PackedRef { data: self.data.as_slice(), k: self.k, n: self.n, isa: self.isa, panels: self.panels }
+        PackedRef {
+            data: self.data.as_bytes(),
+            parameters: self.parameters.as_slice(),
+            block: self.block,
+            format: self.format,
+            k: self.k,
+            n: self.n,
+            isa: self.isa,
+            panels: self.panels,
+        }
     }
 }
 
@@ -139,9 +255,50 @@ impl<'a> PackedRef<'a> {
     pub fn pack_into(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32, scratch: &'a mut [f32]) -> Self {
         let len = packed_len(isa, k, n);
         let data = &mut aligned(scratch)[..len];
-        let panels = Panels::new(n, isa.lanes());
-        pack(isa, k, panels, get, data);
-        Self { data, k, n, isa, panels }
+        pack(k, Panels::new(n, isa.lanes()), get, data);
+        Self::plain(isa, k, n, data)
+    }
+
+    /// A matrix whose panels are filled with `f32`.
+    pub(super) fn plain(isa: Isa, k: usize, n: usize, panels: &'a [f32]) -> Self {
+        let (data, panels) = (bytes_of(panels), Panels::new(n, isa.lanes()));
+        Self { data, parameters: &[], block: k.max(1), format: Format::F32, k, n, isa, panels }
+    }
+
+    /// Bytes before row `row` of the panel that starts at `column` and is `width` wide; `row` must be one where rows that
+    /// lie together start, or the end.
+    pub(super) fn offset(&self, column: usize, width: usize, row: usize) -> usize {
+        let rows = self.format.rows();
+        (column * self.k.div_ceil(rows) + row.div_ceil(rows) * width) * self.format.bytes()
+    }
+
+    /// The parameters of a panel for a block of rows.
+    pub(super) fn parameters(&self, column: usize, width: usize, block: usize) -> &'a [f32] {
+        match self.format {
+            Format::F32 | Format::F16 => &[],
+            Format::Int8 | Format::Int4 => {
+                &self.parameters[2 * (column * self.k.div_ceil(self.block) + block * width)..][..2 * width]
+            }
+            Format::Palette => &self.parameters[column / self.isa.lanes() * PALETTE..],
+        }
+    }
+
+    /// One element.
+    fn get(&self, k: usize, n: usize) -> f32 {
+        let (column, vectors) = self.panels.of(n);
+        let width = vectors * self.isa.lanes();
+        let within = n - column;
+        let at = self.offset(column, width, k / self.format.rows() * self.format.rows()) + within * self.format.bytes();
+        let parameters = self.parameters(column, width, k / self.block);
+        let affine = |code: f32| (code - parameters[width + within]) * parameters[within];
+        let nibble = if k.is_multiple_of(2) { self.data[at] & 15 } else { self.data[at] >> 4 };
+        match self.format {
+            Format::F32 => f32::from_ne_bytes([0, 1, 2, 3].map(|i| self.data[at + i])),
+            Format::F16 => half::to_f32(u16::from_ne_bytes([0, 1].map(|i| self.data[at + i]))),
+            Format::Int8 => affine(f32::from(i8::from_ne_bytes([self.data[at]]))),
+            Format::Int4 => affine(f32::from(nibble)),
+            Format::Palette => parameters[within / self.isa.lanes() * PALETTE + usize::from(nibble)],
+        }
     }
 }
 
@@ -151,10 +308,27 @@ impl<'a> From<&'a PackedB> for PackedRef<'a> {
     }
 }
 
-fn pack(isa: Isa, k: usize, panels: Panels, get: impl Fn(usize, usize) -> f32, out: &mut [f32]) {
+/// Calls `each` with the row, the column and the place of every element of the matrix, as they lie one after the other,
+/// until it says no. Returns whether it never did.
+fn walk(k: usize, panels: Panels, mut each: impl FnMut(usize, usize, usize) -> bool) -> bool {
     for index in 0..panels.count() {
         let (column, vectors) = panels.get(index);
-        let width = vectors * isa.lanes();
+        let width = vectors * panels.lanes;
+        let live = width.min(panels.n - column);
+        for row in 0..k {
+            let start = column * k + row * width;
+            if !(0..live).all(|j| each(row, column + j, start + j)) {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+fn pack(k: usize, panels: Panels, get: impl Fn(usize, usize) -> f32, out: &mut [f32]) {
+    for index in 0..panels.count() {
+        let (column, vectors) = panels.get(index);
+        let width = vectors * panels.lanes;
         let live = width.min(panels.n - column);
         let panel = &mut out[column * k..][..width * k];
         for (row, line) in panel.chunks_exact_mut(width.max(1)).enumerate() {
@@ -171,20 +345,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn panels_cover_all_columns_once_in_order() {
-        for lanes in [4, 8, 16] {
-            for n in 0..400 {
-                for panels in [Panels::new(n, lanes), Panels::narrow(n, lanes)] {
-                    let mut next = 0;
-                    for index in 0..panels.count() {
-                        let (column, vectors) = panels.get(index);
-                        assert_eq!(column, next, "n {n} lanes {lanes}");
-                        assert!((1..=3).contains(&vectors) && column < n);
-                        next = column + vectors * lanes;
+    fn every_format_gives_back_its_elements() {
+        let affine = |block: usize, n: usize| Affine { scale: 0.5 + block as f32, zero: (n % 3) as f32 };
+        let value = |code: f32, a: Affine| (code - a.zero) * a.scale;
+        let code = |k: usize, n: usize| ((3 * k + 5 * n) % 16) as u8;
+        for isa in Isa::available() {
+            for (k, n) in [(0, 3), (1, 1), (7, 50), (10, 16), (13, 100)] {
+                let tables: Vec<[f32; PALETTE]> =
+                    (0..8).map(|t| std::array::from_fn(|i| (100 * t + i) as f32)).collect();
+                let packed = [
+                    PackedB::pack(isa, k, n, |k, n| 0.1 + (k * 1000 + n) as f32),
+                    PackedB::pack_exactly(isa, k, n, |k, n| (k * 10 + n) as f32 - 0.5),
+                    PackedB::pack_int8(isa, [k, n], 4, |k, n| code(k, n) as i8 - 8, affine),
+                    PackedB::pack_int4(isa, [k, n], 4, code, affine),
+                    PackedB::pack_palette(isa, [k, n], 16, &tables, code).unwrap(),
+                ];
+                for row in 0..k {
+                    for column in 0..n {
+                        let code = f32::from(code(row, column));
+                        let scale = affine(row / 4, column);
+                        let expected = [
+                            0.1 + (row * 1000 + column) as f32,
+                            (row * 10 + column) as f32 - 0.5,
+                            value(code - 8.0, scale),
+                            value(code, scale),
+                            (100 * (column / 16)) as f32 + code,
+                        ];
+                        let found = [0, 1, 2, 3, 4].map(|i| packed[i].view().get(row, column));
+                        assert_eq!(found, expected, "{} [{row}, {column}] of {k}x{n}", isa.name());
                     }
-                    assert_eq!(next, panels.padded(), "n {n} lanes {lanes}");
                 }
+                assert_eq!(packed[1].format(), Format::F16);
             }
+            let inexact = PackedB::pack_exactly(isa, 5, 20, |k, n| if (k, n) == (4, 19) { 0.1 } else { 0.5 });
+            assert_eq!(inexact.format(), Format::F32);
+            assert_eq!((inexact.view().get(4, 19), inexact.view().get(0, 0)), (0.1, 0.5));
+            assert!(PackedB::pack_palette(isa, [4, 20], 6, &[[0.0; PALETTE]; 4], |_, _| 0).is_none());
         }
     }
 }

@@ -6,11 +6,14 @@
 #![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
 
 use super::ROW_UNIT;
-use super::pack::PackedRef;
+use super::decode::{self, Decoded};
+use super::few;
+use super::pack::{Format, PackedRef};
 use crate::activation::{ActivateRows, Activation};
-use crate::aligned::LINE_VALUES;
 use crate::simd::{Kernel, Simd};
 
+/// Bytes in a cache line.
+const LINE: usize = 64;
 /// The most rows a tile has on any instruction set.
 const MAX_ROWS: usize = 24;
 
@@ -46,7 +49,7 @@ pub(crate) struct Product<'a> {
     pub(crate) out: *mut f32,
     pub(crate) out_stride: usize,
     /// What will be read after this product: brought into the cache meanwhile.
-    pub(crate) next: Option<&'a [f32]>,
+    pub(crate) next: Option<&'a [u8]>,
 }
 
 // SAFETY: the pointers are to input that is only read and to output of which every task writes its own part.
@@ -66,33 +69,66 @@ impl Kernel for Block<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let panels = self.product.b.panels;
+        let Product { b, runs, next, .. } = *self.product;
+        if (1..=few::most_rows(b.format)).contains(&(self.end_row - self.first_row))
+            && runs.outer * runs.inner == 1
+            && next.is_none()
+        {
+            return decode::few(s, &self);
+        }
+        if b.format != Format::F32 {
+            return s.call(Decoded(&self));
+        }
+        self.pass(
+            s,
+            |_| PIECE_ROWS,
+            |column, vectors, row, _| {
+                let bytes = b.offset(column, vectors * S::LANES, row);
+                b.data.as_ptr().wrapping_add(bytes).cast()
+            },
+        );
+    }
+}
+
+impl Block<'_> {
+    /// Passes with tiles over each panel, in pieces of at most `piece_rows(width)` rows. `values(column, vectors, row, rows)`
+    /// gives the elements of a piece, row by row.
+    #[inline(always)]
+    pub(super) fn pass<S: Simd>(
+        &self,
+        s: S,
+        piece_rows: impl Fn(usize) -> usize,
+        mut values: impl FnMut(usize, usize, usize, usize) -> *const f32,
+    ) {
+        let Product { b, ref runs, .. } = *self.product;
         let rows = self.end_row - self.first_row;
         for panel in self.first_panel..self.end_panel {
-            let (column, vectors) = panels.get(panel);
+            let (column, vectors) = b.panels.get(panel);
             let most = S::ACCUMULATORS / vectors;
             // Tiles of one height rather than high ones and a low one at the end: a low tile has too few sums under
             // way to keep the multipliers busy.
             let height = if rows <= 2 * ROW_UNIT { rows.div_ceil(rows.div_ceil(most).max(1)) } else { most };
-            let mut piece = Piece::first(&self.product.runs);
+            let limit = piece_rows(vectors * S::LANES);
+            let mut piece = Piece::first(runs, limit);
             loop {
-                let mut ahead = Ahead::new::<S>(&self, column, vectors, &piece, rows.div_ceil(height.max(1)));
+                let mut ahead = Ahead::new::<S>(self, column, vectors, &piece, rows.div_ceil(height.max(1)));
+                let values = values(column, vectors, piece.offset(runs), piece.rows());
                 let mut row = self.first_row;
                 while row < self.end_row {
                     let live = height.min(self.end_row - row);
-                    tile(s, self.product, row, live, column, vectors, &piece, &mut ahead);
+                    tile(s, self.product, row, live, column, vectors, values, &piece, &mut ahead);
                     row += live;
                 }
-                if piece.is_last(&self.product.runs) {
+                if piece.is_last(runs) {
                     break;
                 }
-                piece = piece.next(&self.product.runs);
+                piece = piece.next(runs, limit);
             }
         }
     }
 }
 
-/// Rows of a panel that all tiles pass over before going on: these stay in the cache meanwhile.
+/// Rows of an `f32` panel that all tiles pass over before going on: these stay in the cache meanwhile.
 const PIECE_ROWS: usize = 768;
 
 /// A part of the dot products: whole runs, or a part of one run that is long. The sums so far lie in the output between
@@ -107,26 +143,26 @@ struct Piece {
 }
 
 impl Piece {
-    fn first(runs: &Runs) -> Self {
-        Self::at(runs, 0, 0)
+    fn first(runs: &Runs, limit: usize) -> Self {
+        Self::at(runs, 0, 0, limit)
     }
 
-    /// The piece that starts at `start` of run `first_run`.
-    fn at(runs: &Runs, first_run: usize, start: usize) -> Self {
+    /// The piece of at most `limit` rows, a multiple of 4, that starts at `start` of run `first_run`.
+    fn at(runs: &Runs, first_run: usize, start: usize, limit: usize) -> Self {
         let left = runs.outer * runs.inner - first_run;
-        if runs.len > PIECE_ROWS {
-            let parts = runs.len.div_ceil(PIECE_ROWS);
+        if runs.len > limit {
+            let parts = runs.len.div_ceil(limit);
             let len = runs.len.div_ceil(parts).next_multiple_of(4).min(runs.len - start);
             return Self { first_run, runs: left.min(1), start, len };
         }
-        Self { first_run, runs: left.min((PIECE_ROWS / runs.len.max(1)).max(1)), start: 0, len: runs.len }
+        Self { first_run, runs: left.min((limit / runs.len.max(1)).max(1)), start: 0, len: runs.len }
     }
 
-    fn next(self, runs: &Runs) -> Self {
+    fn next(self, runs: &Runs, limit: usize) -> Self {
         if self.start + self.len < runs.len {
-            return Self::at(runs, self.first_run, self.start + self.len);
+            return Self::at(runs, self.first_run, self.start + self.len, limit);
         }
-        Self::at(runs, self.first_run + self.runs, 0)
+        Self::at(runs, self.first_run + self.runs, 0, limit)
     }
 
     fn is_first(self) -> bool {
@@ -147,13 +183,13 @@ impl Piece {
     }
 }
 
-/// Matrices of fewer values than this are taken to be in the L2 cache already.
-const RESIDENT_VALUES: usize = 64 * 1024;
+/// Matrices of fewer bytes than this are taken to be in the L2 cache already.
+const RESIDENT_BYTES: usize = 256 * 1024;
 
 /// Brings what is read next into the L2 cache while tiles pass over a piece of a panel: large weights come from the L3
 /// cache or from memory, and waiting for them would cost as much as the arithmetic.
 struct Ahead {
-    next: *const f32,
+    next: *const u8,
     /// Cache lines to ask for with every four columns of the left matrix.
     lines: usize,
 }
@@ -162,17 +198,18 @@ impl Ahead {
     fn new<S: Simd>(block: &Block<'_>, column: usize, vectors: usize, piece: &Piece, tiles: usize) -> Self {
         let Product { b, runs, .. } = block.product;
         let steps = (piece.rows() / 4).max(1) * tiles;
+        let width = vectors * S::LANES;
         if let Some(next) = block.product.next {
-            let (before, after) = (column, (column + vectors * S::LANES).min(b.n));
+            let (before, after) = (column, (column + width).min(b.n));
             let (start, end) = (next.len() * before / b.n, next.len() * after / b.n);
-            return Self { next: next[start..].as_ptr(), lines: (end - start).div_ceil(LINE_VALUES * steps) };
+            return Self { next: next[start..].as_ptr(), lines: (end - start).div_ceil(LINE * steps) };
         }
-        let values = piece.rows() * vectors * S::LANES;
         // Pieces and panels lie in the order in which they are read.
-        let end = column * b.k + piece.offset(runs) * vectors * S::LANES + values;
-        let next = b.data.as_ptr().wrapping_add(end);
-        let none = b.data.len() < RESIDENT_VALUES || end >= b.data.len();
-        Self { next, lines: if none { 0 } else { values.div_ceil(LINE_VALUES * steps) } }
+        let row = piece.offset(runs);
+        let end = b.offset(column, width, row + piece.rows());
+        let bytes = end - b.offset(column, width, row);
+        let none = b.data.len() < RESIDENT_BYTES || end >= b.data.len();
+        Self { next: b.data.as_ptr().wrapping_add(end), lines: if none { 0 } else { bytes.div_ceil(LINE * steps) } }
     }
 }
 
@@ -186,6 +223,7 @@ fn tile<S: Simd>(
     live: usize,
     column: usize,
     vectors: usize,
+    values: *const f32,
     piece: &Piece,
     ahead: &mut Ahead,
 ) {
@@ -210,7 +248,7 @@ fn tile<S: Simd>(
         }
     }
     let cols = (vectors * S::LANES).min(product.b.n - column);
-    let at = Tile { product, rows: &rows, row, live, column, cols, piece, ahead };
+    let at = Tile { product, rows: &rows, row, live, column, cols, values, piece, ahead };
     macro_rules! rows {
         ($nv:literal: $($mr:literal)*) => {
             match live {
@@ -224,14 +262,17 @@ fn tile<S: Simd>(
         2 => rows!(2: 1 2 3 4 6 8 10 12),
         _ => rows!(1: 1 2 4 8 14 19 24),
     }
-    if product.activation.as_clip().is_none() && piece.is_last(&product.runs) {
-        s.call(ActivateRows {
-            activation: product.activation,
-            data: product.out.wrapping_add(row * product.out_stride + column),
-            rows: live,
-            cols,
-            stride: product.out_stride,
-        });
+    if piece.is_last(&product.runs) {
+        activate(s, product, row, live, column, cols);
+    }
+}
+
+/// Applies the activation to a part of the output, unless [`finish`] has.
+#[inline(always)]
+pub(super) fn activate<S: Simd>(s: S, product: &Product<'_>, row: usize, rows: usize, column: usize, cols: usize) {
+    if product.activation.as_clip().is_none() {
+        let data = product.out.wrapping_add(row * product.out_stride + column);
+        s.call(ActivateRows { activation: product.activation, data, rows, cols, stride: product.out_stride });
     }
 }
 
@@ -242,6 +283,8 @@ struct Tile<'a> {
     live: usize,
     column: usize,
     cols: usize,
+    /// The piece's rows of the panel.
+    values: *const f32,
     piece: &'a Piece,
     ahead: &'a mut Ahead,
 }
@@ -254,14 +297,14 @@ impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Tile { product, rows, row, live, column, cols, piece, ahead } = self.0;
+        let Tile { product, rows, row, live, column, cols, values, piece, ahead } = self.0;
         let (mut next, lines) = (ahead.next, ahead.lines);
         let Runs { outer_stride, inner, inner_stride, .. } = product.runs;
         let Piece { first_run, runs, start, len } = *piece;
         let width = NV * S::LANES;
         let mut acc = [[s.splat(0.0); NV]; MR];
-        // SAFETY: the panel at `column` holds k = outer * inner * len rows of `width` values, and the rows of the left
-        // matrix hold the runs; both were checked where the product was set up. Output and residual hold `live` rows
+        // SAFETY: `values` are the piece's rows of `width` values each, and the rows of the left matrix hold the runs, as
+        // was checked where the product was set up. Output and residual hold `live` rows
         // of `cols` values from here on; vector v is touched only where it has columns below `cols`.
         unsafe {
             if !piece.is_first() {
@@ -279,7 +322,7 @@ impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
                     }
                 }
             }
-            let mut b = product.b.data.as_ptr().add(column * product.b.k + piece.offset(&product.runs) * width);
+            let mut b = values;
             let (mut o, mut i) = if inner <= 1 { (first_run, 0) } else { (first_run / inner, first_run % inner) };
             for _ in 0..runs {
                 let offset = o * outer_stride + i * inner_stride + start;
@@ -294,7 +337,7 @@ impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
                     }
                     for _ in 0..lines {
                         s.prefetch(next);
-                        next = next.wrapping_add(LINE_VALUES);
+                        next = next.wrapping_add(LINE);
                     }
                     b = b.add(4 * width);
                     k += 4;
@@ -310,42 +353,66 @@ impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
                 }
             }
             ahead.next = next;
-            let last = piece.is_last(&product.runs);
-            let clip = product.activation.as_clip();
+            if piece.is_last(&product.runs) {
+                return finish(s, product, row, live, column, cols, &acc);
+            }
             for v in 0..NV {
                 let start = v * S::LANES;
                 if start >= cols {
                     break;
                 }
                 let n = (cols - start).min(S::LANES);
-                if !last {
-                    for r in 0..MR {
-                        if r < live {
-                            let p = product.out.add((row + r) * product.out_stride + column + start);
-                            if n == S::LANES { s.store(p, acc[r][v]) } else { s.store_partial(p, n, acc[r][v]) }
-                        }
-                    }
-                    continue;
-                }
-                let bias = match product.bias {
-                    Some(bias) => s.load_partial(bias.as_ptr().add(column + start), n),
-                    None => s.splat(0.0),
-                };
                 for r in 0..MR {
-                    if r >= live {
-                        break;
+                    if r < live {
+                        let p = product.out.add((row + r) * product.out_stride + column + start);
+                        if n == S::LANES { s.store(p, acc[r][v]) } else { s.store_partial(p, n, acc[r][v]) }
                     }
-                    let mut y = s.add(acc[r][v], bias);
-                    if let Some((residual, stride)) = product.residual {
-                        let p = residual.add((row + r) * stride + column + start);
-                        y = s.add(y, if n == S::LANES { s.load(p) } else { s.load_partial(p, n) });
-                    }
-                    if let Some((lo, hi)) = clip {
-                        y = s.min(s.splat(hi), s.max(s.splat(lo), y));
-                    }
-                    let p = product.out.add((row + r) * product.out_stride + column + start);
-                    if n == S::LANES { s.store(p, y) } else { s.store_partial(p, n, y) }
                 }
+            }
+        }
+    }
+}
+
+/// Stores `live` rows of complete sums with bias, residual and, if it is a clip, the activation.
+/// # Safety
+/// Output and residual must hold so many rows of `cols` values from `row` and `column` on, the bias `cols` values.
+#[inline(always)]
+pub(super) unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    product: &Product<'_>,
+    row: usize,
+    live: usize,
+    column: usize,
+    cols: usize,
+    acc: &[[S::F; NV]; MR],
+) {
+    let clip = product.activation.as_clip();
+    for v in 0..NV {
+        let start = v * S::LANES;
+        if start >= cols {
+            break;
+        }
+        let n = (cols - start).min(S::LANES);
+        // SAFETY: as the caller vouches; only the n columns that there are of the vector are touched.
+        unsafe {
+            let bias = match product.bias {
+                Some(bias) => s.load_partial(bias.as_ptr().add(column + start), n),
+                None => s.splat(0.0),
+            };
+            for r in 0..MR {
+                if r >= live {
+                    break;
+                }
+                let mut y = s.add(acc[r][v], bias);
+                if let Some((residual, stride)) = product.residual {
+                    let p = residual.add((row + r) * stride + column + start);
+                    y = s.add(y, if n == S::LANES { s.load(p) } else { s.load_partial(p, n) });
+                }
+                if let Some((lo, hi)) = clip {
+                    y = s.min(s.splat(hi), s.max(s.splat(lo), y));
+                }
+                let p = product.out.add((row + r) * product.out_stride + column + start);
+                if n == S::LANES { s.store(p, y) } else { s.store_partial(p, n, y) }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! AVX2 with FMA: eight lanes.
+//! AVX2 with FMA and F16C: eight lanes.
 
 use std::arch::x86_64::*;
 
@@ -7,19 +7,21 @@ use super::{Kernel, Simd};
 /// Wraps an intrinsic in the one reason that holds for all of them.
 macro_rules! avx2 {
     ($e:expr) => {
-        // SAFETY: `self` exists only where the CPU has AVX2 and FMA.
+        // SAFETY: `self` exists only where the CPU has AVX2, FMA and F16C.
         unsafe { $e }
     };
 }
 
-/// Proof that this CPU has AVX2 and FMA.
+/// Proof that this CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx2(());
 
 impl Avx2 {
-    /// The proof, if this CPU has both.
+    /// The proof, if this CPU has all three.
     pub fn new() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+        let has_all =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        has_all.then_some(Self(()))
     }
 }
 
@@ -51,7 +53,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        #[target_feature(enable = "avx2,fma")]
+        #[target_feature(enable = "avx2,fma,f16c")]
         #[inline(never)]
         fn with_feature<K: Kernel>(s: Avx2, kernel: K) -> K::Output {
             kernel.run(s)
@@ -151,6 +153,39 @@ impl Simd for Avx2 {
             let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
             (_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high))
         })
+    }
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const u8) -> Self::F {
+        // SAFETY: the caller vouches for 16 readable bytes.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const u8) -> Self::F {
+        // SAFETY: the caller vouches for 8 readable bytes.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn load_nibbles(self, p: *const u8) -> [Self::F; 2] {
+        // SAFETY: the caller vouches for 8 readable bytes.
+        unsafe {
+            let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()));
+            let low = _mm256_and_si256(bytes, _mm256_set1_epi32(15));
+            [_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(bytes))]
+        }
+    }
+    #[inline(always)]
+    unsafe fn lookup_nibbles(self, p: *const u8, table: &[f32; 16]) -> [Self::F; 2] {
+        // The permutation looks at the three lowest bits of each number only; the fourth, brought to the top, chooses the
+        // half of the table.
+        // SAFETY: the caller vouches for 8 readable bytes, and the table is two vectors.
+        unsafe {
+            let (low, high) = (_mm256_loadu_ps(table.as_ptr()), _mm256_loadu_ps(table.as_ptr().add(8)));
+            let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()));
+            [bytes, _mm256_srli_epi32::<4>(bytes)].map(|index| {
+                let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index));
+                _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index), upper)
+            })
+        }
     }
     #[inline(always)]
     fn sum(self, a: Self::F) -> f32 {

@@ -152,6 +152,35 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn load_f16(self, p: *const u8) -> Self::F {
+        // SAFETY: the caller vouches for 32 readable bytes.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const u8) -> Self::F {
+        // SAFETY: the caller vouches for 16 readable bytes.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn load_nibbles(self, p: *const u8) -> [Self::F; 2] {
+        // SAFETY: the caller vouches for 16 readable bytes.
+        unsafe {
+            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
+            let low = _mm512_and_si512(bytes, _mm512_set1_epi32(15));
+            [_mm512_cvtepi32_ps(low), _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(bytes))]
+        }
+    }
+    #[inline(always)]
+    unsafe fn lookup_nibbles(self, p: *const u8, table: &[f32; 16]) -> [Self::F; 2] {
+        // The instruction looks at the four lowest bits of each number only.
+        // SAFETY: the caller vouches for 16 readable bytes, and the table is one vector.
+        unsafe {
+            let table = _mm512_loadu_ps(table.as_ptr());
+            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
+            [_mm512_permutexvar_ps(bytes, table), _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(bytes), table)]
+        }
+    }
+    #[inline(always)]
     fn sum(self, a: Self::F) -> f32 {
         avx512!(_mm512_reduce_add_ps(a))
     }

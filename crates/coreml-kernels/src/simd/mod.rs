@@ -9,6 +9,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub(crate) mod half;
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -119,9 +120,45 @@ pub trait Simd: Copy + Send + Sync + std::fmt::Debug + 'static {
         unsafe { self.load(lanes.as_ptr()) }
     }
 
+    /// Reads `LANES` half-precision values, none of which is infinite or NaN.
+    /// # Safety
+    /// `p` must be readable for `2 * LANES` bytes. No alignment is needed.
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const u8) -> Self::F {
+        // SAFETY: i < LANES, and the caller vouches for 2 * LANES bytes.
+        unsafe { filled(self, |i| half::to_f32(p.cast::<u16>().add(i).read_unaligned())) }
+    }
+    /// Reads `LANES` signed bytes as whole numbers.
+    /// # Safety
+    /// `p` must be readable for `LANES` bytes.
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const u8) -> Self::F {
+        // SAFETY: i < LANES, and the caller vouches for LANES bytes.
+        unsafe { filled(self, |i| f32::from(p.cast::<i8>().add(i).read())) }
+    }
+    /// Reads `LANES` bytes: their low halves as whole numbers from 0 to 15, and their high halves.
+    /// # Safety
+    /// `p` must be readable for `LANES` bytes.
+    #[inline(always)]
+    unsafe fn load_nibbles(self, p: *const u8) -> [Self::F; 2] {
+        // SAFETY: i < LANES, and the caller vouches for LANES bytes.
+        unsafe {
+            [filled(self, |i| f32::from(p.add(i).read() & 15)), filled(self, |i| f32::from(p.add(i).read() >> 4))]
+        }
+    }
+    /// As [`Simd::load_nibbles`], but gives the entries of `table` that the numbers stand for.
+    /// # Safety
+    /// `p` must be readable for `LANES` bytes.
+    #[inline(always)]
+    unsafe fn lookup_nibbles(self, p: *const u8, table: &[f32; 16]) -> [Self::F; 2] {
+        let entry = |number: u8| table[usize::from(number)];
+        // SAFETY: i < LANES, and the caller vouches for LANES bytes.
+        unsafe { [filled(self, |i| entry(p.add(i).read() & 15)), filled(self, |i| entry(p.add(i).read() >> 4))] }
+    }
+
     /// Asks for the cache line at `p` to be brought into the L2 cache. `p` may point anywhere.
     #[inline(always)]
-    fn prefetch(self, p: *const f32) {
+    fn prefetch(self, p: *const u8) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a prefetch is a hint that touches no memory; SSE, which has it, is part of x86_64.
         unsafe {
@@ -145,6 +182,17 @@ pub trait Simd: Copy + Send + Sync + std::fmt::Debug + 'static {
     fn max_lane(self, a: Self::F) -> f32 {
         self.to_array(a)[..Self::LANES].iter().fold(f32::NEG_INFINITY, |m, &x| if x > m || x.is_nan() { x } else { m })
     }
+}
+
+/// A vector of which lane `i` is `get(i)`.
+#[inline(always)]
+fn filled<S: Simd>(s: S, get: impl Fn(usize) -> f32) -> S::F {
+    let mut lanes = [0.0; MAX_LANES];
+    for (i, lane) in lanes[..S::LANES].iter_mut().enumerate() {
+        *lane = get(i);
+    }
+    // SAFETY: the array holds MAX_LANES >= LANES values.
+    unsafe { s.load(lanes.as_ptr()) }
 }
 
 /// The widest vector of any instruction set here.

@@ -164,7 +164,7 @@ impl Simd for Neon {
         neon!(vaddvq_f32(a))
     }
     #[inline(always)]
-    fn prefetch(self, p: *const f32) {
+    fn prefetch(self, p: *const u8) {
         // SAFETY: a prefetch is a hint that touches no memory, wherever it points.
         unsafe {
             std::arch::asm!("prfm pldl2keep, [{}]", in(reg) p, options(nostack, readonly, preserves_flags));

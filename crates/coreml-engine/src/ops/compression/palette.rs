@@ -1,13 +1,14 @@
 //! Weights from tables: each stored index stands for the entry, or the vector of entries, of a table.
 
-use coreml_model::Constant;
 use coreml_tensor::Shape;
 
+use super::weights::{self, Codes};
 use super::{Blocks, Numbers, keep, mask_constant, read_mask, spread, to_constant, unpack_stream};
+use crate::graph::Literal;
 use crate::op::{Args, OpError, axis_of, shape_of};
 
 /// iOS 16: one table; indices as a stream of as many bits as the table needs.
-pub(super) fn stream_to_dense(args: &Args<'_>) -> Result<Vec<Constant>, OpError> {
+pub(super) fn stream_to_dense(args: &Args<'_>) -> Result<Vec<Literal>, OpError> {
     let table = Numbers::read(args, "lut")?;
     let bits = table.values.len().checked_ilog2().map_or(0, |bits| bits as usize);
     if !(1..=8).contains(&bits) || !table.values.len().is_power_of_two() {
@@ -16,8 +17,9 @@ pub(super) fn stream_to_dense(args: &Args<'_>) -> Result<Vec<Constant>, OpError>
     let shape = shape_of(&args.sizes("shape")?)?;
     let stream = Numbers::read(args, "indices")?;
     let indices = unpack_stream("indices", &stream, bits, shape.count())?;
-    let dense = indices.into_iter().map(|index| table.values[usize::from(index)]).collect();
-    Ok(vec![to_constant(shape, dense, table.dtype)?])
+    let blocks = Blocks::new("shape", shape, &vec![1; shape.rank()])?;
+    let entries = table.values.len();
+    Ok(vec![weights::tables(Codes::new(shape, 0, indices), &table, entries, blocks)?.into()])
 }
 
 /// Tables `[blocks..., entries, vector]`: along each axis, blocks of indices have a table of their own.
@@ -84,15 +86,18 @@ impl Tables {
 }
 
 /// iOS 18: tables for blocks of indices.
-pub(super) fn to_dense(args: &Args<'_>) -> Result<Vec<Constant>, OpError> {
+pub(super) fn to_dense(args: &Args<'_>) -> Result<Vec<Literal>, OpError> {
     let indices = Numbers::read(args, "indices")?;
     let tables = Tables::read(args, indices.shape)?;
+    if let Some(codes) = Codes::read(args, "indices").filter(|_| tables.vector == 1) {
+        return Ok(vec![weights::tables(codes, &tables.numbers, tables.entries, tables.blocks)?.into()]);
+    }
     let dense = tables.look_up(indices.shape, &indices.values)?;
-    Ok(vec![to_constant(tables.shape(indices.shape)?, dense, tables.numbers.dtype)?])
+    Ok(vec![to_constant(tables.shape(indices.shape)?, dense, tables.numbers.dtype)?.into()])
 }
 
 /// iOS 18: the same where only some indices are stored; gives mask and values, for `constexpr_sparse_to_dense`.
-pub(super) fn to_sparse(args: &Args<'_>) -> Result<Vec<Constant>, OpError> {
+pub(super) fn to_sparse(args: &Args<'_>) -> Result<Vec<Literal>, OpError> {
     let (shape, mask) = read_mask(args, "indices_mask")?;
     let stored = Numbers::read(args, "indices_nonzero_data")?;
     let indices = spread("indices_nonzero_data", &mask, &stored.values)?;
@@ -106,7 +111,7 @@ pub(super) fn to_sparse(args: &Args<'_>) -> Result<Vec<Constant>, OpError> {
     }
     let values = keep(&wide, &dense);
     let values = to_constant(shape_of(&[values.len()])?, values, tables.numbers.dtype)?;
-    Ok(vec![mask_constant(tables.shape(shape)?, wide)?, values])
+    Ok(vec![mask_constant(tables.shape(shape)?, wide)?.into(), values.into()])
 }
 
 #[cfg(test)]
