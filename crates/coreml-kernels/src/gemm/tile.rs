@@ -15,7 +15,7 @@ use crate::simd::{Kernel, Simd};
 /// Bytes in a cache line.
 const LINE: usize = 64;
 /// The most rows a tile has on any instruction set.
-const MAX_ROWS: usize = 24;
+const MAX_ROWS: usize = 12;
 
 /// Where the values of a dot product lie, from the first: `outer` x `inner` runs of `len` values.
 #[derive(Clone, Copy, Debug)]
@@ -104,10 +104,10 @@ impl Block<'_> {
         let rows = self.end_row - self.first_row;
         for panel in self.first_panel..self.end_panel {
             let (column, vectors) = b.panels.get(panel);
-            let most = S::ACCUMULATORS / vectors;
+            let most = (S::ACCUMULATORS / vectors).min(MAX_ROWS);
             // Tiles of one height rather than high ones and a low one at the end: a low tile has too few sums under
             // way to keep the multipliers busy.
-            let height = if rows <= 2 * ROW_UNIT { rows.div_ceil(rows.div_ceil(most).max(1)) } else { most };
+            let height = if rows <= 4 * ROW_UNIT { rows.div_ceil(rows.div_ceil(most).max(1)) } else { most };
             let limit = piece_rows(vectors * S::LANES);
             let mut piece = Piece::first(runs, limit);
             loop {
@@ -228,7 +228,7 @@ fn tile<S: Simd>(
     ahead: &mut Ahead,
 ) {
     // A kernel may have a few rows more than are live; the last live row stands in for them.
-    let height = S::ACCUMULATORS / vectors;
+    let height = (S::ACCUMULATORS / vectors).min(MAX_ROWS);
     let mut rows = [product.rows.base; MAX_ROWS];
     let Rows { base, per_line, line_stride, stride } = product.rows;
     if per_line == usize::MAX {
@@ -260,7 +260,7 @@ fn tile<S: Simd>(
     match vectors {
         3 => rows!(3: 1 2 3 4 5 6 7 8),
         2 => rows!(2: 1 2 3 4 6 8 10 12),
-        _ => rows!(1: 1 2 4 8 14 19 24),
+        _ => rows!(1: 1 2 4 6 8 10 12),
     }
     if piece.is_last(&product.runs) {
         activate(s, product, row, live, column, cols);
