@@ -210,7 +210,9 @@ fn affine_dequantize(args: &Args<'_>) -> Result<Vec<Literal>, OpError> {
         }
     }
     let blocks = scale.values.len().max(zero_point.values.len());
-    let each = |values: &[f32]| (0..blocks).map(|i| values[if values.len() == 1 { 0 } else { i }]).collect();
+    // An axis of length 0 may have no scale, and then has no element that asks for it.
+    let one = |values: &[f32], i: usize| values.get(if values.len() == 1 { 0 } else { i }).copied().unwrap_or_default();
+    let each = |values: &[f32]| (0..blocks).map(|i| one(values, i)).collect();
     let meaning = Meaning::Affine { scale: each(&scale.values), zero: Some(each(&zero_point.values)) };
     let mut grid = vec![1; shape.rank()];
     grid[axis] = blocks;
