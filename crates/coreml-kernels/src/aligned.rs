@@ -8,10 +8,17 @@ pub(crate) const LINE_VALUES: usize = 16;
 struct Line([f32; LINE_VALUES]);
 
 /// A fixed number of values from a 64-byte boundary on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct AlignedVec {
     lines: Vec<Line>,
     len: usize,
+}
+
+impl std::fmt::Debug for AlignedVec {
+    /// The number of values alone: weights in a message hide what it says.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AlignedVec(_; {})", self.len)
+    }
 }
 
 impl AlignedVec {

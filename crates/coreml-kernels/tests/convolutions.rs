@@ -275,6 +275,8 @@ fn convolutions_of_common_networks_match_the_plain_loop() {
         (same(48, 144, 1, 1, 1), 12),
         (same(144, 40, 1, 1, 1), 12),
         (same(24, 24, 1, 2, 1), 13),
+        // Two pixels, each an image's only one.
+        (same(24, 40, 1, 2, 1), 1),
         (same(16, 32, 3, 1, 1), 14),
         (same(32, 32, 3, 1, 4), 9),
     ] {

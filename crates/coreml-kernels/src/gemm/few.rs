@@ -1,4 +1,4 @@
-//! Products of one row or two: each weight is read once, so reading them is what takes the time.
+//! Products of a few rows: each weight is read once, so reading them is what takes the time.
 //!
 //! Weights are decoded in registers. They lie in the order in which they are read, all panels of a block in one stretch, and
 //! are asked for some way ahead, also across the end of a panel.
@@ -23,7 +23,7 @@ const AHEAD: usize = 4096;
 /// Rows of the right matrix between one such request and the next.
 const STEP: usize = 4;
 
-/// Computes a block of at most [`ROWS`] rows whose dot products are one run.
+/// Computes a block of a few rows, evenly apart, whose dot products are one run.
 pub(super) struct Few<'a, D>(pub(super) &'a Block<'a>, pub(super) PhantomData<D>);
 
 impl<D: Decode> Few<'_, D> {

@@ -36,6 +36,13 @@ pub(crate) struct Rows {
     pub(crate) stride: usize,
 }
 
+impl Rows {
+    /// Whether each row lies `stride` after the one before.
+    fn are_even(self) -> bool {
+        self.per_line == usize::MAX
+    }
+}
+
 /// A product to compute: what all tiles share.
 #[derive(Clone, Copy)]
 pub(crate) struct Product<'a> {
@@ -69,9 +76,10 @@ impl Kernel for Block<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Product { b, runs, next, .. } = *self.product;
+        let Product { b, rows, runs, next, .. } = *self.product;
         if (1..=few::most_rows(b.format)).contains(&(self.end_row - self.first_row))
             && runs.outer * runs.inner == 1
+            && rows.are_even()
             && next.is_none()
         {
             return decode::few(s, &self);
@@ -231,7 +239,7 @@ fn tile<S: Simd>(
     let height = (S::ACCUMULATORS / vectors).min(MAX_ROWS);
     let mut rows = [product.rows.base; MAX_ROWS];
     let Rows { base, per_line, line_stride, stride } = product.rows;
-    if per_line == usize::MAX {
+    if product.rows.are_even() {
         for (i, p) in rows[..height].iter_mut().enumerate() {
             *p = base.wrapping_add((row + i.min(live - 1)) * stride);
         }
