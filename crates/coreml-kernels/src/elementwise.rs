@@ -96,6 +96,8 @@ pub enum Unary {
     Round,
     /// -1, 0 or 1; 0 for zeros
     Sign,
+    /// The nearest number in half precision, ties to even; infinite from 65520 on
+    RoundToHalf,
 }
 
 /// What [`ELEMENTWISE`] says about one unary kernel.
@@ -144,6 +146,7 @@ pub const ELEMENTWISE: &[ElementwiseKernel] = &[
     row(Unary::Ceil, "ceil", f64::ceil, 0.0),
     row(Unary::Round, "round", f64::round_ties_even, 0.0),
     row(Unary::Sign, "sign", |x| if x == 0.0 { 0.0 } else { x.signum() }, 0.0),
+    row(Unary::RoundToHalf, "round_to_half", crate::reference::round_to_half, 0.0),
 ];
 
 /// `out[i] = function(x[i])`.
@@ -152,29 +155,41 @@ pub const ELEMENTWISE: &[ElementwiseKernel] = &[
 /// If the lengths differ.
 pub fn unary(isa: Isa, pool: &ThreadPool, function: Unary, x: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), out.len(), "input and output differ in length");
-    for_chunks(pool, out, &|start, out| isa.dispatch(UnaryKernel { function, x: &x[start..][..out.len()], out }));
+    for_chunks(pool, out, &|start, out| {
+        let from = x[start..][..out.len()].as_ptr();
+        isa.dispatch(UnaryKernel { function, from, to: out.as_mut_ptr(), len: out.len() });
+    });
 }
 
-struct UnaryKernel<'a> {
+/// `x[i] = function(x[i])`.
+pub fn unary_in_place(isa: Isa, pool: &ThreadPool, function: Unary, x: &mut [f32]) {
+    for_chunks(pool, x, &|_, x| {
+        let to = x.as_mut_ptr();
+        isa.dispatch(UnaryKernel { function, from: to, to, len: x.len() });
+    });
+}
+
+/// Reads `len` values and writes as many, which may be the same.
+struct UnaryKernel {
     function: Unary,
-    x: &'a [f32],
-    out: &'a mut [f32],
+    from: *const f32,
+    to: *mut f32,
+    len: usize,
 }
 
-impl Kernel for UnaryKernel<'_> {
+impl Kernel for UnaryKernel {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let len = self.out.len();
-        let (from, to) = (self.x[..len].as_ptr(), self.out.as_mut_ptr());
+        let Self { from, to, len, .. } = self;
         /// The loop over all values, with `$y` computed from `$x`.
         macro_rules! each {
             ($x:ident => $y:expr) => {{
                 let mut i = 0;
                 while i < len {
                     let n = (len - i).min(S::LANES);
-                    // SAFETY: both slices have `len` values, and n of them are left from i on.
+                    // SAFETY: there are `len` values on both sides, and n of them are left from i on.
                     unsafe {
                         let $x = s.load_partial(from.add(i), n);
                         s.store_partial(to.add(i), n, $y);
@@ -208,6 +223,7 @@ impl Kernel for UnaryKernel<'_> {
             Unary::Floor => each!(x => each_lane(s, x, f32::floor)),
             Unary::Ceil => each!(x => each_lane(s, x, f32::ceil)),
             Unary::Round => each!(x => s.round(x)),
+            Unary::RoundToHalf => each!(x => math::round_to_half(s, x)),
             Unary::Sign => {
                 each!(x => each_lane(s, x, |x| if x == 0.0 { 0.0 } else if x.is_nan() { x } else { x.signum() }))
             }

@@ -6,7 +6,7 @@ mod common;
 use common::{Random, assert_close, everywhere};
 use coreml_kernels::Activation;
 use coreml_kernels::binary::{Binary, Broadcast, binary, binary_in_place};
-use coreml_kernels::elementwise::{ELEMENTWISE, activate, activate_in_place, unary};
+use coreml_kernels::elementwise::{ELEMENTWISE, Unary, activate, activate_in_place, unary, unary_in_place};
 use coreml_kernels::image::{ChannelOrder, bytes_to_pixels, bytes_to_planes};
 use coreml_kernels::norm::{layer_norm, scale_shift};
 use coreml_kernels::reduce::{Reduction, reduce};
@@ -80,6 +80,19 @@ fn unary_functions_keep_the_error_bound_of_their_row() {
             },
         );
     }
+}
+
+#[test]
+fn half_precision_keeps_the_sign_of_zero() {
+    everywhere(
+        |isa, pool| {
+            let mut x = vec![-0.0, 0.0, -1e-9, 1e-9, f32::NEG_INFINITY];
+            unary_in_place(isa, pool, Unary::RoundToHalf, &mut x);
+            x
+        },
+        |isa, out| assert_eq!(out.iter().map(|x| x.recip()).collect::<Vec<_>>(), SIGNS, "{}", isa.name()),
+    );
+    const SIGNS: [f32; 5] = [f32::NEG_INFINITY, f32::INFINITY, f32::NEG_INFINITY, f32::INFINITY, -0.0];
 }
 
 #[test]

@@ -47,6 +47,7 @@ impl Kernel for Lanewise {
             ("sqrt", s.to_array(s.sqrt(a)), x.sqrt()),
             ("abs", s.to_array(s.abs(a)), x.abs()),
             ("neg", s.to_array(s.neg(a)), -x),
+            ("power_below", s.to_array(s.power_below(a)), f32::from_bits(x.to_bits() & 0x7f80_0000)),
             ("round", s.to_array(s.round(a)), x.round_ties_even()),
             ("select", s.to_array(s.select(s.lt(a, b), a, b)), if x < y { x } else { y }),
         ]

@@ -5,9 +5,9 @@
 //! `rsqrt` add their epsilon to the argument; integers pass through `f64`, which holds every `i32`.
 
 use coreml_kernels::Activation;
+use coreml_kernels::elementwise::{Unary, unary, unary_in_place};
 use coreml_model::Opset;
-use coreml_tensor::{DType, f16};
-use half::slice::HalfFloatSliceExt;
+use coreml_tensor::DType;
 
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Param, Types, constant, input};
 use crate::value::{Kind, Type};
@@ -188,16 +188,6 @@ fn bind_cast(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
     Ok(Box::new(Cast { to }))
 }
 
-/// Rounds to the nearest half-precision number, ties to even, beyond the largest to infinity.
-fn round_to_half(values: &mut [f32]) {
-    let mut half = [f16::ZERO; 1024];
-    for chunk in values.chunks_mut(half.len()) {
-        let half = &mut half[..chunk.len()];
-        half.convert_from_f32_slice(chunk);
-        half.convert_to_f32_slice(chunk);
-    }
-}
-
 impl Cast {
     /// The range of the narrower integers, which saturate.
     fn range(&self) -> (i32, i32) {
@@ -217,15 +207,16 @@ impl Op for Cast {
         Ok(vec![Type::new(Kind::of(self.to), ins.shape(0))])
     }
 
-    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
         let (lo, hi) = self.range();
         match (ins.ty(0).kind, Kind::of(self.to)) {
             (Kind::Float, Kind::Float) => {
-                if !ins.is_out(0) {
-                    outs.f32(0).copy_from_slice(ins.f32(0));
-                }
-                if self.to == DType::Float16 {
-                    round_to_half(outs.f32(0));
+                let half = self.to == DType::Float16;
+                match (half, ins.is_out(0)) {
+                    (true, true) => unary_in_place(env.isa, env.pool, Unary::RoundToHalf, outs.f32(0)),
+                    (true, false) => unary(env.isa, env.pool, Unary::RoundToHalf, ins.f32(0), outs.f32(0)),
+                    (false, true) => {}
+                    (false, false) => outs.f32(0).copy_from_slice(ins.f32(0)),
                 }
             }
             (Kind::Float, to) => {
@@ -239,7 +230,7 @@ impl Op for Cast {
                     *slot = x as f32;
                 }
                 if self.to == DType::Float16 {
-                    round_to_half(outs.f32(0));
+                    unary_in_place(env.isa, env.pool, Unary::RoundToHalf, outs.f32(0));
                 }
             }
             (_, to) => {

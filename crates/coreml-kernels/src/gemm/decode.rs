@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use super::few::Few;
 use super::pack::{Format, PALETTE, PackedRef};
 use super::tile::Block;
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Simd, math};
 
 /// A format that kernels can read. Rows that lie together are decoded together.
 pub(super) trait Decode {
@@ -17,10 +17,16 @@ pub(super) trait Decode {
     /// Bytes for each column of so many rows.
     const BYTES: usize;
 
-    /// Reads what vector `v` of a panel `width` wide shares.
+    /// Reads what vector `v` of a panel of `b` that is `width` wide shares.
     /// # Safety
     /// `parameters` must be those of a panel of that width that has the vector, for one block.
-    unsafe fn shared<S: Simd>(s: S, parameters: *const f32, width: usize, v: usize) -> Self::Shared<S>;
+    unsafe fn shared<S: Simd>(
+        s: S,
+        b: &PackedRef<'_>,
+        parameters: *const f32,
+        width: usize,
+        v: usize,
+    ) -> Self::Shared<S>;
 
     /// The elements at `p`; with one row only the first vector counts.
     /// # Safety
@@ -36,7 +42,7 @@ impl Decode for F32 {
     const BYTES: usize = 4;
 
     #[inline(always)]
-    unsafe fn shared<S: Simd>(_: S, _: *const f32, _: usize, _: usize) {}
+    unsafe fn shared<S: Simd>(_: S, _: &PackedRef<'_>, _: *const f32, _: usize, _: usize) {}
 
     #[inline(always)]
     unsafe fn decode<S: Simd>(s: S, p: *const u8, (): ()) -> [S::F; 2] {
@@ -53,7 +59,7 @@ impl Decode for F16 {
     const BYTES: usize = 2;
 
     #[inline(always)]
-    unsafe fn shared<S: Simd>(_: S, _: *const f32, _: usize, _: usize) {}
+    unsafe fn shared<S: Simd>(_: S, _: &PackedRef<'_>, _: *const f32, _: usize, _: usize) {}
 
     #[inline(always)]
     unsafe fn decode<S: Simd>(s: S, p: *const u8, (): ()) -> [S::F; 2] {
@@ -62,33 +68,49 @@ impl Decode for F16 {
     }
 }
 
-/// Scale and zero of a vector of columns.
-/// # Safety
-/// As for [`Decode::shared`].
-#[inline(always)]
-unsafe fn affine<S: Simd>(s: S, parameters: *const f32, width: usize, v: usize) -> (S::F, S::F) {
-    // SAFETY: the panel has `width` scales, then as many zeros.
-    unsafe { (s.load(parameters.add(v * S::LANES)), s.load(parameters.add(width + v * S::LANES))) }
+/// What makes elements of codes, for a vector of columns.
+#[derive(Clone, Copy)]
+pub(super) struct Affine<S: Simd> {
+    scale: S::F,
+    zero: S::F,
+    rounding: S::F,
+}
+
+impl<S: Simd> Affine<S> {
+    /// # Safety
+    /// As for [`Decode::shared`].
+    #[inline(always)]
+    unsafe fn read(s: S, b: &PackedRef<'_>, parameters: *const f32, width: usize, v: usize) -> Self {
+        // SAFETY: the panel has `width` scales, then as many zeros.
+        let (scale, zero) =
+            unsafe { (s.load(parameters.add(v * S::LANES)), s.load(parameters.add(width + v * S::LANES))) };
+        Self { scale, zero, rounding: s.splat(b.rounding) }
+    }
+
+    #[inline(always)]
+    fn apply(self, s: S, code: S::F) -> S::F {
+        math::round_by(s, s.mul(s.sub(code, self.zero), self.scale), self.rounding)
+    }
 }
 
 /// [`Format::Int8`]
 pub(super) struct Int8;
 
 impl Decode for Int8 {
-    type Shared<S: Simd> = (S::F, S::F);
+    type Shared<S: Simd> = Affine<S>;
     const BYTES: usize = 1;
 
     #[inline(always)]
-    unsafe fn shared<S: Simd>(s: S, parameters: *const f32, width: usize, v: usize) -> (S::F, S::F) {
+    unsafe fn shared<S: Simd>(s: S, b: &PackedRef<'_>, parameters: *const f32, width: usize, v: usize) -> Affine<S> {
         // SAFETY: as the caller vouches.
-        unsafe { affine(s, parameters, width, v) }
+        unsafe { Affine::read(s, b, parameters, width, v) }
     }
 
     #[inline(always)]
-    unsafe fn decode<S: Simd>(s: S, p: *const u8, (scale, zero): (S::F, S::F)) -> [S::F; 2] {
+    unsafe fn decode<S: Simd>(s: S, p: *const u8, affine: Affine<S>) -> [S::F; 2] {
         // SAFETY: as the caller vouches.
         let code = unsafe { s.load_i8(p) };
-        [s.mul(s.sub(code, zero), scale); 2]
+        [affine.apply(s, code); 2]
     }
 }
 
@@ -96,21 +118,21 @@ impl Decode for Int8 {
 pub(super) struct Int4;
 
 impl Decode for Int4 {
-    type Shared<S: Simd> = (S::F, S::F);
+    type Shared<S: Simd> = Affine<S>;
     const ROWS: usize = 2;
     const BYTES: usize = 1;
 
     #[inline(always)]
-    unsafe fn shared<S: Simd>(s: S, parameters: *const f32, width: usize, v: usize) -> (S::F, S::F) {
+    unsafe fn shared<S: Simd>(s: S, b: &PackedRef<'_>, parameters: *const f32, width: usize, v: usize) -> Affine<S> {
         // SAFETY: as the caller vouches.
-        unsafe { affine(s, parameters, width, v) }
+        unsafe { Affine::read(s, b, parameters, width, v) }
     }
 
     #[inline(always)]
-    unsafe fn decode<S: Simd>(s: S, p: *const u8, (scale, zero): (S::F, S::F)) -> [S::F; 2] {
+    unsafe fn decode<S: Simd>(s: S, p: *const u8, affine: Affine<S>) -> [S::F; 2] {
         // SAFETY: as the caller vouches.
         let [low, high] = unsafe { s.load_nibbles(p) };
-        [s.mul(s.sub(low, zero), scale), s.mul(s.sub(high, zero), scale)]
+        [affine.apply(s, low), affine.apply(s, high)]
     }
 }
 
@@ -123,7 +145,13 @@ impl Decode for Palette {
     const BYTES: usize = 1;
 
     #[inline(always)]
-    unsafe fn shared<S: Simd>(_: S, parameters: *const f32, _: usize, v: usize) -> *const [f32; PALETTE] {
+    unsafe fn shared<S: Simd>(
+        _: S,
+        _: &PackedRef<'_>,
+        parameters: *const f32,
+        _: usize,
+        v: usize,
+    ) -> *const [f32; PALETTE] {
         parameters.wrapping_add(v * PALETTE).cast()
     }
 
@@ -220,7 +248,7 @@ impl<D: Decode> Kernel for Fill<'_, D> {
                 // SAFETY: the panel has `vectors` vectors and all rows up to the end of the block, or one more where rows
                 // lie together; `out` has room for the whole piece of at most `piece_rows` rows and two more.
                 unsafe {
-                    let shared = D::shared(s, parameters, width, v);
+                    let shared = D::shared(s, &b, parameters, width, v);
                     for _ in 0..(block_end - row).div_ceil(D::ROWS) {
                         let values = D::decode(s, p, shared);
                         for value in &values[..D::ROWS] {

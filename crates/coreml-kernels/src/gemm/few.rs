@@ -104,9 +104,9 @@ fn rows<S: Simd, D: Decode, const MR: usize, const NV: usize>(s: S, part: Part<'
             let number = k / b.block;
             let end = b.k.min((number + 1) * b.block);
             let parameters = b.parameters(column, width, number).as_ptr();
-            let mut shared = [D::shared(s, parameters, width, 0); NV];
+            let mut shared = [D::shared(s, &b, parameters, width, 0); NV];
             for v in 1..NV {
-                shared[v] = D::shared(s, parameters, width, v);
+                shared[v] = D::shared(s, &b, parameters, width, v);
             }
             while k + STEP <= end {
                 for u in 0..STEP / D::ROWS {

@@ -7,6 +7,7 @@
 
 use super::panels::Panels;
 use crate::aligned::{AlignedVec, LINE_VALUES, aligned, bytes_of};
+use crate::simd::math::TO_HALF;
 use crate::simd::{Isa, half};
 
 /// How the elements of a packed matrix are stored.
@@ -59,6 +60,8 @@ pub struct PackedB {
     /// Rows that share parameters.
     block: usize,
     format: Format,
+    /// What [`math::round_by`] takes to round the elements of codes.
+    rounding: f32,
     k: usize,
     n: usize,
     isa: Isa,
@@ -72,6 +75,7 @@ pub struct PackedRef<'a> {
     pub(super) parameters: &'a [f32],
     pub(super) block: usize,
     pub(super) format: Format,
+    pub(super) rounding: f32,
     pub(crate) k: usize,
     pub(crate) n: usize,
     pub(crate) isa: Isa,
@@ -128,6 +132,13 @@ impl PackedB {
             true
         });
         packed
+    }
+
+    /// The same matrix with the elements that codes stand for rounded to half precision; they must be below 65520.
+    #[must_use]
+    pub fn rounded_to_half(mut self) -> Self {
+        self.rounding = TO_HALF;
+        self
     }
 
     /// As [`PackedB::pack_int8`] with codes from 0 to 15.
@@ -192,7 +203,7 @@ impl PackedB {
         };
         let bytes = k.div_ceil(format.rows()) * columns * format.bytes();
         let (data, parameters) = (AlignedVec::zeroed(bytes.div_ceil(4)), AlignedVec::zeroed(parameters));
-        Self { data, parameters, block, format, k, n, isa, panels }
+        Self { data, parameters, block, format, rounding: 0.0, k, n, isa, panels }
     }
 
     fn set_affine(&mut self, affine: impl Fn(usize, usize) -> Affine) {
@@ -242,6 +253,7 @@ impl PackedB {
             parameters: self.parameters.as_slice(),
             block: self.block,
             format: self.format,
+            rounding: self.rounding,
             k: self.k,
             n: self.n,
             isa: self.isa,
@@ -262,7 +274,7 @@ impl<'a> PackedRef<'a> {
     /// A matrix whose panels are filled with `f32`.
     pub(super) fn plain(isa: Isa, k: usize, n: usize, panels: &'a [f32]) -> Self {
         let (data, panels) = (bytes_of(panels), Panels::new(n, isa.lanes()));
-        Self { data, parameters: &[], block: k.max(1), format: Format::F32, k, n, isa, panels }
+        Self { data, parameters: &[], block: k.max(1), format: Format::F32, rounding: 0.0, k, n, isa, panels }
     }
 
     /// Bytes before row `row` of the panel that starts at `column` and is `width` wide; `row` must be one where rows that
@@ -290,7 +302,10 @@ impl<'a> PackedRef<'a> {
         let within = n - column;
         let at = self.offset(column, width, k / self.format.rows() * self.format.rows()) + within * self.format.bytes();
         let parameters = self.parameters(column, width, k / self.block);
-        let affine = |code: f32| (code - parameters[width + within]) * parameters[within];
+        let affine = |code: f32| {
+            let exact = (code - parameters[width + within]) * parameters[within];
+            if self.rounding == 0.0 { exact } else { half::nearest(exact) }
+        };
         let nibble = if k.is_multiple_of(2) { self.data[at] & 15 } else { self.data[at] >> 4 };
         match self.format {
             Format::F32 => f32::from_ne_bytes([0, 1, 2, 3].map(|i| self.data[at + i])),
@@ -347,7 +362,10 @@ mod tests {
     #[test]
     fn every_format_gives_back_its_elements() {
         let affine = |block: usize, n: usize| Affine { scale: 0.5 + block as f32, zero: (n % 3) as f32 };
+        // Not exact in half precision.
+        let odd = |block: usize, n: usize| Affine { scale: 0.1 + 3e-3 * block as f32, zero: (n % 3) as f32 };
         let value = |code: f32, a: Affine| (code - a.zero) * a.scale;
+        let half = |x: f32| crate::reference::round_to_half(f64::from(x)) as f32;
         let code = |k: usize, n: usize| ((3 * k + 5 * n) % 16) as u8;
         for isa in Isa::available() {
             for (k, n) in [(0, 3), (1, 1), (7, 50), (10, 16), (13, 100)] {
@@ -359,6 +377,8 @@ mod tests {
                     PackedB::pack_int8(isa, [k, n], 4, |k, n| code(k, n) as i8 - 8, affine),
                     PackedB::pack_int4(isa, [k, n], 4, code, affine),
                     PackedB::pack_palette(isa, [k, n], 16, &tables, code).unwrap(),
+                    PackedB::pack_int8(isa, [k, n], 4, |k, n| code(k, n) as i8 - 8, odd).rounded_to_half(),
+                    PackedB::pack_int4(isa, [k, n], 4, code, odd).rounded_to_half(),
                 ];
                 for row in 0..k {
                     for column in 0..n {
@@ -370,8 +390,10 @@ mod tests {
                             value(code - 8.0, scale),
                             value(code, scale),
                             (100 * (column / 16)) as f32 + code,
+                            half(value(code - 8.0, odd(row / 4, column))),
+                            half(value(code, odd(row / 4, column))),
                         ];
-                        let found = [0, 1, 2, 3, 4].map(|i| packed[i].view().get(row, column));
+                        let found = [0, 1, 2, 3, 4, 5, 6].map(|i| packed[i].view().get(row, column));
                         assert_eq!(found, expected, "{} [{row}, {column}] of {k}x{n}", isa.name());
                     }
                 }

@@ -24,6 +24,14 @@ pub fn gemm(m: usize, k: usize, n: usize, a: &[f32], b: &[f32], bias: Option<&[f
     }
 }
 
+/// `x` in half precision.
+pub fn round_to_half(x: f64) -> f64 {
+    // The distance between neighbours, which below 2^-14 stays what it is there.
+    let step = 2f64.powi((x.abs().log2().floor() as i32).clamp(-14, 15) - 10);
+    let rounded = (x / step).round_ties_even() * step;
+    if rounded.abs() > 65504.0 { rounded * f64::INFINITY } else { rounded }
+}
+
 /// The error function in double precision, to about 1e-15.
 pub fn erf(x: f64) -> f64 {
     let magnitude = x.abs();

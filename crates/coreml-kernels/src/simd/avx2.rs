@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, Simd};
+use super::{EXPONENT, Kernel, Simd};
 
 /// Wraps an intrinsic in the one reason that holds for all of them.
 macro_rules! avx2 {
@@ -146,6 +146,10 @@ impl Simd for Avx2 {
         let half = self.round(self.mul(n, self.splat(0.5)));
         let rest = self.sub(n, half);
         self.mul(self.mul(x, self.pow2(half)), self.pow2(rest))
+    }
+    #[inline(always)]
+    fn power_below(self, a: Self::F) -> Self::F {
+        avx2!(_mm256_and_ps(a, _mm256_set1_ps(f32::from_bits(EXPONENT))))
     }
     #[inline(always)]
     fn interleave(self, a: Self::F, b: Self::F) -> (Self::F, Self::F) {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, Simd};
+use super::{EXPONENT, Kernel, Simd};
 
 /// Proof that this CPU has AVX-512F.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +133,13 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn scale_by_pow2(self, x: Self::F, n: Self::F) -> Self::F {
         avx512!(_mm512_scalef_ps(x, n))
+    }
+    #[inline(always)]
+    fn power_below(self, a: Self::F) -> Self::F {
+        avx512!(_mm512_castsi512_ps(_mm512_and_si512(
+            _mm512_castps_si512(a),
+            _mm512_set1_epi32(EXPONENT.cast_signed())
+        )))
     }
     #[inline(always)]
     fn interleave(self, a: Self::F, b: Self::F) -> (Self::F, Self::F) {

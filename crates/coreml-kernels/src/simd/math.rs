@@ -9,6 +9,27 @@
 
 use super::Simd;
 
+/// Times the power of two below a number, what makes the number lose all bits but eleven, the significant ones of half
+/// precision, when it is added and taken away again. With 0 it loses none.
+pub(crate) const TO_HALF: f32 = 1.5 * (1 << 13) as f32;
+
+/// Rounds to half precision, ties to even, what is below 65520 where `factor` is [`TO_HALF`]; where it is 0 nothing changes.
+#[inline(always)]
+pub(crate) fn round_by<S: Simd>(s: S, x: S::F, factor: S::F) -> S::F {
+    // Below 2^-14 there are multiples of 2^-24.
+    let large = s.mul(s.max(s.power_below(x), s.splat(1.0 / (1 << 14) as f32)), factor);
+    s.sub(s.add(x, large), large)
+}
+
+/// Rounds to half precision, ties to even, from 65520 on to infinity.
+#[inline(always)]
+pub(crate) fn round_to_half<S: Simd>(s: S, x: S::F) -> S::F {
+    let rounded = round_by(s, x, s.splat(TO_HALF));
+    // A zero has the sign of what it comes from.
+    let rounded = s.select(s.lt(s.splat(0.0), s.abs(rounded)), rounded, s.mul(x, s.splat(0.0)));
+    s.select(s.lt(s.abs(x), s.splat(65520.0)), rounded, s.mul(x, s.splat(f32::INFINITY)))
+}
+
 /// `c[0] + c[1] x + c[2] x^2 + …`
 #[inline(always)]
 pub(crate) fn polynomial<S: Simd, const N: usize>(s: S, x: S::F, c: [f32; N]) -> S::F {

@@ -104,6 +104,8 @@ pub trait Simd: Copy + Send + Sync + std::fmt::Debug + 'static {
     fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F;
     /// `x * 2^n` for whole `n` in `[-252, 252]`.
     fn scale_by_pow2(self, x: Self::F, n: Self::F) -> Self::F;
+    /// The largest power of two not above `|a|`: 0 below the normal numbers, infinite where `a` is not a finite number.
+    fn power_below(self, a: Self::F) -> Self::F;
     /// `a0 b0 a1 b1 …` as two vectors.
     fn interleave(self, a: Self::F, b: Self::F) -> (Self::F, Self::F);
     /// Sum of all lanes, always in the same order.
@@ -197,6 +199,9 @@ fn filled<S: Simd>(s: S, get: impl Fn(usize) -> f32) -> S::F {
 
 /// The widest vector of any instruction set here.
 pub const MAX_LANES: usize = 16;
+
+/// The bits of an `f32` that hold its exponent.
+const EXPONENT: u32 = 0x7f80_0000;
 
 /// Makes [`Isa`] of a table of instruction sets, slowest first; a row is a type that implements [`Simd`] and has a
 /// `new() -> Option<Self>`.

@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{Kernel, Simd};
+use super::{EXPONENT, Kernel, Simd};
 
 /// Wraps an intrinsic in the one reason that holds for all of them.
 macro_rules! neon {
@@ -154,6 +154,10 @@ impl Simd for Neon {
         let half = self.round(self.mul(n, self.splat(0.5)));
         let rest = self.sub(n, half);
         self.mul(self.mul(x, self.pow2(half)), self.pow2(rest))
+    }
+    #[inline(always)]
+    fn power_below(self, a: Self::F) -> Self::F {
+        neon!(vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a), vdupq_n_u32(EXPONENT))))
     }
     #[inline(always)]
     fn interleave(self, a: Self::F, b: Self::F) -> (Self::F, Self::F) {

@@ -1,6 +1,6 @@
 //! Portable vectors: arrays of four, which compilers turn into whatever the target's baseline has.
 
-use super::{Kernel, Simd};
+use super::{EXPONENT, Kernel, Simd};
 
 /// The portable instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +139,10 @@ impl Simd for Scalar {
             let half = (n * 0.5).round_ties_even();
             x * pow2(half) * pow2(n - half)
         })
+    }
+    #[inline(always)]
+    fn power_below(self, a: Self::F) -> Self::F {
+        map(a, |a| f32::from_bits(a.to_bits() & EXPONENT))
     }
     #[inline(always)]
     fn interleave(self, a: Self::F, b: Self::F) -> (Self::F, Self::F) {

@@ -5,7 +5,7 @@
 
 use std::arch::wasm32::*;
 
-use super::{Kernel, Simd};
+use super::{EXPONENT, Kernel, Simd};
 
 /// Proof that this program was built with 128-bit vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +144,10 @@ impl Simd for Simd128 {
         let half = self.round(self.mul(n, self.splat(0.5)));
         let rest = self.sub(n, half);
         self.mul(self.mul(x, pow2(half)), pow2(rest))
+    }
+    #[inline(always)]
+    fn power_below(self, a: Self::F) -> Self::F {
+        v128_and(a, u32x4_splat(EXPONENT))
     }
     #[inline(always)]
     fn interleave(self, a: Self::F, b: Self::F) -> (Self::F, Self::F) {
