@@ -72,7 +72,7 @@ impl Decode for F16 {
 #[derive(Clone, Copy)]
 pub(super) struct Affine<S: Simd> {
     scale: S::F,
-    zero: S::F,
+    offset: S::F,
     rounding: S::F,
 }
 
@@ -81,15 +81,15 @@ impl<S: Simd> Affine<S> {
     /// As for [`Decode::shared`].
     #[inline(always)]
     unsafe fn read(s: S, b: &PackedRef<'_>, parameters: *const f32, width: usize, v: usize) -> Self {
-        // SAFETY: the panel has `width` scales, then as many zeros.
-        let (scale, zero) =
+        // SAFETY: the panel has `width` scales, then as many offsets.
+        let (scale, offset) =
             unsafe { (s.load(parameters.add(v * S::LANES)), s.load(parameters.add(width + v * S::LANES))) };
-        Self { scale, zero, rounding: s.splat(b.rounding) }
+        Self { scale, offset, rounding: s.splat(b.rounding) }
     }
 
     #[inline(always)]
     fn apply(self, s: S, code: S::F) -> S::F {
-        math::round_by(s, s.mul(s.sub(code, self.zero), self.scale), self.rounding)
+        math::round_by(s, s.fma(code, self.scale, self.offset), self.rounding)
     }
 }
 

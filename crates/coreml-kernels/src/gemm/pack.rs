@@ -54,7 +54,7 @@ pub struct Affine {
 #[derive(Clone, Debug)]
 pub struct PackedB {
     data: AlignedVec,
-    /// `Int8`, `Int4`: for each panel and block of rows the scales of its columns, then their zeros. `Palette`: 16 entries
+    /// `Int8`, `Int4`: for each panel and block of rows the scales of its columns, then what code 0 stands for. `Palette`: 16 entries
     /// for each vector of columns.
     parameters: AlignedVec,
     /// Rows that share parameters.
@@ -212,11 +212,11 @@ impl PackedB {
         walk(blocks, self.panels, |block, column, place| {
             let (first, vectors) = self.panels.of(column);
             let width = vectors * self.isa.lanes();
-            // Scales and zeros alternate by rows of the panel.
+            // Scales and offsets alternate by rows of the panel.
             let scale = 2 * place - (column - first);
             let Affine { scale: factor, zero } = affine(block, column);
             parameters[scale] = factor;
-            parameters[scale + width] = zero;
+            parameters[scale + width] = -zero * factor;
             true
         });
     }
@@ -303,7 +303,7 @@ impl<'a> PackedRef<'a> {
         let at = self.offset(column, width, k / self.format.rows() * self.format.rows()) + within * self.format.bytes();
         let parameters = self.parameters(column, width, k / self.block);
         let affine = |code: f32| {
-            let exact = (code - parameters[width + within]) * parameters[within];
+            let exact = code.mul_add(parameters[within], parameters[width + within]);
             if self.rounding == 0.0 { exact } else { half::nearest(exact) }
         };
         let nibble = if k.is_multiple_of(2) { self.data[at] & 15 } else { self.data[at] >> 4 };

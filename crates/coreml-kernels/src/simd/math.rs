@@ -17,8 +17,8 @@ pub(crate) const TO_HALF: f32 = 1.5 * (1 << 13) as f32;
 #[inline(always)]
 pub(crate) fn round_by<S: Simd>(s: S, x: S::F, factor: S::F) -> S::F {
     // Below 2^-14 there are multiples of 2^-24.
-    let large = s.mul(s.max(s.power_below(x), s.splat(1.0 / (1 << 14) as f32)), factor);
-    s.sub(s.add(x, large), large)
+    let power = s.max(s.power_below(x), s.splat(1.0 / (1 << 14) as f32));
+    s.fma(power, s.neg(factor), s.fma(power, factor, x))
 }
 
 /// Rounds to half precision, ties to even, from 65520 on to infinity.
