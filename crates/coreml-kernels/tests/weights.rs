@@ -7,6 +7,15 @@ use common::{Random, assert_close, everywhere};
 use coreml_kernels::gemm::{Affine, Epilogue, Format, PALETTE, PackedB, gemm, gemm_pair, gemm_pair_scratch_len};
 use coreml_kernels::{Activation, Isa, reference};
 
+/// What the scales of codes are.
+#[derive(Clone, Copy, PartialEq)]
+enum Scales {
+    /// Not exact with so many bits: elements may be rounded otherwise than by the definition.
+    Any,
+    /// Numbers in half precision: elements are exact, or exactly rounded.
+    Half,
+}
+
 /// A matrix of codes and what they stand for.
 struct Weights {
     format: Format,
@@ -15,20 +24,24 @@ struct Weights {
     block: usize,
     codes: Vec<u8>,
     affine: Vec<Affine>,
+    rounded: bool,
     columns: usize,
     tables: Vec<[f32; PALETTE]>,
 }
 
 impl Weights {
-    fn new(random: &mut Random, format: Format, k: usize, n: usize, block: usize) -> Self {
+    fn new(random: &mut Random, format: Format, k: usize, n: usize, block: usize, scales: Scales) -> Self {
         let blocks = k.div_ceil(block);
+        let step = if scales == Scales::Any { 5e-5 } else { 2f32.powi(-14) };
         let affine = (0..blocks * n)
-            .map(|_| Affine { scale: (1 + random.below(100)) as f32 / 2e4, zero: random.below(16) as f32 })
+            .map(|_| Affine { scale: (1 + random.below(100)) as f32 * step, zero: random.below(16) as f32 })
             .collect();
         // As many columns as the widest vector has, or all.
         let columns = if n > 16 && random.below(2) == 0 { 16 } else { n.max(1) };
         let tables = (0..n.div_ceil(columns)).map(|_| random.values(PALETTE).try_into().unwrap()).collect();
-        Self { format, k, n, block, codes: (0..k * n).map(|_| random.next() as u8).collect(), affine, columns, tables }
+        let codes = (0..k * n).map(|_| random.next() as u8).collect();
+        let rounded = scales == Scales::Half && random.below(2) == 0;
+        Self { format, k, n, block, codes, affine, rounded, columns, tables }
     }
 
     fn code(&self, k: usize, n: usize) -> u8 {
@@ -45,12 +58,13 @@ impl Weights {
         for k in 0..self.k {
             for n in 0..self.n {
                 let (code, Affine { scale, zero }) = (self.code(k, n), self.affine(k / self.block, n));
+                let round = |x: f32| if self.rounded { reference::round_to_half(f64::from(x)) as f32 } else { x };
                 dense.push(match self.format {
                     // Not a multiple of a power of two, and one.
                     Format::F32 => f32::from(code) / 300.0,
                     Format::F16 => f32::from(code) / 256.0 - 0.5,
-                    Format::Int8 => (f32::from(code as i8) - zero) * scale,
-                    Format::Int4 => (f32::from(code & 15) - zero) * scale,
+                    Format::Int8 => round((f32::from(code as i8) - zero) * scale),
+                    Format::Int4 => round((f32::from(code & 15) - zero) * scale),
                     Format::Palette => self.tables[n / self.columns][usize::from(code & 15)],
                 });
             }
@@ -72,6 +86,7 @@ impl Weights {
                 PackedB::pack_palette(isa, size, self.columns, &self.tables, |k, n| self.code(k, n) & 15).unwrap()
             }
         };
+        let packed = if self.rounded { packed.rounded_to_half() } else { packed };
         assert!(packed.format() == self.format || self.codes.iter().all(|&code| code == 0));
         packed
     }
@@ -84,7 +99,7 @@ fn tolerance(k: usize) -> f32 {
 }
 
 fn check(random: &mut Random, format: Format, m: usize, k: usize, n: usize, block: usize) {
-    let weights = Weights::new(random, format, k, n, block);
+    let weights = Weights::new(random, format, k, n, block, Scales::Any);
     let (lda, ldc) = (k + random.below(3), n + random.below(3));
     let (a, bias, residual) = (random.values(m * lda + 1), random.values(n), random.values(m * n));
     let activation = [Activation::None, Activation::Gelu, Activation::Clip { lo: -0.5, hi: 0.5 }][random.below(3)];
@@ -151,8 +166,8 @@ fn half_precision_changes_no_bit_and_a_pair_takes_any_format() {
     for (m, k, inner, n) in [(1, 40, 70, 30), (2, 1000, 300, 50), (25, 900, 100, 33), (70, 33, 700, 50)] {
         let a = random.values(m * k);
         for format in FORMATS {
-            let first = Weights::new(&mut random, format, k, inner, k);
-            let second = Weights::new(&mut random, format, inner, n, inner);
+            let first = Weights::new(&mut random, format, k, inner, k, Scales::Half);
+            let second = Weights::new(&mut random, format, inner, n, inner, Scales::Half);
             let run = |isa, pool: &_, plain: bool| {
                 let pack = |weights: &Weights| {
                     let dense = weights.dense();

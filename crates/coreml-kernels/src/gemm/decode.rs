@@ -93,6 +93,24 @@ impl<S: Simd> Affine<S> {
     }
 }
 
+/// One element, as vectors of them are made.
+pub(super) struct Element {
+    pub(super) code: f32,
+    pub(super) scale: f32,
+    pub(super) offset: f32,
+    pub(super) rounding: f32,
+}
+
+impl Kernel for Element {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let [scale, offset, rounding] = [self.scale, self.offset, self.rounding].map(|x| s.splat(x));
+        s.to_array(Affine::<S> { scale, offset, rounding }.apply(s, s.splat(self.code)))[0]
+    }
+}
+
 /// [`Format::Int8`]
 pub(super) struct Int8;
 

@@ -5,6 +5,7 @@
 //! byte, two and two, the later row in the high halves. Formats of codes have parameters beside them, in the order in which
 //! the panels need them.
 
+use super::decode::Element;
 use super::panels::Panels;
 use crate::aligned::{AlignedVec, LINE_VALUES, aligned, bytes_of};
 use crate::simd::math::TO_HALF;
@@ -41,7 +42,8 @@ impl Format {
     }
 }
 
-/// What a code stands for: `(code - zero) * scale`.
+/// What a code stands for: `(code - zero) * scale`, computed as `code * scale - zero * scale`. That is the same where scales
+/// are numbers in half precision and zeros integers of a byte; with other scales the products are rounded first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Affine {
     /// The distance between the values of two successive codes.
@@ -303,8 +305,8 @@ impl<'a> PackedRef<'a> {
         let at = self.offset(column, width, k / self.format.rows() * self.format.rows()) + within * self.format.bytes();
         let parameters = self.parameters(column, width, k / self.block);
         let affine = |code: f32| {
-            let exact = code.mul_add(parameters[within], parameters[width + within]);
-            if self.rounding == 0.0 { exact } else { half::nearest(exact) }
+            let (scale, offset) = (parameters[within], parameters[width + within]);
+            self.isa.dispatch(Element { code, scale, offset, rounding: self.rounding })
         };
         let nibble = if k.is_multiple_of(2) { self.data[at] & 15 } else { self.data[at] >> 4 };
         match self.format {

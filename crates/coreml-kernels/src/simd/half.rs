@@ -1,7 +1,5 @@
 //! Half-precision numbers as bits: what weights are stored in where that loses nothing.
 
-use super::math::TO_HALF;
-
 /// The bits of `x` in half precision, if that is a finite number equal to `x`.
 pub(crate) fn exact(x: f32) -> Option<u16> {
     let bits = x.to_bits();
@@ -15,12 +13,6 @@ pub(crate) fn exact(x: f32) -> Option<u16> {
     // Below the normal numbers there are multiples of 2^-24.
     let steps = x.abs() * (1 << 24) as f32;
     (exponent < -14 && steps.fract() == 0.0).then_some(sign | steps as u16)
-}
-
-/// The number in half precision that is nearest to `x`, which must be below 65520; of two the even one.
-pub(crate) fn nearest(x: f32) -> f32 {
-    let large = f32::from_bits(x.to_bits() & super::EXPONENT).max(1.0 / (1 << 14) as f32) * TO_HALF;
-    x + large - large
 }
 
 /// The number with these bits, which must be finite.
