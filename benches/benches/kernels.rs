@@ -2,10 +2,12 @@
 //! vector by vector run on every instruction set this machine has; the rest on the best one.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use coreml_benches::{criterion as config, values};
 use coreml_kernels::conv::{
     Chain, Conv2d, ConvEpilogue, ConvShape, ConvTranspose2d, ConvTransposeShape, Convolve, DenseDepthwise, Stage,
+    StageKernel,
 };
 use coreml_kernels::gemm::{Epilogue, PackedB, gemm};
 use coreml_kernels::norm::layer_norm;
@@ -150,7 +152,9 @@ fn joined(c: &mut Criterion) {
                 b.iter(|| both.run(&pool, 1, size, size, black_box(&x), &epilogue, &mut out, &mut scratch));
             });
         }
-        let chain = Chain::new([first, second].map(|conv| Stage { conv, activation }).into());
+        let chain = Chain::new(
+            [first, second].map(|conv| Stage { kernel: StageKernel::Conv(Arc::new(conv)), activation }).into(),
+        );
         let mut scratch = vec![0.0; chain.scratch_len(size, size, 1)];
         group.bench_function(BenchmarkId::new(name, "strip by strip"), |b| {
             b.iter(|| chain.run(&pool, 1, size, size, black_box(&x), None, &mut out, &mut scratch));

@@ -3,9 +3,12 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Random, assert_close, everywhere, to_channels_last};
 use coreml_kernels::conv::{
     Chain, Conv2d, ConvEpilogue, ConvShape, ConvTranspose2d, ConvTransposeShape, Convolve, DenseDepthwise, Stage,
+    StageKernel,
 };
 use coreml_kernels::pool::{PoolKind, PoolShape, pool2d};
 use coreml_kernels::reference::{self, ConvParams, ReferencePool};
@@ -70,7 +73,7 @@ fn link(random: &mut Random, cin: usize) -> ConvShape {
 #[test]
 fn a_chain_gives_the_bytes_of_its_convolutions_one_after_the_other() {
     let mut random = Random::new(77);
-    let strips = std::cell::Cell::new(0);
+    let (strips, pairs) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
     for round in 0..120 {
         // Tall enough, now and then, for many strips.
         let (n, h, w) = (1 + random.below(2), 1 + random.below([20, 400][round % 2]), 1 + random.below(40));
@@ -83,18 +86,31 @@ fn a_chain_gives_the_bytes_of_its_convolutions_one_after_the_other() {
         let weights: Vec<Vec<f32>> =
             shapes.iter().map(|s| random.values(s.cout * s.cin / s.groups * s.kernel[0] * s.kernel[1])).collect();
         let x = random.values(n * h * w * shapes[0].cin);
-        let with_residual = random.below(2) == 0;
+        let (with_residual, in_pairs) = (random.below(2) == 0, random.below(3) > 0);
         let residual_seed = random.values(64);
         everywhere(
             |isa, pool| {
-                let stages: Vec<Stage> = shapes
-                    .iter()
-                    .zip(&weights)
-                    .map(|(&shape, weights)| Stage {
-                        conv: Conv2d::new(isa, shape, weights, None),
-                        activation: Activation::Relu,
-                    })
-                    .collect();
+                let activation = Activation::Relu;
+                let convs = shapes.iter().zip(&weights).map(|(&shape, weights)| Conv2d::new(isa, shape, weights, None));
+                let convs: Vec<Conv2d> = convs.collect();
+                let mut stages = vec![];
+                let mut rest = &convs[..];
+                while let [conv, after @ ..] = rest {
+                    let both = after.first().filter(|_| in_pairs);
+                    let both = both.and_then(|next| DenseDepthwise::new(conv, activation, next));
+                    let kernel = match both {
+                        Some(both) => {
+                            pairs.set(pairs.get() + 1);
+                            rest = &after[1..];
+                            StageKernel::DenseDepthwise(Arc::new(both))
+                        }
+                        None => {
+                            rest = after;
+                            StageKernel::Conv(Arc::new(conv.clone()))
+                        }
+                    };
+                    stages.push(Stage { kernel, activation });
+                }
                 let chain = Chain::new(stages);
                 let (oh, ow) = chain.out_size(h, w);
                 let len = n * oh * ow * cin;
@@ -102,13 +118,13 @@ fn a_chain_gives_the_bytes_of_its_convolutions_one_after_the_other() {
                 let residual = with_residual.then_some(&residual[..]);
                 let mut expected = x.clone();
                 let (mut height, mut width) = (h, w);
-                for (i, stage) in chain.stages().iter().enumerate() {
-                    let (oh, ow) = stage.conv.out_size(height, width);
-                    let mut out = vec![0.0; n * oh * ow * stage.conv.shape().cout];
-                    let mut scratch = vec![f32::NAN; stage.conv.scratch_len(height, width, pool.threads())];
+                for (i, conv) in convs.iter().enumerate() {
+                    let (oh, ow) = conv.out_size(height, width);
+                    let mut out = vec![0.0; n * oh * ow * conv.shape().cout];
+                    let mut scratch = vec![f32::NAN; conv.scratch_len(height, width, pool.threads())];
                     let residual = residual.filter(|_| i + 1 == shapes.len());
-                    let epilogue = ConvEpilogue { residual, activation: Activation::Relu };
-                    stage.conv.run(pool, n, height, width, &expected, &epilogue, &mut out, &mut scratch);
+                    let epilogue = ConvEpilogue { residual, activation };
+                    conv.run(pool, n, height, width, &expected, &epilogue, &mut out, &mut scratch);
                     expected = out;
                     (height, width) = (oh, ow);
                 }
@@ -123,6 +139,7 @@ fn a_chain_gives_the_bytes_of_its_convolutions_one_after_the_other() {
         );
     }
     assert!(strips.get() > 20, "only {} chains shared lines between strips", strips.get());
+    assert!(pairs.get() > 100, "only {} stages were two convolutions", pairs.get());
 }
 
 #[test]

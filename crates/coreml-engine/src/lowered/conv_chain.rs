@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coreml_kernels::conv::Chain;
+use coreml_kernels::conv::{Chain, Conv2d};
 
 use super::conv::products;
 use super::images;
@@ -20,8 +20,7 @@ pub(crate) struct ConvChain {
 impl Op for ConvChain {
     fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
         let [_, h, w, _] = images::sizes(ins);
-        let channels = self.chain.stages().last().map_or(0, |stage| stage.conv.shape().cout);
-        images::resized(ins, self.chain.out_size(h, w), channels)
+        images::resized(ins, self.chain.out_size(h, w), self.chain.channels())
     }
 
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
@@ -39,7 +38,8 @@ impl Op for ConvChain {
     /// Lines that neighbouring strips both compute count once.
     fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
         let [n, h, w, _] = images::sizes(ins);
-        let shapes = self.chain.stages().iter().map(|stage| stage.conv.shape());
+        let convolutions = self.chain.stages().iter().flat_map(|stage| stage.kernel.convolutions());
+        let shapes = convolutions.map(Conv2d::shape);
         let (multiply_adds, weights) = products(shapes, [n, h, w]);
         Work::moving(ins, outs).and_products(multiply_adds, weights)
     }

@@ -3,10 +3,13 @@
 //! A strip is some lines of the last convolution's output. Going backwards from it, each convolution's output lines
 //! are the lines its successor reads; going forwards, they are computed into scratch. Where a successor's kernel is
 //! taller than its stride, neighbouring strips both compute the lines they share: strips are made as tall as scratch
-//! allows, so that this is little.
+//! allows, so that this is little. A stage may be two convolutions with nothing between them in memory
+//! ([`DenseDepthwise`]); it is then their lines together that a strip needs.
+
+use std::sync::Arc;
 
 use super::images::check_lengths;
-use super::{Conv2d, ConvEpilogue, ConvShape, Convolve};
+use super::{Conv2d, ConvEpilogue, ConvShape, Convolve, DenseDepthwise};
 use crate::activation::Activation;
 use crate::aligned::aligned;
 use crate::parallel::ThreadPool;
@@ -16,21 +19,63 @@ use crate::simd::MAX_LANES;
 /// weights, input and output.
 const STRIP_VALUES: usize = 200 * 1024;
 
+/// The most convolutions in a chain.
+const MOST: usize = 8;
+
 /// Convolutions of which each takes its predecessor's output.
 #[derive(Debug)]
 pub struct Chain {
     stages: Vec<Stage>,
+    steps: Vec<Step>,
     /// Runs a convolution within a task.
     solo: ThreadPool,
 }
 
-/// One convolution of a [`Chain`].
+/// One kernel of a [`Chain`].
 #[derive(Clone, Debug)]
 pub struct Stage {
-    /// The convolution.
-    pub conv: Conv2d,
+    /// What is computed.
+    pub kernel: StageKernel,
     /// Applied to its output.
     pub activation: Activation,
+}
+
+/// What a [`Stage`] computes.
+#[derive(Clone, Debug)]
+pub enum StageKernel {
+    /// One convolution.
+    Conv(Arc<Conv2d>),
+    /// Two, of which the second makes its input itself.
+    DenseDepthwise(Arc<DenseDepthwise>),
+}
+
+impl StageKernel {
+    /// The convolutions, first to last.
+    pub fn convolutions(&self) -> impl Iterator<Item = &Conv2d> {
+        let (first, second) = match self {
+            Self::Conv(conv) => (&**conv, None),
+            Self::DenseDepthwise(both) => {
+                let [first, second] = both.convolutions();
+                (first, Some(second))
+            }
+        };
+        std::iter::once(first).chain(second)
+    }
+
+    fn as_convolve(&self) -> &dyn Convolve {
+        match self {
+            Self::Conv(conv) => &**conv,
+            Self::DenseDepthwise(both) => &**both,
+        }
+    }
+}
+
+/// One convolution of a stage.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    shape: ConvShape,
+    /// Its output lies in scratch, or is the chain's.
+    written: bool,
 }
 
 /// Lines of an image, and how much padding of the convolution that reads them is left at either end.
@@ -66,39 +111,53 @@ impl Chain {
     /// # Panics
     /// If there is no stage, or one does not take the channels its predecessor gives.
     pub fn new(stages: Vec<Stage>) -> Self {
-        assert!(!stages.is_empty(), "a chain has at least one stage");
-        let fits = |pair: &[Stage]| pair[0].conv.shape().cout == pair[1].conv.shape().cin;
-        assert!(stages.windows(2).all(fits), "stages do not fit together");
-        Self { stages, solo: ThreadPool::new(1) }
+        let steps: Vec<Step> = stages
+            .iter()
+            .flat_map(|stage| {
+                let last = stage.kernel.convolutions().count() - 1;
+                let step = move |(i, conv): (usize, &Conv2d)| Step { shape: *conv.shape(), written: i == last };
+                stage.kernel.convolutions().enumerate().map(step)
+            })
+            .collect();
+        assert!((1..=MOST).contains(&steps.len()), "a chain has 1 to {MOST} convolutions");
+        let fits = |pair: &[Step]| pair[0].shape.cout == pair[1].shape.cin;
+        assert!(steps.windows(2).all(fits), "stages do not fit together");
+        Self { stages, steps, solo: ThreadPool::new(1) }
     }
 
-    /// The convolutions, first to last.
+    /// The stages, first to last.
     pub fn stages(&self) -> &[Stage] {
         &self.stages
     }
 
     /// Height and width of the output for an `h x w` image.
     pub fn out_size(&self, h: usize, w: usize) -> (usize, usize) {
-        self.stages.iter().fold((h, w), |(h, w), stage| stage.conv.out_size(h, w))
+        self.steps.iter().fold((h, w), |(h, w), step| step.shape.out_size(h, w))
     }
 
-    /// Values of one line of each stage's output, and the most lines of it that a strip of `lines` needs.
+    /// Channels of the output.
+    pub fn channels(&self) -> usize {
+        self.steps[self.steps.len() - 1].shape.cout
+    }
+
+    /// Values of one line of each convolution's output, and the most lines of it that a strip of `lines` needs.
     fn extents(&self, h: usize, w: usize, lines: usize) -> impl Iterator<Item = (usize, usize)> {
-        // Backwards: the stages after `i` decide how many lines of its output are needed.
-        (0..self.stages.len()).map(move |i| {
-            let (oh, ow) = self.stages[..=i].iter().fold((h, w), |(h, w), stage| stage.conv.out_size(h, w));
-            let needed = self.stages[i + 1..].iter().rev().fold(lines, |lines, stage| {
-                let shape = stage.conv.shape();
-                (lines - 1) * shape.stride[0] + (shape.kernel[0] - 1) * shape.dilation[0] + 1
+        // Backwards: the convolutions after `i` decide how many lines of its output are needed.
+        (0..self.steps.len()).map(move |i| {
+            let (oh, ow) = self.steps[..=i].iter().fold((h, w), |(h, w), step| step.shape.out_size(h, w));
+            let needed = self.steps[i + 1..].iter().rev().fold(lines, |lines, step| {
+                let ConvShape { kernel, stride, dilation, .. } = step.shape;
+                (lines - 1) * stride[0] + (kernel[0] - 1) * dilation[0] + 1
             });
-            (ow * self.stages[i].conv.shape().cout, needed.min(oh))
+            (ow * self.steps[i].shape.cout, needed.min(oh))
         })
     }
 
     /// Values that lie between the stages for a strip of `lines`.
     fn between(&self, h: usize, w: usize, lines: usize) -> usize {
-        let inner = self.stages.len() - 1;
-        self.extents(h, w, lines).take(inner).map(|(line, lines)| (line * lines).next_multiple_of(MAX_LANES)).sum()
+        let inner = self.steps.len() - 1;
+        let written = self.extents(h, w, lines).zip(&self.steps).take(inner).filter(|(_, step)| step.written);
+        written.map(|((line, lines), _)| (line * lines).next_multiple_of(MAX_LANES)).sum()
     }
 
     /// Lines of the output per strip: as many as fit the cache, but a few strips for each thread.
@@ -118,8 +177,7 @@ impl Chain {
         let strips = oh.div_ceil(lines);
         let (mut once, mut total) = (0.0, 0.0);
         let (whole, strip) = (self.extents(h, w, oh.max(1)), self.extents(h, w, lines));
-        for (((line, height), (_, needed)), stage) in whole.zip(strip).zip(&self.stages) {
-            let shape = stage.conv.shape();
+        for (((line, height), (_, needed)), Step { shape, .. }) in whole.zip(strip).zip(&self.steps) {
             let work = (line * shape.kernel[0] * shape.kernel[1] * shape.cin / shape.groups) as f64;
             once += work * height as f64;
             total += work * (needed * strips).max(height) as f64;
@@ -132,12 +190,13 @@ impl Chain {
         let lines = self.strip(h, w, threads);
         let mut width = w;
         let mut own = 0;
-        let mut extents = self.extents(h, w, lines);
+        let mut written = self.extents(h, w, lines).zip(&self.steps).filter(|(_, step)| step.written);
         let mut height = h;
         for stage in &self.stages {
-            own = own.max(stage.conv.scratch_len(height, width, 1));
-            (_, width) = stage.conv.out_size(height.max(1), width);
-            height = extents.next().map_or(0, |(_, lines)| lines);
+            let kernel = stage.kernel.as_convolve();
+            own = own.max(kernel.scratch_len(height, width, 1));
+            (_, width) = kernel.out_size(height.max(1), width);
+            height = written.next().map_or(0, |((_, lines), _)| lines);
         }
         self.between(h, w, lines) + own.next_multiple_of(MAX_LANES)
     }
@@ -168,9 +227,8 @@ impl Chain {
         // SAFETY: participants use disjoint parts of scratch and tasks write disjoint lines of the output.
         unsafe impl Sync for Ends {}
         let (oh, ow) = self.out_size(h, w);
-        let last = self.stages.len() - 1;
-        let out_line = ow * self.stages[last].conv.shape().cout;
-        let image_len = h * w * self.stages[0].conv.shape().cin;
+        let out_line = ow * self.channels();
+        let image_len = h * w * self.steps[0].shape.cin;
         check_lengths(n, [image_len, oh * out_line], input, residual, out);
         let slot = self.slot_len(h, w, pool.threads());
         let scratch = aligned(scratch);
@@ -208,39 +266,49 @@ impl Chain {
         out: &mut [f32],
         scratch: &mut [f32],
     ) {
-        const MOST: usize = 8;
-        assert!(self.stages.len() <= MOST, "a chain has at most {MOST} stages");
-        // Sizes of every stage's input, then which of its lines are read.
+        // Sizes of every convolution's input, then which of its lines are read.
         let mut sizes = [(h, w); MOST];
-        for (i, stage) in self.stages[..self.stages.len() - 1].iter().enumerate() {
-            sizes[i + 1] = stage.conv.out_size(sizes[i].0, sizes[i].1);
+        for (i, step) in self.steps[..self.steps.len() - 1].iter().enumerate() {
+            sizes[i + 1] = step.shape.out_size(sizes[i].0, sizes[i].1);
         }
         let mut read = [Lines { first: 0, end: 0, top: 0, bottom: 0 }; MOST];
         let (mut from, mut to) = (first, end);
-        for (i, stage) in self.stages.iter().enumerate().rev() {
-            read[i] = Lines::under(stage.conv.shape(), sizes[i].0, from, to);
+        for (i, step) in self.steps.iter().enumerate().rev() {
+            read[i] = Lines::under(&step.shape, sizes[i].0, from, to);
             (from, to) = (read[i].first, read[i].end);
         }
-        let line = sizes[0].1 * self.stages[0].conv.shape().cin;
+        let shape = |i: usize| {
+            let Lines { top, bottom, .. } = read[i];
+            let [_, _, left, right] = self.steps[i].shape.pad;
+            ConvShape { pad: [top, bottom, left, right], ..self.steps[i].shape }
+        };
+        let line = sizes[0].1 * self.steps[0].shape.cin;
         let mut current: &[f32] = &input[read[0].first * line..read[0].end * line];
         let mut rest = scratch;
-        let last = self.stages.len() - 1;
-        for (i, stage) in self.stages.iter().enumerate() {
-            let Lines { first, end, top, bottom } = read[i];
-            let [_, _, left, right] = stage.conv.shape().pad;
-            let shape = ConvShape { pad: [top, bottom, left, right], ..*stage.conv.shape() };
-            let residual = if i == last { residual } else { None };
-            let epilogue = ConvEpilogue { residual, activation: stage.activation };
-            let height = end - first;
-            if i == last {
-                stage.conv.run_as(&shape, &self.solo, 1, height, sizes[i].1, current, &epilogue, out, rest);
+        let mut at = 0;
+        for stage in &self.stages {
+            let (height, width) = (read[at].end - read[at].first, sizes[at].1);
+            let next = at + stage.kernel.convolutions().count();
+            let is_last = next == self.steps.len();
+            let epilogue = ConvEpilogue { residual: residual.filter(|_| is_last), activation: stage.activation };
+            let run = |to: &mut [f32], scratch: &mut [f32]| match &stage.kernel {
+                StageKernel::Conv(conv) => {
+                    conv.run_as(&shape(at), &self.solo, 1, height, width, current, &epilogue, to, scratch);
+                }
+                StageKernel::DenseDepthwise(both) => {
+                    let shapes = [&shape(at), &shape(at + 1)];
+                    both.run_as(shapes, &self.solo, 1, height, width, current, &epilogue, to, scratch);
+                }
+            };
+            if is_last {
+                run(out, rest);
                 return;
             }
-            let made = (read[i + 1].end - read[i + 1].first) * sizes[i + 1].1 * shape.cout;
-            let (next, remaining) = rest.split_at_mut(made.next_multiple_of(MAX_LANES));
-            stage.conv.run_as(&shape, &self.solo, 1, height, sizes[i].1, current, &epilogue, next, remaining);
-            current = &next[..made];
-            rest = remaining;
+            let made = (read[next].end - read[next].first) * sizes[next].1 * self.steps[next].shape.cin;
+            let (to, remaining) = rest.split_at_mut(made.next_multiple_of(MAX_LANES));
+            run(to, remaining);
+            current = &to[..made];
+            (rest, at) = (remaining, next);
         }
     }
 }

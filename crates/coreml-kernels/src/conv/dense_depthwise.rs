@@ -6,7 +6,7 @@
 
 use super::depthwise::Source;
 use super::images::Images;
-use super::{Conv2d, ConvEpilogue, Convolve, Method};
+use super::{Conv2d, ConvEpilogue, ConvShape, Convolve, Method};
 use crate::activation::Activation;
 use crate::parallel::ThreadPool;
 
@@ -33,6 +33,37 @@ impl DenseDepthwise {
     /// The two convolutions.
     pub fn convolutions(&self) -> [&Conv2d; 2] {
         [&self.first, &self.second]
+    }
+}
+
+impl DenseDepthwise {
+    /// As [`Convolve::run`] with the padding of `shapes`, which are the convolutions' shapes otherwise.
+    #[allow(clippy::too_many_arguments, reason = "as the public function")]
+    pub(super) fn run_as(
+        &self,
+        shapes: [&ConvShape; 2],
+        pool: &ThreadPool,
+        n: usize,
+        h: usize,
+        w: usize,
+        input: &[f32],
+        epilogue: &ConvEpilogue<'_>,
+        out: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let (Method::Dense(dense), Method::Depthwise(depthwise)) = (&self.first.method, &self.second.method) else {
+            unreachable!("checked when this was made")
+        };
+        let (frame, rings) = scratch.split_at_mut(self.first.scratch_len(h, w, pool.threads()));
+        let (between_h, between_w) = shapes[0].out_size(h, w);
+        let (oh, ow) = shapes[1].out_size(between_h, between_w);
+        let sizes = ([h, w, shapes[0].cin], [oh, ow, shapes[1].cout]);
+        let Some(images) = Images::new(n, sizes.0, sizes.1, input, epilogue, out) else { return };
+        for image in images.each() {
+            let maker = dense.line_maker(pool, shapes[0], self.activation, &image, frame);
+            let between = Images { h: between_h, w: between_w, ..image };
+            depthwise.run(self.second.isa, pool, shapes[1], &between, &Source::Made(&maker), rings);
+        }
     }
 }
 
@@ -63,19 +94,8 @@ impl Convolve for DenseDepthwise {
         out: &mut [f32],
         scratch: &mut [f32],
     ) {
-        let (Method::Dense(dense), Method::Depthwise(depthwise)) = (&self.first.method, &self.second.method) else {
-            unreachable!("checked when this was made")
-        };
         assert!(scratch.len() >= self.scratch_len(h, w, pool.threads()), "scratch too short");
-        let (frame, rings) = scratch.split_at_mut(self.first.scratch_len(h, w, pool.threads()));
-        let (between_h, between_w) = self.first.out_size(h, w);
-        let (oh, ow) = self.second.out_size(between_h, between_w);
-        let sizes = ([h, w, self.first.shape.cin], [oh, ow, self.second.shape.cout]);
-        let Some(images) = Images::new(n, sizes.0, sizes.1, input, epilogue, out) else { return };
-        for image in images.each() {
-            let maker = dense.line_maker(pool, &self.first.shape, self.activation, &image, frame);
-            let between = Images { h: between_h, w: between_w, ..image };
-            depthwise.run(self.second.isa, pool, &self.second.shape, &between, &Source::Made(&maker), rings);
-        }
+        let shapes = [&self.first.shape, &self.second.shape];
+        self.run_as(shapes, pool, n, h, w, input, epilogue, out, scratch);
     }
 }

@@ -20,7 +20,7 @@ mod winograd;
 use crate::activation::Activation;
 use crate::parallel::ThreadPool;
 use crate::simd::Isa;
-pub use chain::{Chain, Stage};
+pub use chain::{Chain, Stage, StageKernel};
 use dense::Dense;
 pub use dense_depthwise::DenseDepthwise;
 use depthwise::{Depthwise, Source};

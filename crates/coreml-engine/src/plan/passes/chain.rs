@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use coreml_kernels::conv::{Chain, Stage};
+use coreml_kernels::conv::{Chain, DenseDepthwise, Stage, StageKernel};
 
 use super::Compute;
 use crate::graph::{Graph, Id, Node};
@@ -94,24 +94,20 @@ impl Links<'_> {
     /// The chain that ends in the node at `at`: as long as what lies between would not stay in the cache.
     fn chain(&self, at: usize, compute: &Compute) -> Option<Node> {
         let last = &self.graph.nodes[at];
-        let in_strips = |conv: &&Conv| conv.kernel.works_in_strips();
-        let residual = last.op.is::<Conv>().filter(in_strips)?.residual;
-        let mut nodes = vec![last];
+        let (end, residual) = stage(last)?;
+        let (mut nodes, mut stages) = (vec![last], vec![end]);
         let mut best = None;
         while let Some((source, between)) = self.source(nodes[0])
             && nodes.len() < LONGEST
-            && source.op.is::<Conv>().filter(in_strips).is_some_and(|conv| !conv.residual)
+            && let Some((before, false)) = stage(source)
         {
             nodes.insert(0, source);
+            stages.insert(0, before);
             // A small result in the middle may still be worth passing by for the sake of a large one before it.
             if self.count(between) <= CACHED {
                 continue;
             }
-            let stages = nodes
-                .iter()
-                .filter_map(|node| node.op.is::<Conv>())
-                .map(|conv| Stage { conv: (*conv.kernel).clone(), activation: conv.activation });
-            let chain = Chain::new(stages.collect());
+            let chain = Chain::new(stages.clone());
             let [h, w] = self.image(nodes[0])?;
             if chain.recomputed(h, w, compute.threads()) <= MOST_RECOMPUTED {
                 best = Some(joined(Arc::new(ConvChain { chain: Arc::new(chain), residual }), &nodes));
@@ -128,6 +124,17 @@ impl Links<'_> {
             _ => None,
         }
     }
+}
+
+/// A node as a stage of a chain, and whether it has a residual.
+fn stage(node: &Node) -> Option<(Stage, bool)> {
+    if let Some(conv) = node.op.is::<Conv>().filter(|conv| conv.kernel.works_in_strips()) {
+        let kernel = StageKernel::Conv(Arc::clone(&conv.kernel));
+        return Some((Stage { kernel, activation: conv.activation }, conv.residual));
+    }
+    let both = node.op.is::<Convolution<DenseDepthwise>>()?;
+    let kernel = StageKernel::DenseDepthwise(Arc::clone(&both.kernel));
+    Some((Stage { kernel, activation: both.activation }, both.residual))
 }
 
 /// One node in place of `nodes`, which follow each other.
