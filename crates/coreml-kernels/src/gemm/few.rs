@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 
 use super::decode::Decode;
 use super::pack::Format;
-use super::tile::{Block, Product, activate, finish};
+use super::tile::{self, Block, Product, activate, finish};
 use crate::simd::{Kernel, Simd};
 
 /// Blocks of at most so many rows are computed here, decoding for every eight rows; with more of them it pays to decode once.
@@ -126,8 +126,9 @@ fn rows<S: Simd, D: Decode, const MR: usize, const NV: usize>(s: S, part: Part<'
             }
         }
         let cols = width.min(b.n - column);
-        finish(s, product, row, live, column, cols, &acc);
-        activate(s, product, row, live, column, cols);
+        let at = tile::Part { row, live, column, cols };
+        finish(s, product, at, &acc);
+        activate(s, product, at);
     }
 }
 

@@ -54,12 +54,26 @@ impl Line {
                     for r in 1..N {
                         rows[r] = run.add(r * self.stride);
                     }
-                    for k in 0..len {
+                    let mut k = 0;
+                    // Four at a time, so that a row's address is computed once for four values: with one at a time there
+                    // are more such instructions than the CPU decodes beside the products.
+                    while k + 4 <= len {
+                        for u in 0..4 {
+                            let column = s.load(panel.add(u * S::LANES));
+                            for r in 0..N {
+                                sums[r] = s.fma(s.splat(rows[r].add(k + u).read()), column, sums[r]);
+                            }
+                        }
+                        panel = panel.add(4 * S::LANES);
+                        k += 4;
+                    }
+                    while k < len {
                         let column = s.load(panel);
                         for r in 0..N {
                             sums[r] = s.fma(s.splat(rows[r].add(k).read()), column, sums[r]);
                         }
                         panel = panel.add(S::LANES);
+                        k += 1;
                     }
                 }
             }

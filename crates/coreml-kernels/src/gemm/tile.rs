@@ -240,8 +240,12 @@ fn tile<S: Simd>(
     let mut rows = [product.rows.base; MAX_ROWS];
     let Rows { base, per_line, line_stride, stride } = product.rows;
     if product.rows.are_even() {
+        let mut at = base.wrapping_add(row * stride);
         for (i, p) in rows[..height].iter_mut().enumerate() {
-            *p = base.wrapping_add((row + i.min(live - 1)) * stride);
+            *p = at;
+            if i + 1 < live {
+                at = at.wrapping_add(stride);
+            }
         }
     } else {
         let (mut line, mut x) = (row / per_line, row % per_line);
@@ -256,11 +260,12 @@ fn tile<S: Simd>(
         }
     }
     let cols = (vectors * S::LANES).min(product.b.n - column);
-    let at = Tile { product, rows: &rows, row, live, column, cols, values, piece, ahead };
+    let part = Part { row, live, column, cols };
+    let tile = Tile { product, rows: &rows, part, values, piece, ahead };
     macro_rules! rows {
         ($nv:literal: $($mr:literal)*) => {
             match live {
-                $(..=$mr => s.call(Shaped::<$mr, $nv>(at)),)*
+                $(..=$mr => s.call(Shaped::<$mr, $nv>(tile)),)*
                 _ => unreachable!("a tile has at most ACCUMULATORS / vectors rows"),
             }
         };
@@ -271,26 +276,24 @@ fn tile<S: Simd>(
         _ => rows!(1: 1 2 4 6 8 10 12),
     }
     if piece.is_last(&product.runs) {
-        activate(s, product, row, live, column, cols);
+        activate(s, product, part);
     }
 }
 
 /// Applies the activation to a part of the output, unless [`finish`] has.
 #[inline(always)]
-pub(super) fn activate<S: Simd>(s: S, product: &Product<'_>, row: usize, rows: usize, column: usize, cols: usize) {
+pub(super) fn activate<S: Simd>(s: S, product: &Product<'_>, at: Part) {
     if product.activation.as_clip().is_none() {
-        let data = product.out.wrapping_add(row * product.out_stride + column);
-        s.call(ActivateRows { activation: product.activation, data, rows, cols, stride: product.out_stride });
+        let data = product.out.wrapping_add(at.row * product.out_stride + at.column);
+        let stride = product.out_stride;
+        s.call(ActivateRows { activation: product.activation, data, rows: at.live, cols: at.cols, stride });
     }
 }
 
 struct Tile<'a> {
     product: &'a Product<'a>,
     rows: &'a [*const f32; MAX_ROWS],
-    row: usize,
-    live: usize,
-    column: usize,
-    cols: usize,
+    part: Part,
     /// The piece's rows of the panel.
     values: *const f32,
     piece: &'a Piece,
@@ -305,7 +308,7 @@ impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Tile { product, rows, row, live, column, cols, values, piece, ahead } = self.0;
+        let Tile { product, rows, part: at, values, piece, ahead } = self.0;
         let (mut next, lines) = (ahead.next, ahead.lines);
         let Runs { outer_stride, inner, inner_stride, .. } = product.runs;
         let Piece { first_run, runs, start, len } = *piece;
@@ -316,19 +319,7 @@ impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
         // of `cols` values from here on; vector v is touched only where it has columns below `cols`.
         unsafe {
             if !piece.is_first() {
-                for v in 0..NV {
-                    let start = v * S::LANES;
-                    if start >= cols {
-                        break;
-                    }
-                    let n = (cols - start).min(S::LANES);
-                    for r in 0..MR {
-                        if r < live {
-                            let p = product.out.add((row + r) * product.out_stride + column + start);
-                            acc[r][v] = if n == S::LANES { s.load(p) } else { s.load_partial(p, n) };
-                        }
-                    }
-                }
+                add(s, (product.out, product.out_stride), at, &mut acc);
             }
             let mut b = values;
             let (mut o, mut i) = if inner <= 1 { (first_run, 0) } else { (first_run / inner, first_run % inner) };
@@ -362,67 +353,133 @@ impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
             }
             ahead.next = next;
             if piece.is_last(&product.runs) {
-                return finish(s, product, row, live, column, cols, &acc);
+                finish(s, product, at, &acc);
+            } else {
+                store(s, product, at, &acc);
             }
-            for v in 0..NV {
-                let start = v * S::LANES;
-                if start >= cols {
-                    break;
-                }
-                let n = (cols - start).min(S::LANES);
-                for r in 0..MR {
-                    if r < live {
-                        let p = product.out.add((row + r) * product.out_stride + column + start);
-                        if n == S::LANES { s.store(p, acc[r][v]) } else { s.store_partial(p, n, acc[r][v]) }
-                    }
+        }
+    }
+}
+
+/// A part of the output: `live` rows of `cols` columns.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    pub(super) row: usize,
+    pub(super) live: usize,
+    pub(super) column: usize,
+    pub(super) cols: usize,
+}
+
+impl Part {
+    /// Whether there is an output for every sum.
+    #[inline(always)]
+    fn is_full<S: Simd, const MR: usize, const NV: usize>(self) -> bool {
+        self.live == MR && self.cols == NV * S::LANES
+    }
+
+    /// Columns that there are of vector `v`.
+    #[inline(always)]
+    fn columns<S: Simd>(self, v: usize) -> usize {
+        self.cols.saturating_sub(v * S::LANES).min(S::LANES)
+    }
+
+    /// Where vector `v` of row `r` lies in a matrix.
+    #[inline(always)]
+    fn of<S: Simd>(self, matrix: *const f32, stride: usize, r: usize, v: usize) -> *const f32 {
+        matrix.wrapping_add((self.row + r) * stride + self.column + v * S::LANES)
+    }
+}
+
+// Sums stay in registers only while compilers unroll all loops over them, which they do not do with loops that may end early.
+// And what a product has or a part lacks is asked once and not for every vector: with few values in a row that would take
+// as long as the sums.
+
+/// Adds what a matrix has at the part's place to `y`.
+/// # Safety
+/// The matrix must have the part.
+#[inline(always)]
+unsafe fn add<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    (matrix, stride): (*const f32, usize),
+    at: Part,
+    y: &mut [[S::F; NV]; MR],
+) {
+    let full = at.is_full::<S, MR, NV>();
+    for r in 0..MR {
+        for v in 0..NV {
+            let p = at.of::<S>(matrix, stride, r, v);
+            // SAFETY: as the caller vouches; only the columns that there are of a vector are touched, and only live rows.
+            unsafe {
+                if full {
+                    y[r][v] = s.add(y[r][v], s.load(p));
+                } else if r < at.live {
+                    y[r][v] = s.add(y[r][v], s.load_partial(p, at.columns::<S>(v)));
                 }
             }
         }
     }
 }
 
-/// Stores `live` rows of complete sums with bias, residual and, if it is a clip, the activation.
+/// Stores `y` in the output.
 /// # Safety
-/// Output and residual must hold so many rows of `cols` values from `row` and `column` on, the bias `cols` values.
+/// The output must have the part.
+#[inline(always)]
+unsafe fn store<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    product: &Product<'_>,
+    at: Part,
+    y: &[[S::F; NV]; MR],
+) {
+    let full = at.is_full::<S, MR, NV>();
+    for r in 0..MR {
+        for v in 0..NV {
+            let p = at.of::<S>(product.out, product.out_stride, r, v).cast_mut();
+            // SAFETY: as the caller vouches; only the columns that there are of a vector are touched, and only live rows.
+            unsafe {
+                if full {
+                    s.store(p, y[r][v]);
+                } else if r < at.live {
+                    s.store_partial(p, at.columns::<S>(v), y[r][v]);
+                }
+            }
+        }
+    }
+}
+
+/// Stores complete sums with bias, residual and, if it is a clip, the activation.
+/// # Safety
+/// Output and residual must have the part, the bias its columns.
 #[inline(always)]
 pub(super) unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
     s: S,
     product: &Product<'_>,
-    row: usize,
-    live: usize,
-    column: usize,
-    cols: usize,
+    at: Part,
     acc: &[[S::F; NV]; MR],
 ) {
-    let clip = product.activation.as_clip();
-    for v in 0..NV {
-        let start = v * S::LANES;
-        if start >= cols {
-            break;
-        }
-        let n = (cols - start).min(S::LANES);
-        // SAFETY: as the caller vouches; only the n columns that there are of the vector are touched.
-        unsafe {
-            let bias = match product.bias {
-                Some(bias) => s.load_partial(bias.as_ptr().add(column + start), n),
-                None => s.splat(0.0),
-            };
-            for r in 0..MR {
-                if r >= live {
-                    break;
+    let mut y = *acc;
+    // SAFETY: as the caller vouches.
+    unsafe {
+        if let Some(bias) = product.bias {
+            for v in 0..NV {
+                let p = bias.as_ptr().wrapping_add(at.column + v * S::LANES);
+                let bias = s.load_partial(p, at.columns::<S>(v));
+                for r in 0..MR {
+                    y[r][v] = s.add(y[r][v], bias);
                 }
-                let mut y = s.add(acc[r][v], bias);
-                if let Some((residual, stride)) = product.residual {
-                    let p = residual.add((row + r) * stride + column + start);
-                    y = s.add(y, if n == S::LANES { s.load(p) } else { s.load_partial(p, n) });
-                }
-                if let Some((lo, hi)) = clip {
-                    y = s.min(s.splat(hi), s.max(s.splat(lo), y));
-                }
-                let p = product.out.add((row + r) * product.out_stride + column + start);
-                if n == S::LANES { s.store(p, y) } else { s.store_partial(p, n, y) }
             }
         }
+        if let Some(residual) = product.residual {
+            add(s, residual, at, &mut y);
+        }
+        if let Some((lo, hi)) = product.activation.as_clip() {
+            let (lo, hi) = (s.splat(lo), s.splat(hi));
+            for r in 0..MR {
+                for v in 0..NV {
+                    y[r][v] = s.min(hi, s.max(lo, y[r][v]));
+                }
+            }
+        }
+        store(s, product, at, &y);
     }
 }
 
