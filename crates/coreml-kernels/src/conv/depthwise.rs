@@ -320,37 +320,36 @@ impl Strip<'_> {
         let multiplier = self.depthwise.multiplier;
         let cout = self.shape.cout;
         let channel = line.vector * S::LANES * multiplier;
-        let mut even = [s.splat(0.0); N];
-        for j in 0..multiplier {
-            let sums = self.sums::<S, N, K, STRIDE>(s, ring, line, x, j);
-            if multiplier == 1 {
-                let bias = self.bias(s, channel, live);
+        if multiplier == 1 {
+            let sums = self.sums::<S, N, K, STRIDE>(s, ring, line, x, 0);
+            self.finish_all(s, sums, self.bias(s, channel, live), line.out + x * cout, wanted, live);
+        } else if multiplier == 2 {
+            let low = (2 * live).min(S::LANES);
+            let high = 2 * live - low;
+            let biases = (self.bias(s, channel, low), self.bias(s, channel + low, high));
+            let even = self.sums::<S, N, K, STRIDE>(s, ring, line, x, 0);
+            let odd = self.sums::<S, N, K, STRIDE>(s, ring, line, x, 1);
+            let (mut first, mut second) = (even, odd);
+            for t in 0..N {
+                (first[t], second[t]) = s.interleave(even[t], odd[t]);
+            }
+            let at = line.out + x * cout;
+            self.finish_all(s, first, biases.0, at, wanted, low);
+            self.finish_all(s, second, biases.1, at + low, wanted, high);
+        } else {
+            for j in 0..multiplier {
+                // Apart from the sums, which stay in registers only while every index into them is known.
+                let mut lanes = [[0.0; MAX_LANES]; N];
+                let sums = self.sums::<S, N, K, STRIDE>(s, ring, line, x, j);
                 for t in 0..N {
-                    if t < wanted {
-                        self.finish(s, sums[t], bias, line.out + (x + t) * cout, live);
-                    }
+                    lanes[t] = s.to_array(sums[t]);
                 }
-            } else if multiplier == 2 && j == 0 {
-                even = sums;
-            } else if multiplier == 2 {
-                let low = (2 * live).min(S::LANES);
-                let high = 2 * live - low;
-                let biases = (self.bias(s, channel, low), self.bias(s, channel + low, high));
-                for t in 0..N {
-                    if t < wanted {
-                        let at = line.out + (x + t) * cout;
-                        let sums = s.interleave(even[t], sums[t]);
-                        self.finish(s, sums.0, biases.0, at, low);
-                        self.finish(s, sums.1, biases.1, at + low, high);
-                    }
-                }
-            } else {
-                for t in 0..wanted {
+                for (t, lanes) in lanes[..wanted].iter().enumerate() {
                     let at = line.out + (x + t) * cout;
-                    for (lane, &sum) in s.to_array(sums[t])[..live].iter().enumerate() {
+                    for (lane, &sum) in lanes[..live].iter().enumerate() {
                         let at = at + lane * multiplier + j;
                         let bias = self.bias(s, channel + lane * multiplier + j, 1);
-                        self.finish(s, s.splat(sum), bias, at, 1);
+                        self.finish_all(s, [s.splat(sum)], bias, at, 1, 1);
                     }
                 }
             }
@@ -417,22 +416,47 @@ impl Strip<'_> {
         sums
     }
 
-    /// Adds bias and residual, limits, and stores the first `n` lanes `at` values into the output.
+    /// Adds bias and residual to the sums of successive pixels, limits them, and stores the first `n` lanes of the `wanted`
+    /// first, from `at` in the output on.
     #[inline(always)]
-    fn finish<S: Simd>(&self, s: S, sum: S::F, bias: S::F, at: usize, n: usize) {
-        // SAFETY: the `n` values from `at` are channels of one output pixel, so residual and output hold them.
+    fn finish_all<S: Simd, const N: usize>(
+        &self,
+        s: S,
+        sums: [S::F; N],
+        bias: S::F,
+        at: usize,
+        wanted: usize,
+        n: usize,
+    ) {
+        let Images { residual, activation, out, .. } = *self.images;
+        let cout = self.shape.cout;
+        let full = wanted == N && n == S::LANES;
+        let mut y = sums;
+        for t in 0..N {
+            y[t] = s.add(y[t], bias);
+        }
+        // SAFETY: the `n` values from `at` on are channels of one output pixel, and `wanted` pixels lie `cout` apart, so
+        // residual and output hold them.
         unsafe {
-            let mut y = s.add(sum, bias);
-            if let Some(residual) = self.images.residual {
-                y = s.add(y, s.load_partial(residual.add(at), n));
+            if let Some(residual) = residual {
+                for t in 0..N {
+                    if t < wanted {
+                        y[t] = s.add(y[t], s.load_partial(residual.wrapping_add(at + t * cout), n));
+                    }
+                }
             }
-            if let Some((lo, hi)) = self.images.activation.as_clip() {
-                y = s.min(s.splat(hi), s.max(s.splat(lo), y));
+            if let Some((lo, hi)) = activation.as_clip() {
+                for t in 0..N {
+                    y[t] = s.min(s.splat(hi), s.max(s.splat(lo), y[t]));
+                }
             }
-            if n == S::LANES {
-                s.store(self.images.out.add(at), y);
-            } else {
-                s.store_partial(self.images.out.add(at), n, y);
+            for t in 0..N {
+                let p = out.wrapping_add(at + t * cout);
+                if full {
+                    s.store(p, y[t]);
+                } else if t < wanted {
+                    s.store_partial(p, n, y[t]);
+                }
             }
         }
     }
