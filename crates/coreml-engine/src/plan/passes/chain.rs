@@ -1,5 +1,5 @@
 //! Joins products in a row where the result between them would not stay in the cache: a dense convolution with the
-//! depthwise one it feeds, other convolutions into chains that run strip by strip, plain matrix products into pairs.
+//! depthwise one it feeds, convolutions and such pairs into chains that run strip by strip, plain matrix products into pairs.
 
 use std::sync::Arc;
 
