@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::images::check_lengths;
+use super::images::{Images, check_lengths};
 use super::{Conv2d, ConvEpilogue, ConvShape, Convolve, DenseDepthwise};
 use crate::activation::Activation;
 use crate::aligned::aligned;
@@ -291,13 +291,16 @@ impl Chain {
             let next = at + stage.kernel.convolutions().count();
             let is_last = next == self.steps.len();
             let epilogue = ConvEpilogue { residual: residual.filter(|_| is_last), activation: stage.activation };
-            let run = |to: &mut [f32], scratch: &mut [f32]| match &stage.kernel {
-                StageKernel::Conv(conv) => {
-                    conv.run_as(&shape(at), &self.solo, 1, height, width, current, &epilogue, to, scratch);
-                }
-                StageKernel::DenseDepthwise(both) => {
-                    let shapes = [&shape(at), &shape(at + 1)];
-                    both.run_as(shapes, &self.solo, 1, height, width, current, &epilogue, to, scratch);
+            let run = |to: &mut [f32], scratch: &mut [f32]| {
+                let (first, last) = (shape(at), shape(next - 1));
+                let shapes = [&first, &last];
+                let images = Images::through(&shapes[..next - at], 1, [height, width], current, &epilogue, to);
+                match (&stage.kernel, images) {
+                    (_, None) => {}
+                    (StageKernel::Conv(conv), Some(images)) => conv.run_as(&first, &self.solo, &images, scratch),
+                    (StageKernel::DenseDepthwise(both), Some(images)) => {
+                        both.run_as(shapes, &self.solo, &images, scratch);
+                    }
                 }
             };
             if is_last {

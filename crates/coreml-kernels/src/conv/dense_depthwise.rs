@@ -37,31 +37,16 @@ impl DenseDepthwise {
 }
 
 impl DenseDepthwise {
-    /// As [`Convolve::run`] with the padding of `shapes`, which are the convolutions' shapes otherwise.
-    #[allow(clippy::too_many_arguments, reason = "as the public function")]
-    pub(super) fn run_as(
-        &self,
-        shapes: [&ConvShape; 2],
-        pool: &ThreadPool,
-        n: usize,
-        h: usize,
-        w: usize,
-        input: &[f32],
-        epilogue: &ConvEpilogue<'_>,
-        out: &mut [f32],
-        scratch: &mut [f32],
-    ) {
+    /// Convolves `images` with the padding of `shapes`, which are the convolutions' shapes otherwise.
+    pub(super) fn run_as(&self, shapes: [&ConvShape; 2], pool: &ThreadPool, images: &Images, scratch: &mut [f32]) {
         let (Method::Dense(dense), Method::Depthwise(depthwise)) = (&self.first.method, &self.second.method) else {
             unreachable!("checked when this was made")
         };
-        let (frame, rings) = scratch.split_at_mut(self.first.scratch_len(h, w, pool.threads()));
-        let (between_h, between_w) = shapes[0].out_size(h, w);
-        let (oh, ow) = shapes[1].out_size(between_h, between_w);
-        let sizes = ([h, w, shapes[0].cin], [oh, ow, shapes[1].cout]);
-        let Some(images) = Images::new(n, sizes.0, sizes.1, input, epilogue, out) else { return };
+        let (frame, rings) = scratch.split_at_mut(self.first.scratch_len(images.h, images.w, pool.threads()));
+        let (h, w) = shapes[0].out_size(images.h, images.w);
         for image in images.each() {
             let maker = dense.line_maker(pool, shapes[0], self.activation, &image, frame);
-            let between = Images { h: between_h, w: between_w, ..image };
+            let between = Images { h, w, ..image };
             depthwise.run(self.second.isa, pool, shapes[1], &between, &Source::Made(&maker), rings);
         }
     }
@@ -96,6 +81,7 @@ impl Convolve for DenseDepthwise {
     ) {
         assert!(scratch.len() >= self.scratch_len(h, w, pool.threads()), "scratch too short");
         let shapes = [&self.first.shape, &self.second.shape];
-        self.run_as(shapes, pool, n, h, w, input, epilogue, out, scratch);
+        let Some(images) = Images::through(&shapes, n, [h, w], input, epilogue, out) else { return };
+        self.run_as(shapes, pool, &images, scratch);
     }
 }

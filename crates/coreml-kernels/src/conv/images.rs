@@ -1,6 +1,6 @@
 //! What all convolutions check before they start: parameters that fit together, slices that hold the images.
 
-use super::ConvEpilogue;
+use super::{ConvEpilogue, ConvShape};
 use crate::activation::Activation;
 
 /// Panics unless parameters, `weights` and `bias` of a convolution fit together. `steps` are kernel, stride and dilation.
@@ -78,6 +78,24 @@ impl Images {
             out: out.as_mut_ptr(),
         };
         (n * lens[1] > 0).then_some(images)
+    }
+
+    /// `n` images of `h x w` pixels into the first of some convolutions and out of the last; `None` if the output has no
+    /// values.
+    ///
+    /// # Panics
+    /// If there is no convolution, or a slice is too short.
+    pub(super) fn through(
+        shapes: &[&ConvShape],
+        n: usize,
+        [h, w]: [usize; 2],
+        input: &[f32],
+        epilogue: &ConvEpilogue<'_>,
+        out: &mut [f32],
+    ) -> Option<Self> {
+        let (oh, ow) = shapes.iter().fold((h, w), |(h, w), shape| shape.out_size(h, w));
+        let (cin, cout) = (shapes[0].cin, shapes[shapes.len() - 1].cout);
+        Self::new(n, [h, w, cin], [oh, ow, cout], input, epilogue, out)
     }
 
     /// Each image as a batch of one.

@@ -156,27 +156,12 @@ impl Conv2d {
         &self.shape
     }
 
-    /// As [`Convolve::run`] with the padding of `shape`, which is this convolution's shape otherwise.
-    #[allow(clippy::too_many_arguments, reason = "as the public function")]
-    fn run_as(
-        &self,
-        shape: &ConvShape,
-        pool: &ThreadPool,
-        n: usize,
-        h: usize,
-        w: usize,
-        input: &[f32],
-        epilogue: &ConvEpilogue<'_>,
-        out: &mut [f32],
-        scratch: &mut [f32],
-    ) {
-        let (oh, ow) = shape.out_size(h, w);
-        let sizes = ([h, w, shape.cin], [oh, ow, shape.cout]);
-        let Some(images) = Images::new(n, sizes.0, sizes.1, input, epilogue, out) else { return };
+    /// Convolves `images` with the padding of `shape`, which is this convolution's shape otherwise.
+    fn run_as(&self, shape: &ConvShape, pool: &ThreadPool, images: &Images, scratch: &mut [f32]) {
         match &self.method {
-            Method::Dense(dense) => dense.run(self.isa, pool, shape, &images, scratch),
-            Method::Winograd(winograd) => winograd.run(self.isa, pool, shape, &images, scratch),
-            Method::Depthwise(depthwise) => depthwise.run(self.isa, pool, shape, &images, &Source::Image, scratch),
+            Method::Dense(dense) => dense.run(self.isa, pool, shape, images, scratch),
+            Method::Winograd(winograd) => winograd.run(self.isa, pool, shape, images, scratch),
+            Method::Depthwise(depthwise) => depthwise.run(self.isa, pool, shape, images, &Source::Image, scratch),
         }
     }
 }
@@ -210,6 +195,7 @@ impl Convolve for Conv2d {
         scratch: &mut [f32],
     ) {
         assert!(scratch.len() >= self.scratch_len(h, w, pool.threads()), "scratch too short");
-        self.run_as(&self.shape, pool, n, h, w, input, epilogue, out, scratch);
+        let Some(images) = Images::through(&[&self.shape], n, [h, w], input, epilogue, out) else { return };
+        self.run_as(&self.shape, pool, &images, scratch);
     }
 }

@@ -5,7 +5,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
 
-use super::tile::Runs;
+use super::tile::{Runs, step};
 use crate::activation::{ActivateRows, Activation};
 use crate::simd::{Kernel, Simd};
 
@@ -42,7 +42,7 @@ impl Line {
     #[inline(always)]
     unsafe fn sums<S: Simd, const N: usize>(&self, s: S, row: usize, bias: S::F, lo: S::F, hi: S::F) {
         let Runs { outer, outer_stride, inner, inner_stride, len } = self.runs;
-        let mut sums = [s.splat(0.0); N];
+        let mut sums = [[s.splat(0.0)]; N];
         // SAFETY: as the caller vouches.
         unsafe {
             let first = self.first.add(row * self.stride);
@@ -55,30 +55,23 @@ impl Line {
                         rows[r] = run.add(r * self.stride);
                     }
                     let mut k = 0;
-                    // Four at a time, so that a row's address is computed once for four values: with one at a time there
-                    // are more such instructions than the CPU decodes beside the products.
+                    // Four at a time, so that a row's address serves four values.
                     while k + 4 <= len {
                         for u in 0..4 {
-                            let column = s.load(panel.add(u * S::LANES));
-                            for r in 0..N {
-                                sums[r] = s.fma(s.splat(rows[r].add(k + u).read()), column, sums[r]);
-                            }
+                            step(s, &mut sums, &rows, k + u, panel.add(u * S::LANES));
                         }
                         panel = panel.add(4 * S::LANES);
                         k += 4;
                     }
                     while k < len {
-                        let column = s.load(panel);
-                        for r in 0..N {
-                            sums[r] = s.fma(s.splat(rows[r].add(k).read()), column, sums[r]);
-                        }
+                        step(s, &mut sums, &rows, k, panel);
                         panel = panel.add(S::LANES);
                         k += 1;
                     }
                 }
             }
             for r in 0..N {
-                let y = s.min(hi, s.max(lo, s.add(sums[r], bias)));
+                let y = s.min(hi, s.max(lo, s.add(sums[r][0], bias)));
                 s.store(self.out.add((row + r) * S::LANES), y);
             }
         }

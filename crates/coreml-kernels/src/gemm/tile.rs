@@ -487,7 +487,7 @@ pub(super) unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
 /// # Safety
 /// `a[..]` must be readable at `k`, `b` for `NV` vectors.
 #[inline(always)]
-unsafe fn step<S: Simd, const MR: usize, const NV: usize>(
+pub(super) unsafe fn step<S: Simd, const MR: usize, const NV: usize>(
     s: S,
     acc: &mut [[S::F; NV]; MR],
     a: &[*const f32; MR],
