@@ -9,7 +9,7 @@ use coreml_kernels::conv::{
     Chain, Conv2d, ConvEpilogue, ConvShape, ConvTranspose2d, ConvTransposeShape, Convolve, DenseDepthwise, Stage,
     StageKernel,
 };
-use coreml_kernels::gemm::{Epilogue, PackedB, gemm};
+use coreml_kernels::gemm::{Epilogue, PackedB, Precision, gemm};
 use coreml_kernels::norm::layer_norm;
 use coreml_kernels::pool::{PoolKind, PoolShape, pool2d};
 use coreml_kernels::recurrent::{Cell, Layer, Outputs, PackedCell, Squash};
@@ -91,7 +91,7 @@ fn winograd(c: &mut Criterion) {
         let (isa, shape) = (Isa::detect(), same(channels, channels, 3, 1, 1));
         let (plain, name) = (Conv2d::new(isa, shape, &weights(&shape), None), format!("{channels} @{size}"));
         convolution(&mut group, BenchmarkId::new("plain", &name), &plain, size);
-        let fast = Conv2d::for_size(isa, shape, &weights(&shape), None, size, size);
+        let fast = Conv2d::for_size(isa, shape, &weights(&shape), None, [size, size], Precision::F32);
         assert!(!fast.works_in_strips(), "Winograd's method does not pay for {name}");
         convolution(&mut group, BenchmarkId::new("winograd", &name), &fast, size);
     }

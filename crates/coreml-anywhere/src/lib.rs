@@ -28,7 +28,9 @@ pub use coreml_core::{
     OwnedValue, Parity, Passed, Placement, Prediction, Shadow, State, SystemClock, Tolerance, Value, breaker, cast,
     check, describe,
 };
-pub use coreml_engine::{CpuBackend, CpuOptions, OperationInfo, ParameterInfo, isa, operations, profile, supports};
+pub use coreml_engine::{
+    CpuBackend, CpuOptions, LowPrecision, OperationInfo, ParameterInfo, isa, operations, profile, supports,
+};
 pub use coreml_isolation as isolation;
 pub use coreml_model as model;
 pub use coreml_telemetry as telemetry;
@@ -41,10 +43,15 @@ pub use coreml_bridge::{CoreMlBackend, CoreMlFailure, CoreMlModel, CoreMlOptions
 
 /// The backends in the order in which they are tried: Core ML, with the feature `coreml`, then the CPU engine.
 pub fn default_backends() -> Vec<Arc<dyn Backend>> {
+    default_backends_with(CpuOptions::default())
+}
+
+/// As [`default_backends`], with these options for the CPU engine.
+pub fn default_backends_with(cpu: CpuOptions) -> Vec<Arc<dyn Backend>> {
     vec![
         #[cfg(feature = "coreml")]
         Arc::new(CoreMlBackend::default()),
-        Arc::new(CpuBackend::default()),
+        Arc::new(CpuBackend::new(cpu)),
     ]
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use coreml_anywhere::{Backend, ComputeUnits, CpuBackend, CpuOptions, Session, default_backends};
+use coreml_anywhere::{Backend, ComputeUnits, CpuBackend, CpuOptions, LowPrecision, Session, default_backends_with};
 
 use crate::failure::Failure;
 
@@ -22,6 +22,19 @@ pub(crate) struct ModelArgs {
     /// Where Core ML may run it: all, cpu_only, cpu_and_gpu, cpu_and_neural_engine
     #[arg(long, visible_alias = "units", value_name = "UNITS", default_value_t = ComputeUnits::All)]
     pub(crate) compute_units: ComputeUnits,
+    /// Let the CPU engine round the factors of its products to bf16
+    #[arg(long, value_enum, value_name = "WHERE", default_value_t = LowPrecisionChoice::Never)]
+    low_precision: LowPrecisionChoice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LowPrecisionChoice {
+    /// Nowhere
+    Never,
+    /// If this CPU multiplies them faster than f32; the backend is then called cpu-bf16
+    WhereFaster,
+    /// Also if it takes longer: to see what rounding does to a model
+    Always,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -40,42 +53,53 @@ impl ModelArgs {
     /// Opens the model on the backends asked for.
     pub(crate) fn open(&self, threads: usize) -> Result<Session, Failure> {
         let mut builder =
-            Session::builder().backends(self.backend.backends()?).threads(threads).compute_units(self.compute_units);
+            Session::builder().backends(self.backends()?).threads(threads).compute_units(self.compute_units);
         if let Some(function) = &self.function {
             builder = builder.function(function);
         }
         Ok(builder.open(&self.model)?)
     }
 
-    /// The model's file name.
-    pub(crate) fn name(&self) -> String {
-        self.model.file_name().map_or_else(|| self.model.display().to_string(), |name| name.display().to_string())
-    }
-}
-
-impl BackendChoice {
     /// The CPU engine in the form asked for.
-    pub(crate) fn engine(self) -> Result<CpuBackend, Failure> {
-        match self {
-            Self::Auto | Self::Cpu => Ok(CpuBackend::default()),
-            Self::Reference => Ok(CpuBackend::new(CpuOptions::reference())),
-            Self::Coreml => {
-                Err(Failure::usage("only the CPU engine can be profiled; Core ML has Instruments for that"))
-            }
+    pub(crate) fn engine(&self) -> Result<CpuBackend, Failure> {
+        if self.backend == BackendChoice::Coreml {
+            return Err(Failure::usage("only the CPU engine can be profiled; Core ML has Instruments for that"));
         }
+        Ok(CpuBackend::new(self.cpu_options()?))
     }
 
-    fn backends(self) -> Result<Vec<Arc<dyn Backend>>, Failure> {
-        Ok(match self {
-            Self::Auto => default_backends(),
-            Self::Cpu => vec![Arc::new(CpuBackend::default())],
-            Self::Reference => vec![Arc::new(CpuBackend::new(CpuOptions::reference()))],
+    fn cpu_options(&self) -> Result<CpuOptions, Failure> {
+        let mut options = CpuOptions::default();
+        options.reference = self.backend == BackendChoice::Reference;
+        options.low_precision = match self.low_precision {
+            LowPrecisionChoice::Never => LowPrecision::Never,
+            LowPrecisionChoice::WhereFaster => LowPrecision::WhereFaster,
+            LowPrecisionChoice::Always => LowPrecision::Always,
+        };
+        if options.low_precision != LowPrecision::Never
+            && matches!(self.backend, BackendChoice::Reference | BackendChoice::Coreml)
+        {
+            return Err(Failure::usage("--low-precision is the CPU engine's; use --backend cpu or auto with it"));
+        }
+        Ok(options)
+    }
+
+    fn backends(&self) -> Result<Vec<Arc<dyn Backend>>, Failure> {
+        let options = self.cpu_options()?;
+        Ok(match self.backend {
+            BackendChoice::Auto => default_backends_with(options),
+            BackendChoice::Cpu | BackendChoice::Reference => vec![Arc::new(CpuBackend::new(options))],
             #[cfg(feature = "coreml")]
-            Self::Coreml => vec![Arc::new(coreml_anywhere::CoreMlBackend)],
+            BackendChoice::Coreml => vec![Arc::new(coreml_anywhere::CoreMlBackend::default())],
             #[cfg(not(feature = "coreml"))]
-            Self::Coreml => {
+            BackendChoice::Coreml => {
                 return Err(Failure::usage("this build has no Core ML backend; build with `--features coreml`"));
             }
         })
+    }
+
+    /// The model's file name.
+    pub(crate) fn name(&self) -> String {
+        self.model.file_name().map_or_else(|| self.model.display().to_string(), |name| name.display().to_string())
     }
 }

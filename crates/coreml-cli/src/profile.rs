@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
 
 /// A profile for each thread count.
 fn measure(arguments: &Arguments) -> Result<Vec<Profile>, Failure> {
-    let backend = arguments.model.backend.engine()?;
+    let backend = arguments.model.engine()?;
     let function = arguments.model.function.as_deref();
     let package = Arc::new(Package::open(&arguments.model.model).map_err(Error::from)?);
     let interface = package.interface(function).map_err(Error::from)?.clone();

@@ -18,7 +18,8 @@ pub mod profile;
 mod state;
 mod value;
 
-pub use backend::{CpuBackend, CpuOptions, isa};
+pub use backend::{CpuBackend, CpuOptions, LowPrecision, isa};
+pub use coreml_kernels::gemm::Precision;
 pub use error::{PlanError, PlanErrorKind, Problem, RunError};
 pub use ops::{OperationInfo, ParameterInfo, operations, refused, supports};
 pub use plan::{Compute, Plan, PlanOptions, Workspace};

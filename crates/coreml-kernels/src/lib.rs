@@ -29,5 +29,5 @@ pub mod transpose;
 
 pub use activation::Activation;
 pub use parallel::ThreadPool;
-pub use peak::peak_flops;
+pub use peak::{bf16_pays, peak_flops};
 pub use simd::Isa;

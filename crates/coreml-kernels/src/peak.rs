@@ -39,6 +39,58 @@ pub fn peak_flops(isa: Isa, pool: &ThreadPool) -> f64 {
     best
 }
 
+/// Whether products of numbers in bf16 take less time than products of `f32` with the vectors of `isa`: not without an
+/// instruction for them, and not on every CPU that has one. A measurement of about a millisecond.
+pub fn bf16_pays(isa: Isa) -> bool {
+    // In turns, so that a change of the clock meets both alike; the shortest, so that an interruption does not count.
+    let mut shortest = [Duration::MAX; 2];
+    for _ in 0..LEAST {
+        for (shortest, pairs) in shortest.iter_mut().zip([false, true]) {
+            let start = Instant::now();
+            isa.dispatch(Products { pairs });
+            *shortest = start.elapsed().min(*shortest);
+        }
+    }
+    // Rounding the left matrix takes time too.
+    let [singles, pairs] = shortest;
+    pairs < singles.mul_f64(1.6)
+}
+
+/// Products of elements: of `f32`, or of pairs.
+struct Products {
+    pairs: bool,
+}
+
+impl Kernel for Products {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        if self.pairs { s.call_dots(SumOf::<true>) } else { s.call(SumOf::<false>) }
+    }
+}
+
+/// Sums of products of pairs or of `f32`, the same number of elements.
+struct SumOf<const PAIRS: bool>;
+
+impl<const PAIRS: bool> Kernel for SumOf<PAIRS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (a, b) = (s.splat(black_box(0.5)), s.splat(black_box(0.25)));
+        let mut sums = [s.splat(black_box(1.0)); FEW];
+        for _ in 0..ROUNDS / 10 {
+            for sum in &mut sums {
+                *sum = if PAIRS { s.dot_pairs(a, b, *sum) } else { s.fma(a, b, *sum) };
+            }
+        }
+        for sum in sums {
+            black_box(s.sum(sum));
+        }
+    }
+}
+
 /// Enough sums that none is waited for, if the registers hold them.
 const MANY: usize = 24;
 const FEW: usize = 12;

@@ -5,11 +5,12 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Random, assert_close, everywhere, to_channels_last};
+use common::{Random, all_in_bf16, assert_close, everywhere, to_channels_last};
 use coreml_kernels::conv::{
     Chain, Conv2d, ConvEpilogue, ConvShape, ConvTranspose2d, ConvTransposeShape, Convolve, DenseDepthwise, Stage,
     StageKernel,
 };
+use coreml_kernels::gemm::Precision;
 use coreml_kernels::pool::{PoolKind, PoolShape, pool2d};
 use coreml_kernels::reference::{self, ConvParams, ReferencePool};
 use coreml_kernels::{Activation, Isa, ThreadPool};
@@ -30,10 +31,27 @@ fn check_conv(
     activation: Activation,
     extras: bool,
 ) {
+    check_conv_in(Precision::F32, random, shape, n, [h, w], activation, extras);
+}
+
+/// Against sums of what the factors are rounded to.
+fn check_conv_in(
+    precision: Precision,
+    random: &mut Random,
+    shape: ConvShape,
+    n: usize,
+    [h, w]: [usize; 2],
+    activation: Activation,
+    extras: bool,
+) {
     let ConvShape { cin, cout, kernel: [kh, kw], stride, dilation, pad, groups } = shape;
-    let x = random.values(n * cin * h * w);
-    let weights = random.values(cout * cin / groups * kh * kw);
+    let mut x = random.values(n * cin * h * w);
+    let mut weights = random.values(cout * cin / groups * kh * kw);
     let bias = random.values(cout);
+    let given = (to_channels_last(n, cin, h * w, &x), weights.clone());
+    if precision == Precision::Bf16 {
+        (x, weights) = (all_in_bf16(&x), all_in_bf16(&weights));
+    }
     let (begin, end) = ([pad[0], pad[2]], [pad[1], pad[3]]);
     let params = ConvParams { strides: &stride, pads_begin: &begin, pads_end: &end, dilations: &dilation, groups };
     let (xdims, wdims) = ([n, cin, h, w], [cout, cin / groups, kh, kw]);
@@ -44,11 +62,12 @@ fn check_conv(
     reference::conv(&x, &xdims, &weights, &wdims, bias, &params, &mut expected);
     let residual = random.values(expected.len());
     let residual = extras.then_some(&residual[..]);
-    let x = to_channels_last(n, cin, h * w, &x);
+    let (x, weights) = given;
     let expected = finished(&to_channels_last(n, cout, odims[2] * odims[3], &expected), residual, activation);
     everywhere(
         |isa, pool| {
-            let conv = Conv2d::new(isa, shape, &weights, bias);
+            let conv = Conv2d::with_precision(isa, shape, &weights, bias, precision);
+            assert_eq!(conv.precision(), precision);
             let mut out = vec![7.0; expected.len()];
             // Scratch is whatever the last kernel left there.
             let mut scratch = vec![f32::NAN; conv.scratch_len(h, w, pool.threads())];
@@ -58,6 +77,39 @@ fn check_conv(
         },
         |isa, out| assert_close(out, &expected, 3e-5, &format!("{} {shape:?} {n}x{h}x{w} {activation:?}", isa.name())),
     );
+}
+
+#[test]
+fn convolutions_in_bf16_are_those_of_rounded_factors() {
+    let mut random = Random::new(31);
+    for round in 0..120 {
+        let groups = [1, 1, 1, 2, 3][random.below(5)];
+        let cin = groups * 2 * (1 + random.below(20));
+        let shape = ConvShape {
+            cin,
+            cout: groups * (1 + random.below(60)),
+            kernel: [[1, 1], [1, 1], [3, 3], [2, 5], [7, 7]][random.below(5)],
+            stride: [1 + random.below(2), 1 + random.below(3)],
+            dilation: [1 + random.below(2), 1 + random.below(2)],
+            pad: if round % 3 == 0 { [0; 4] } else { std::array::from_fn(|_| random.below(3)) },
+            groups,
+        };
+        let (n, size) = (1 + random.below(2), [1 + random.below(20), 1 + random.below(24)]);
+        if shape.out_size(size[0], size[1]) != (0, 0) {
+            let activation = [Activation::None, Activation::Relu, Activation::Gelu][random.below(3)];
+            check_conv_in(Precision::Bf16, &mut random, shape, n, size, activation, round % 2 == 0);
+        }
+    }
+}
+
+#[test]
+fn an_odd_number_of_channels_is_not_rounded() {
+    let shape = ConvShape { cin: 3, cout: 8, kernel: [3, 3], stride: [1, 1], dilation: [1, 1], pad: [1; 4], groups: 1 };
+    let weights = [0.5; 8 * 3 * 9];
+    for isa in Isa::available() {
+        let conv = Conv2d::with_precision(isa, shape, &weights, None, Precision::Bf16);
+        assert_eq!(conv.precision(), Precision::F32);
+    }
 }
 
 /// A convolution of one of the kinds that networks put in a row.
@@ -88,10 +140,14 @@ fn a_chain_gives_the_bytes_of_its_convolutions_one_after_the_other() {
         let x = random.values(n * h * w * shapes[0].cin);
         let (with_residual, in_pairs) = (random.below(2) == 0, random.below(3) > 0);
         let residual_seed = random.values(64);
+        let precision = [Precision::F32, Precision::Bf16][usize::from(random.below(4) == 0)];
         everywhere(
             |isa, pool| {
                 let activation = Activation::Relu;
-                let convs = shapes.iter().zip(&weights).map(|(&shape, weights)| Conv2d::new(isa, shape, weights, None));
+                let convs = shapes
+                    .iter()
+                    .zip(&weights)
+                    .map(|(&shape, weights)| Conv2d::with_precision(isa, shape, weights, None, precision));
                 let convs: Vec<Conv2d> = convs.collect();
                 let mut stages = vec![];
                 let mut rest = &convs[..];
@@ -227,7 +283,7 @@ fn convolutions_by_winograds_method_match_the_plain_way() {
             conv.run(pool, n, h, w, &x, &epilogue, &mut out, &mut scratch);
             out
         };
-        let fast = |isa| Conv2d::for_size(isa, shape, &weights, bias, h, w);
+        let fast = |isa| Conv2d::for_size(isa, shape, &weights, bias, [h, w], Precision::F32);
         if fast(Isa::detect()).works_in_strips() {
             continue; // The plain way, which has tests of its own.
         }

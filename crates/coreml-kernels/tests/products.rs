@@ -3,10 +3,11 @@
 
 mod common;
 
-use common::{Random, assert_close, everywhere};
+use common::{Random, all_in_bf16, assert_close, everywhere};
 use coreml_kernels::Activation;
 use coreml_kernels::gemm::{
-    Epilogue, MatMulShape, MatStrides, PackedB, gemm, gemm_pair, gemm_pair_scratch_len, matmul, matmul_scratch_len,
+    Epilogue, MatMulShape, MatStrides, PackedB, gemm, gemm_bf16, gemm_bf16_scratch_len, gemm_pair,
+    gemm_pair_scratch_len, matmul, matmul_scratch_len,
 };
 use coreml_kernels::reference;
 
@@ -84,6 +85,49 @@ fn products_larger_than_a_block_match_the_plain_loop() {
                 out
             },
             |isa, out| assert_close(out, &expected, tolerance(k), &format!("{} {m}x{k}x{n}", isa.name())),
+        );
+    }
+}
+
+#[test]
+fn products_in_bf16_are_those_of_rounded_factors() {
+    let mut random = Random::new(9);
+    let sizes = [0usize, 1, 2, 3, 5, 8, 9, 13, 16, 17, 24, 25, 33, 48, 49, 65, 97, 113];
+    for round in 0..150 {
+        let (m, n) = (sizes[random.below(sizes.len())], sizes[(round + random.below(2)) % sizes.len()]);
+        // Also more pairs than pass at once.
+        let k = [0, 2, 4, 6, 10, 16, 54, 96, 302, 1700][random.below(10)];
+        let (lda, ldc) = (k + random.below(3), n + random.below(3));
+        let (a, b) = (random.values(m * lda + 1), random.values(k * n));
+        let (bias, residual) = (random.values(n), random.values(m * ldc + 1));
+        let compact: Vec<f32> = (0..m).flat_map(|i| all_in_bf16(&a[i * lda..i * lda + k])).collect();
+        let mut sums = vec![0.0; m * n];
+        reference::gemm(m, k, n, &compact, &all_in_bf16(&b), Some(&bias), &mut sums);
+        let finish = |i: usize| {
+            let y = f64::from(sums[i]) + f64::from(residual[i / n * ldc + i % n]);
+            reference::activation(Activation::Relu, y) as f32
+        };
+        let expected: Vec<f32> = (0..m * n).map(finish).collect();
+        everywhere(
+            |isa, pool| {
+                let packed = PackedB::pack_bf16(isa, k, n, |k, j| b[k * n + j]);
+                let epilogue =
+                    Epilogue { bias: Some(&bias), residual: Some((&residual, ldc)), activation: Activation::Relu };
+                let mut out = vec![7.0; m * ldc + 5];
+                let mut scratch = vec![f32::NAN; gemm_bf16_scratch_len(m, k)];
+                gemm_bf16(isa, pool, m, &a, lda, &packed, &epilogue, &mut out, ldc, &mut scratch);
+                out
+            },
+            |isa, out| {
+                let what = format!("{} {m}x{k}x{n} in bf16", isa.name());
+                for (i, row) in out.chunks(ldc.max(1)).enumerate() {
+                    let live = if i < m { n.min(row.len()) } else { 0 };
+                    if live > 0 {
+                        assert_close(&row[..n], &expected[i * n..][..n], tolerance(k), &what);
+                    }
+                    assert!(row[live..].iter().all(|&x| x == 7.0), "{what}: wrote outside the matrix");
+                }
+            },
         );
     }
 }

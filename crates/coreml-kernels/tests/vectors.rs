@@ -1,5 +1,7 @@
 //! Every operation of every instruction set against `f32`'s own, lane by lane; partial loads and stores at exact ends.
 
+mod common;
+
 use coreml_kernels::Isa;
 use coreml_kernels::simd::{Kernel, MAX_LANES, Simd};
 
@@ -244,5 +246,60 @@ fn the_fastest_instruction_set_is_the_last_available() {
     assert_eq!(Isa::available()[0].name(), "scalar");
     if cfg!(target_arch = "aarch64") {
         assert_eq!(Isa::detect().name(), "neon");
+    }
+}
+
+/// Pairs multiplied and values rounded, with the instructions for that if there are any.
+struct InBf16<'a>([&'a [f32; MAX_LANES]; 4]);
+
+impl Kernel for InBf16<'_> {
+    type Output = ([f32; MAX_LANES], [u16; MAX_LANES]);
+
+    fn run<S: Simd>(self, s: S) -> Self::Output {
+        struct Inner<'a>([&'a [f32; MAX_LANES]; 4]);
+        impl Kernel for Inner<'_> {
+            type Output = ([f32; MAX_LANES], [u16; MAX_LANES]);
+            #[inline(always)]
+            fn run<S: Simd>(self, s: S) -> Self::Output {
+                // SAFETY: the arrays hold MAX_LANES values, as many as any vector.
+                let [a, b, c, x] = self.0.map(|values| unsafe { s.load(values.as_ptr()) });
+                let mut rounded = [0; MAX_LANES];
+                // SAFETY: as above.
+                unsafe { s.store_bf16(rounded.as_mut_ptr(), x) };
+                (s.to_array(s.dot_pairs(a, b, c)), rounded)
+            }
+        }
+        s.call_dots(Inner(self.0))
+    }
+}
+
+#[test]
+fn pairs_in_bf16_have_the_same_bits_on_every_instruction_set() {
+    let mut random = common::Random::new(5);
+    let upper = |x: f32| x.to_bits() >> 16;
+    for round in 0..2000 {
+        let mut numbers = || common::all_in_bf16(&random.values(2 * MAX_LANES));
+        let (left, right) = (numbers(), numbers());
+        let pairs = |numbers: &[f32]| -> [f32; MAX_LANES] {
+            std::array::from_fn(|i| f32::from_bits(upper(numbers[2 * i]) | upper(numbers[2 * i + 1]) << 16))
+        };
+        let given = random.values(2 * MAX_LANES);
+        let (mut c, mut x) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+        c.copy_from_slice(&given[..MAX_LANES]);
+        x.copy_from_slice(&given[MAX_LANES..]);
+        if round == 0 {
+            x[..3].copy_from_slice(&[f32::INFINITY, f32::NEG_INFINITY, f32::NAN]);
+        }
+        for isa in Isa::available() {
+            let (sums, rounded) = isa.dispatch(InBf16([&pairs(&left), &pairs(&right), &c, &x]));
+            for i in 0..isa.lanes() {
+                let product = |j: usize| left[j] * right[j];
+                let sum = product(2 * i) + (product(2 * i + 1) + c[i]);
+                assert_eq!(sums[i].to_bits(), sum.to_bits(), "{} lane {i}", isa.name());
+                let back = f32::from_bits(u32::from(rounded[i]) << 16);
+                let expected = if x[i].is_finite() { common::in_bf16(x[i]) } else { x[i] };
+                assert!(back == expected || back.is_nan() && expected.is_nan(), "{}: {}", isa.name(), x[i]);
+            }
+        }
     }
 }

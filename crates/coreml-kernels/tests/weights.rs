@@ -66,6 +66,7 @@ impl Weights {
                     Format::Int8 => round((f32::from(code as i8) - zero) * scale),
                     Format::Int4 => round((f32::from(code & 15) - zero) * scale),
                     Format::Palette => self.tables[n / self.columns][usize::from(code & 15)],
+                    Format::Bf16 => unreachable!("is multiplied with rounded matrices, in tests of their own"),
                 });
             }
         }
@@ -76,6 +77,7 @@ impl Weights {
         let (size, dense) = ([self.k, self.n], self.dense());
         let packed = match self.format {
             Format::F32 | Format::F16 => PackedB::pack_exactly(isa, self.k, self.n, |k, n| dense[k * self.n + n]),
+            Format::Bf16 => unreachable!("as above"),
             Format::Int8 => {
                 PackedB::pack_int8(isa, size, self.block, |k, n| self.code(k, n) as i8, |b, n| self.affine(b, n))
             }

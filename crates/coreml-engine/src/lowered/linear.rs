@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use coreml_kernels::Activation;
-use coreml_kernels::gemm::{self, PackedB};
+use coreml_kernels::gemm::{self, Format, PackedB};
 
 use super::Epilogue;
 use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work, times};
+use crate::plan::Compute;
 use crate::value::Type;
 
 /// Inputs: `[..., k]`, then the residual if there is one.
@@ -55,8 +56,20 @@ impl Op for Linear {
         let (k, n) = (self.weight.k(), self.weight.n());
         let rows = outs.ty(0).count() / n.max(1);
         let epilogue = self.epilogue(self.residual.then(|| ins.f32(1)));
-        gemm::gemm(env.isa, env.pool, rows, ins.f32(0), k, &*self.weight, &epilogue, outs.f32(0), n);
+        let (x, out) = (ins.f32(0), outs.f32(0));
+        if self.weight.format() == Format::Bf16 {
+            gemm::gemm_bf16(env.isa, env.pool, rows, x, k, &self.weight, &epilogue, out, n, env.scratch);
+        } else {
+            gemm::gemm(env.isa, env.pool, rows, x, k, &*self.weight, &epilogue, out, n);
+        }
         Ok(())
+    }
+
+    fn scratch(&self, ins: Ins<'_>, _compute: &Compute) -> usize {
+        match self.weight.format() {
+            Format::Bf16 => gemm::gemm_bf16_scratch_len(rows(ins), self.weight.k()),
+            _ => 0,
+        }
     }
 
     fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {

@@ -1,7 +1,7 @@
 //! Two products in a row, block by block, so that the inner result never leaves the cache: the feed-forward blocks of
 //! vision networks, whose inner result is several times the size of either end.
 
-use coreml_kernels::gemm;
+use coreml_kernels::gemm::{self, Format};
 
 use super::linear::{Linear, rows};
 use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work};
@@ -11,8 +11,16 @@ use crate::value::Type;
 /// Inputs: those of the first product, which has no residual, then the second's residual if there is one.
 #[derive(Debug)]
 pub(crate) struct LinearPair {
-    pub(crate) first: Linear,
-    pub(crate) second: Linear,
+    first: Linear,
+    second: Linear,
+}
+
+impl LinearPair {
+    /// The two in one; `None` if one of them rounds its input, which lies nowhere as a whole.
+    pub(crate) fn new(first: &Linear, second: &Linear) -> Option<Self> {
+        let rounded = [first, second].iter().any(|linear| linear.weight.format() == Format::Bf16);
+        (!rounded).then(|| Self { first: first.clone(), second: second.clone() })
+    }
 }
 
 impl Op for LinearPair {

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use coreml_kernels::gemm::Precision;
 use coreml_kernels::image::{self, ChannelOrder};
 use coreml_kernels::transpose::transpose;
 use coreml_kernels::{Isa, ThreadPool};
@@ -53,17 +54,26 @@ impl PlanOptions {
     }
 }
 
-/// What plans compute with: an instruction set and a pool of threads. Cheap to clone.
+/// What plans compute with: an instruction set, a pool of threads, and what factors are rounded to. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Compute {
     pub(crate) isa: Isa,
     pub(crate) pool: Arc<ThreadPool>,
+    pub(crate) precision: Precision,
 }
 
 impl Compute {
     /// The best instruction set of this machine and a pool of `threads`, the calling one included.
     pub fn new(threads: usize) -> Self {
-        Self { isa: Isa::detect(), pool: Arc::new(ThreadPool::new(threads.max(1))) }
+        let pool = Arc::new(ThreadPool::new(threads.max(1)));
+        Self { isa: Isa::detect(), pool, precision: Precision::F32 }
+    }
+
+    /// The same, but optimised plans round the factors of convolutions and of products with constant matrices to `precision`
+    /// where the kernels for these can. Reference plans never do.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// Number of threads.

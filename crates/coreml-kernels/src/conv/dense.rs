@@ -6,7 +6,7 @@ use super::images::Images;
 use crate::activation::Activation;
 use crate::gemm::line::Line;
 use crate::gemm::tile::{Product, Rows, Runs};
-use crate::gemm::{PackedB, PackedRef, run_product};
+use crate::gemm::{Format, PackedB, PackedRef, Precision, run_product};
 use crate::parallel::ThreadPool;
 use crate::simd::Isa;
 
@@ -18,46 +18,74 @@ pub(super) struct Dense {
 }
 
 impl Dense {
-    pub(super) fn new(isa: Isa, shape: &ConvShape, weights: &[f32], bias: Option<&[f32]>) -> Self {
+    /// Weights of an odd number of channels in a group are not rounded: a pair would reach into the next pixel.
+    pub(super) fn new(
+        isa: Isa,
+        shape: &ConvShape,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        precision: Precision,
+    ) -> Self {
         let ConvShape { cin, cout, kernel: [kh, kw], groups, .. } = *shape;
         let (gin, gout, taps) = (cin / groups, cout / groups, kh * kw);
         let packed = (0..groups)
             .map(|group| {
-                PackedB::pack(isa, taps * gin, gout, |k, n| {
+                let element = |k: usize, n: usize| {
                     let (tap, c) = (k / gin, k % gin);
                     weights[((group * gout + n) * gin + c) * taps + tap]
-                })
+                };
+                match precision {
+                    Precision::Bf16 if gin.is_multiple_of(2) => PackedB::pack_bf16(isa, taps * gin, gout, element),
+                    _ => PackedB::pack(isa, taps * gin, gout, element),
+                }
             })
             .collect();
         Self { packed, bias: bias.map(<[f32]>::to_vec) }
     }
 
-    /// The image in its frame of zeros, if it has one.
-    pub(super) fn scratch_len(&self, shape: &ConvShape, h: usize, w: usize) -> usize {
-        frame(shape, h, w).scratch_len()
+    /// What the weights were rounded to.
+    pub(super) fn precision(&self) -> Precision {
+        let rounded = self.packed.iter().any(|packed| packed.format() == Format::Bf16);
+        if rounded { Precision::Bf16 } else { Precision::F32 }
+    }
+
+    /// The image in its frame of zeros, if it has one, or rounded.
+    pub(super) fn scratch_len(&self, isa: Isa, shape: &ConvShape, h: usize, w: usize) -> usize {
+        self.frame(isa, shape, h, w).scratch_len()
+    }
+
+    /// The frame of zeros that the padding asks for.
+    fn frame(&self, isa: Isa, shape: &ConvShape, h: usize, w: usize) -> Frame {
+        let rounded = (self.precision() == Precision::Bf16).then_some(isa);
+        Frame { h, w, channels: shape.cin, pad: shape.pad, rounded }
     }
 
     pub(super) fn run(&self, isa: Isa, pool: &ThreadPool, shape: &ConvShape, images: &Images, scratch: &mut [f32]) {
-        let ConvShape { cin, kernel, stride, pad, .. } = *shape;
+        let ConvShape { kernel, stride, pad, .. } = *shape;
         let Images { n, h, w, oh, ow, .. } = *images;
-        if kernel == [1, 1] && stride == [1, 1] && pad == [0; 4] {
-            // Every pixel is a row, so the whole batch is one matrix.
-            let rows = Rows { base: images.input, per_line: usize::MAX, line_stride: 0, stride: cin };
-            return self.product(isa, pool, shape, images, rows, w, n * h * w);
+        let frame = self.frame(isa, shape, h, w);
+        let (width, pixel) = (frame.width(), frame.pixel());
+        // Every pixel is a row.
+        let is_matrix = kernel == [1, 1] && stride == [1, 1] && pad == [0; 4];
+        let matrix = |base| Rows { base, per_line: usize::MAX, line_stride: 0, stride: pixel };
+        if is_matrix && frame.scratch_len() == 0 {
+            return self.product(isa, pool, shape, images, matrix(images.input), &frame, n * h * w);
         }
-        let frame = frame(shape, h, w);
-        let width = frame.width();
         for image in images.each() {
             // SAFETY: it was checked to be an `h x w` image.
             let base = unsafe { frame.around(pool, image.input, scratch) };
-            let rows = Rows { base, per_line: ow, line_stride: stride[0] * width * cin, stride: stride[1] * cin };
-            self.product(isa, pool, shape, &image, rows, width, oh * ow);
+            let pixels = Rows { base, per_line: ow, line_stride: stride[0] * width * pixel, stride: stride[1] * pixel };
+            let rows = if is_matrix { matrix(base) } else { pixels };
+            self.product(isa, pool, shape, &image, rows, &frame, oh * ow);
         }
     }
 
-    /// The weights in panels of one vector, for [`Dense::line_maker`]; `None` with several groups.
+    /// The weights in panels of one vector, for [`Dense::line_maker`]; `None` with several groups, or if they are rounded.
     pub(super) fn narrow(&self) -> Option<Self> {
         let [packed] = &self.packed[..] else { return None };
+        if packed.format() == Format::Bf16 {
+            return None;
+        }
         Some(Self { packed: vec![packed.narrow()], bias: self.bias.clone() })
     }
 
@@ -71,7 +99,8 @@ impl Dense {
         scratch: &'a mut [f32],
     ) -> LineMaker<'a> {
         let ConvShape { cin, stride, .. } = *shape;
-        let frame = frame(shape, image.h, image.w);
+        let packed = self.packed[0].view();
+        let frame = self.frame(packed.isa, shape, image.h, image.w);
         let width = frame.width();
         // SAFETY: it was checked to be an image of this size.
         let base = unsafe { frame.around(pool, image.input, scratch) };
@@ -79,14 +108,14 @@ impl Dense {
             base,
             line_stride: stride[0] * width * cin,
             pixel_stride: stride[1] * cin,
-            runs: runs_under(shape, width),
-            packed: self.packed[0].view(),
+            runs: runs_under(shape, width, cin),
+            packed,
             bias: self.bias.as_deref(),
             activation,
         }
     }
 
-    /// Computes the first `m` output pixels; the image's lines have `width` pixels.
+    /// Computes the first `m` output pixels of an image in its frame.
     #[allow(clippy::too_many_arguments, reason = "private, and called twice")]
     fn product(
         &self,
@@ -95,12 +124,12 @@ impl Dense {
         shape: &ConvShape,
         images: &Images,
         rows: Rows,
-        width: usize,
+        frame: &Frame,
         m: usize,
     ) {
-        let ConvShape { cin, cout, groups, .. } = *shape;
-        let (gin, gout) = (cin / groups, cout / groups);
-        let runs = runs_under(shape, width);
+        let ConvShape { cout, groups, .. } = *shape;
+        let (gin, gout) = (frame.pixel() / groups, cout / groups);
+        let runs = runs_under(shape, frame.width(), frame.pixel());
         for (group, packed) in self.packed.iter().enumerate() {
             let start = group * gout;
             let product = Product {
@@ -119,14 +148,9 @@ impl Dense {
     }
 }
 
-/// The frame of zeros that the padding asks for.
-fn frame(shape: &ConvShape, h: usize, w: usize) -> Frame {
-    Frame { h, w, channels: shape.cin, pad: shape.pad }
-}
-
-/// Where the values under the kernel lie in an image whose lines have `width` pixels.
-fn runs_under(shape: &ConvShape, width: usize) -> Runs {
-    runs(shape.kernel, shape.dilation, width, shape.cin, shape.groups)
+/// Where the elements under the kernel lie in an image whose lines have `width` pixels of `pixel` elements.
+fn runs_under(shape: &ConvShape, width: usize, pixel: usize) -> Runs {
+    runs(shape.kernel, shape.dilation, width, pixel, shape.groups)
 }
 
 /// Where one group's channels of `lines x columns` pixels, `dilation` apart, lie in an image whose lines have `width`

@@ -1,6 +1,9 @@
-//! Images in a frame of zeros: what a convolution with padding reads, so that its inner loops know no borders.
+//! Images in a frame of zeros: what a convolution with padding reads, so that its inner loops know no borders. Where a
+//! convolution multiplies in bf16, its image is rounded on the way there.
 
+use crate::gemm::Round;
 use crate::parallel::ThreadPool;
+use crate::simd::Isa;
 
 /// An image `[h, w, channels]` and the zeros around it.
 #[derive(Clone, Copy)]
@@ -8,14 +11,27 @@ pub(super) struct Frame {
     pub(super) h: usize,
     pub(super) w: usize,
     pub(super) channels: usize,
-    /// Top, bottom, left, right. Without any there is no frame: the image is read where it lies.
+    /// Top, bottom, left, right.
     pub(super) pad: [usize; 4],
+    /// What rounds the image to bf16, if it is to be: two values of a pixel, of which there must be an even number, are then
+    /// one element.
+    pub(super) rounded: Option<Isa>,
 }
 
 impl Frame {
-    /// Values of the framed image; 0 if there is no frame.
+    /// Elements of the framed image; 0 if the image is read where it lies.
     pub(super) fn scratch_len(&self) -> usize {
-        if self.pad == [0; 4] { 0 } else { self.lines() * self.width() * self.channels }
+        if self.is_image() { 0 } else { self.lines() * self.width() * self.pixel() }
+    }
+
+    /// Whether the framed image is the image itself.
+    fn is_image(&self) -> bool {
+        self.pad == [0; 4] && self.rounded.is_none()
+    }
+
+    /// Elements of a pixel.
+    pub(super) fn pixel(&self) -> usize {
+        if self.rounded.is_some() { self.channels / 2 } else { self.channels }
     }
 
     /// Pixels of a line, the frame's included.
@@ -27,7 +43,8 @@ impl Frame {
         self.h + self.pad[0] + self.pad[1]
     }
 
-    /// Where the image at `input` is to be read, frame first: in `scratch`, into which it is copied, if it has a frame.
+    /// Where the image at `input` is to be read, frame first: in `scratch`, into which it is copied, if it has a frame or is
+    /// rounded.
     ///
     /// # Safety
     /// `input` must point to an image of this size.
@@ -35,11 +52,12 @@ impl Frame {
         struct Ends(*const f32, *mut f32);
         // SAFETY: the input is only read, and every task writes its own lines.
         unsafe impl Sync for Ends {}
-        if self.pad == [0; 4] {
+        if self.is_image() {
             return input;
         }
-        let Self { h, w, channels, pad: [top, _, left, _] } = *self;
-        let (lines, line_len) = (self.lines(), self.width() * channels);
+        let Self { h, w, channels, pad: [top, _, left, _], rounded } = *self;
+        let (lines, pixel) = (self.lines(), self.pixel());
+        let line_len = self.width() * pixel;
         assert!(scratch.len() >= lines * line_len, "scratch too short");
         let ends = Ends(input, scratch.as_mut_ptr());
         let chunk = if pool.threads() == 1 { lines } else { lines.div_ceil(2 * pool.threads()) }.max(1);
@@ -54,9 +72,16 @@ impl Frame {
                 };
                 // SAFETY: the input is an `h x w` image, and y < h.
                 let pixels = unsafe { std::slice::from_raw_parts(input.add(y * w * channels), w * channels) };
-                out[..left * channels].fill(0.0);
-                out[left * channels..][..pixels.len()].copy_from_slice(pixels);
-                out[(left + w) * channels..].fill(0.0);
+                out[..left * pixel].fill(0.0);
+                let (within, after) = out[left * pixel..].split_at_mut(w * pixel);
+                match rounded {
+                    None => within.copy_from_slice(pixels),
+                    Some(isa) => {
+                        let to = within.as_mut_ptr().cast();
+                        isa.dispatch(Round { from: pixels.as_ptr(), to, len: pixels.len() });
+                    }
+                }
+                after.fill(0.0);
             }
         });
         scratch.as_ptr()

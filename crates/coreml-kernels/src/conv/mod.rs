@@ -18,6 +18,7 @@ mod transposed;
 mod winograd;
 
 use crate::activation::Activation;
+use crate::gemm::Precision;
 use crate::parallel::ThreadPool;
 use crate::simd::Isa;
 pub use chain::{Chain, Stage, StageKernel};
@@ -124,11 +125,26 @@ impl Conv2d {
     /// # Panics
     /// If the slices or parameters do not fit together.
     pub fn new(isa: Isa, shape: ConvShape, weights: &[f32], bias: Option<&[f32]>) -> Self {
+        Self::with_precision(isa, shape, weights, bias, Precision::F32)
+    }
+
+    /// As [`Conv2d::new`], rounding weights and images before they are multiplied where the convolution can: not a depthwise
+    /// one, nor one with an odd number of input channels to a group.
+    ///
+    /// # Panics
+    /// As [`Conv2d::new`].
+    pub fn with_precision(
+        isa: Isa,
+        shape: ConvShape,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        precision: Precision,
+    ) -> Self {
         shape.check(weights, bias);
         let method = if shape.groups == shape.cin && shape.cin > 1 {
             Method::Depthwise(Depthwise::new(isa, &shape, weights, bias))
         } else {
-            Method::Dense(Dense::new(isa, &shape, weights, bias))
+            Method::Dense(Dense::new(isa, &shape, weights, bias, precision))
         };
         Self { isa, shape, method }
     }
@@ -138,12 +154,27 @@ impl Conv2d {
     ///
     /// # Panics
     /// As [`Conv2d::new`].
-    pub fn for_size(isa: Isa, shape: ConvShape, weights: &[f32], bias: Option<&[f32]>, h: usize, w: usize) -> Self {
+    pub fn for_size(
+        isa: Isa,
+        shape: ConvShape,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        [h, w]: [usize; 2],
+        precision: Precision,
+    ) -> Self {
         if !winograd::pays(&shape, h, w) {
-            return Self::new(isa, shape, weights, bias);
+            return Self::with_precision(isa, shape, weights, bias, precision);
         }
         shape.check(weights, bias);
         Self { isa, shape, method: Method::Winograd(Winograd::new(isa, &shape, weights, bias)) }
+    }
+
+    /// What weights and images are rounded to before they are multiplied.
+    pub fn precision(&self) -> Precision {
+        match &self.method {
+            Method::Dense(dense) => dense.precision(),
+            Method::Depthwise(_) | Method::Winograd(_) => Precision::F32,
+        }
     }
 
     /// Whether strips of an image take no more work than the whole, beyond the lines they share.
@@ -177,7 +208,7 @@ impl Convolve for Conv2d {
 
     fn scratch_len(&self, h: usize, w: usize, threads: usize) -> usize {
         match &self.method {
-            Method::Dense(dense) => dense.scratch_len(&self.shape, h, w),
+            Method::Dense(dense) => dense.scratch_len(self.isa, &self.shape, h, w),
             Method::Depthwise(depthwise) => threads * depthwise.slot_len(self.isa, &self.shape, w) + 16,
             Method::Winograd(winograd) => winograd.scratch_len(&self.shape, h, w, threads),
         }

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use super::few::Few;
 use super::pack::{Format, PALETTE, PackedRef};
-use super::tile::Block;
+use super::tile::{Block, Singles};
 use crate::simd::{Kernel, Simd, math};
 
 /// A format that kernels can read. Rows that lie together are decoded together.
@@ -185,6 +185,7 @@ macro_rules! for_format {
     ($format:expr, $s:expr, $kernel:ident($($field:expr),*)) => {
         match $format {
             Format::F32 => $s.call($kernel::<F32>($($field,)* PhantomData)),
+            Format::Bf16 => unreachable!("pairs are multiplied as they are"),
             Format::F16 => $s.call($kernel::<F16>($($field,)* PhantomData)),
             Format::Int8 => $s.call($kernel::<Int8>($($field,)* PhantomData)),
             Format::Int4 => $s.call($kernel::<Int4>($($field,)* PhantomData)),
@@ -222,7 +223,7 @@ impl Kernel for Decoded<'_> {
         let mut values = Values([MaybeUninit::uninit(); VALUES]);
         let out = values.0.as_mut_ptr().cast::<f32>();
         let b = self.0.product.b;
-        self.0.pass(s, piece_rows, |column, vectors, row, rows| {
+        self.0.pass::<S, Singles>(s, piece_rows, |column, vectors, row, rows| {
             let width = vectors * S::LANES;
             let skipped = row % b.format.rows();
             let piece = Piece { b, column, vectors, first: row - skipped, end: row + rows, out };

@@ -13,9 +13,13 @@ use super::tile::{self, Block, Product, activate, finish};
 use crate::simd::{Kernel, Simd};
 
 /// Blocks of at most so many rows are computed here, decoding for every eight rows; with more of them it pays to decode once.
-/// Elements that need no decoding are as well off with tiles.
+/// Elements that need no decoding are as well off with tiles; pairs know nothing else.
 pub(super) fn most_rows(format: Format) -> usize {
-    if format == Format::F32 { 2 } else { 8 }
+    match format {
+        Format::Bf16 => 0,
+        Format::F32 => 2,
+        _ => 8,
+    }
 }
 
 /// How far ahead weights are asked for, in bytes.

@@ -5,7 +5,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
 
-use super::tile::{Runs, step};
+use super::tile::{Runs, Singles, step};
 use crate::activation::{ActivateRows, Activation};
 use crate::simd::{Kernel, Simd};
 
@@ -58,13 +58,13 @@ impl Line {
                     // Four at a time, so that a row's address serves four values.
                     while k + 4 <= len {
                         for u in 0..4 {
-                            step(s, &mut sums, &rows, k + u, panel.add(u * S::LANES));
+                            step::<S, Singles, N, 1>(s, &mut sums, &rows, k + u, panel.add(u * S::LANES));
                         }
                         panel = panel.add(4 * S::LANES);
                         k += 4;
                     }
                     while k < len {
-                        step(s, &mut sums, &rows, k, panel);
+                        step::<S, Singles, N, 1>(s, &mut sums, &rows, k, panel);
                         panel = panel.add(S::LANES);
                         k += 1;
                     }

@@ -8,7 +8,10 @@
 //! Weights may be packed smaller than `f32` ([`Format`]). Where a block has few rows, reading them takes the time, and
 //! elements become `f32` in registers right before they are multiplied; where it has more, a piece of a panel is decoded
 //! into the L2 cache and the tiles pass over that. Both give the same bits.
+//!
+//! With matrices packed in bf16 both factors are rounded, so that one instruction multiplies two of each (`bf16.rs`).
 
+mod bf16;
 mod decode;
 mod few;
 pub(crate) mod line;
@@ -18,6 +21,8 @@ mod pair;
 mod panels;
 pub(crate) mod tile;
 
+pub(crate) use bf16::Round;
+pub use bf16::{Precision, gemm_bf16, gemm_bf16_scratch_len};
 pub use matmul::{MatMulShape, MatStrides, matmul, matmul_scratch_len};
 pub use pack::{ALIGNMENT_SLACK, Affine, Format, PALETTE, PackedB, PackedRef, packed_len};
 
@@ -59,22 +64,37 @@ pub fn gemm<'a>(
     out: &mut [f32],
     ldc: usize,
 ) {
-    let b: PackedRef<'_> = b.into();
-    assert_eq!(isa, b.isa, "the matrix was packed for another instruction set");
+    let b = b.into();
+    assert_ne!(b.format, Format::Bf16, "the left matrix is not rounded");
     assert!(matrix_fits(a.len(), m, b.k, lda), "left matrix too short");
     check_output(m, b.n, epilogue, out.len(), ldc);
-    let product = Product {
-        rows: Rows { base: a.as_ptr(), per_line: usize::MAX, line_stride: 0, stride: lda },
+    let product = product_of(isa, (a.as_ptr(), lda), b, epilogue, (out.as_mut_ptr(), ldc));
+    run_product(isa, pool, m, &product);
+}
+
+/// The product of a matrix of elements as `b` wants them with `b`. Both matrices come with the distance between rows.
+///
+/// # Panics
+/// If `b` was packed for another instruction set.
+fn product_of<'a>(
+    isa: Isa,
+    (a, lda): (*const f32, usize),
+    b: PackedRef<'a>,
+    epilogue: &Epilogue<'a>,
+    (out, ldc): (*mut f32, usize),
+) -> Product<'a> {
+    assert_eq!(isa, b.isa, "the matrix was packed for another instruction set");
+    Product {
+        rows: Rows { base: a, per_line: usize::MAX, line_stride: 0, stride: lda },
         runs: Runs { outer: 1, outer_stride: 0, inner: 1, inner_stride: 0, len: b.k },
         b,
         bias: epilogue.bias,
         residual: epilogue.residual.map(|(r, stride)| (r.as_ptr(), stride)),
         activation: epilogue.activation,
-        out: out.as_mut_ptr(),
+        out,
         out_stride: ldc,
         next: None,
-    };
-    run_product(isa, pool, m, &product);
+    }
 }
 
 /// Whether `m` rows of `n` values, `stride` apart, fit in `len` values.

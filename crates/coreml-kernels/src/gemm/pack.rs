@@ -9,7 +9,7 @@ use super::decode::Element;
 use super::panels::Panels;
 use crate::aligned::{AlignedVec, LINE_VALUES, aligned, bytes_of};
 use crate::simd::math::TO_HALF;
-use crate::simd::{Isa, half};
+use crate::simd::{Isa, bf16, half};
 
 /// How the elements of a packed matrix are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Format {
     F32,
     /// In half precision, which all of them have exactly.
     F16,
+    /// Rounded to bf16, in pairs from two successive rows: multiplied with pairs from the left matrix.
+    Bf16,
     /// Bytes with an [`Affine`] for each column and block of rows.
     Int8,
     /// Half bytes with an [`Affine`] for each column and block of rows.
@@ -27,7 +29,12 @@ pub enum Format {
 }
 
 impl Format {
-    /// Rows that lie together.
+    /// Rows of the matrix to each of those that kernels see.
+    pub(super) fn per_row(self) -> usize {
+        if self == Self::Bf16 { 2 } else { 1 }
+    }
+
+    /// Rows, as kernels see them, that lie together.
     pub(super) fn rows(self) -> usize {
         if matches!(self, Self::Int4 | Self::Palette) { 2 } else { 1 }
     }
@@ -35,7 +42,7 @@ impl Format {
     /// Bytes for each column of so many rows.
     pub(super) fn bytes(self) -> usize {
         match self {
-            Self::F32 => 4,
+            Self::F32 | Self::Bf16 => 4,
             Self::F16 => 2,
             Self::Int8 | Self::Int4 | Self::Palette => 1,
         }
@@ -64,6 +71,7 @@ pub struct PackedB {
     format: Format,
     /// What [`math::round_by`] takes to round the elements of codes.
     rounding: f32,
+    /// Rows as kernels see them.
     k: usize,
     n: usize,
     isa: Isa,
@@ -115,6 +123,19 @@ impl PackedB {
             None => false,
         });
         if all { packed } else { Self::pack(isa, k, n, get) }
+    }
+
+    /// As [`PackedB::pack`] with the elements rounded to bf16; `k` must be even.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn pack_bf16(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32) -> Self {
+        assert!(k.is_multiple_of(2), "elements come in pairs");
+        let panels = Panels::new(n, isa.lanes());
+        let mut packed = Self::empty(isa, k / 2, n, Format::Bf16, k, panels);
+        let pair = |k: usize, n: usize| bf16::pair(get(2 * k, n), get(2 * k + 1, n));
+        pack(k / 2, panels, pair, packed.data.as_mut_slice());
+        packed
     }
 
     /// Packs the matrix of which `code(k, n)` and `affine(k / block, n)` make the element in row `k` and column `n`.
@@ -199,7 +220,7 @@ impl PackedB {
         let block = block.clamp(1, k.max(1));
         let columns = panels.padded();
         let parameters = match format {
-            Format::F32 | Format::F16 => 0,
+            Format::F32 | Format::F16 | Format::Bf16 => 0,
             Format::Int8 | Format::Int4 => 2 * columns * k.div_ceil(block),
             Format::Palette => columns / isa.lanes() * PALETTE,
         };
@@ -235,7 +256,7 @@ impl PackedB {
 
     /// Rows of the matrix: the length of the dot products.
     pub fn k(&self) -> usize {
-        self.k
+        self.k * self.format.per_row()
     }
 
     /// Columns of the matrix.
@@ -289,7 +310,7 @@ impl<'a> PackedRef<'a> {
     /// The parameters of a panel for a block of rows.
     pub(super) fn parameters(&self, column: usize, width: usize, block: usize) -> &'a [f32] {
         match self.format {
-            Format::F32 | Format::F16 => &[],
+            Format::F32 | Format::F16 | Format::Bf16 => &[],
             Format::Int8 | Format::Int4 => {
                 &self.parameters[2 * (column * self.k.div_ceil(self.block) + block * width)..][..2 * width]
             }
@@ -299,6 +320,7 @@ impl<'a> PackedRef<'a> {
 
     /// One element.
     fn get(&self, k: usize, n: usize) -> f32 {
+        let (k, half) = (k / self.format.per_row(), k % self.format.per_row());
         let (column, vectors) = self.panels.of(n);
         let width = vectors * self.isa.lanes();
         let within = n - column;
@@ -309,8 +331,10 @@ impl<'a> PackedRef<'a> {
             self.isa.dispatch(Element { code, scale, offset, rounding: self.rounding })
         };
         let nibble = if k.is_multiple_of(2) { self.data[at] & 15 } else { self.data[at] >> 4 };
+        let single = || f32::from_ne_bytes([0, 1, 2, 3].map(|i| self.data[at + i]));
         match self.format {
-            Format::F32 => f32::from_ne_bytes([0, 1, 2, 3].map(|i| self.data[at + i])),
+            Format::F32 => single(),
+            Format::Bf16 => bf16::halves(single())[half],
             Format::F16 => half::to_f32(u16::from_ne_bytes([0, 1].map(|i| self.data[at + i]))),
             Format::Int8 => affine(f32::from(i8::from_ne_bytes([self.data[at]]))),
             Format::Int4 => affine(f32::from(nibble)),
@@ -401,6 +425,12 @@ mod tests {
                 }
                 assert_eq!(packed[1].format(), Format::F16);
             }
+            let pairs = PackedB::pack_bf16(isa, 14, 50, |k, n| 0.1 + (k * 100 + n) as f32);
+            let rounded = |x: f32| bf16::halves(bf16::pair(x, 0.0))[0];
+            for (k, n) in (0..14).flat_map(|k| (0..50).map(move |n| (k, n))) {
+                assert_eq!(pairs.view().get(k, n), rounded(0.1 + (k * 100 + n) as f32), "[{k}, {n}]");
+            }
+            assert_eq!((pairs.k(), pairs.n(), pairs.format()), (14, 50, Format::Bf16));
             let inexact = PackedB::pack_exactly(isa, 5, 20, |k, n| if (k, n) == (4, 19) { 0.1 } else { 0.5 });
             assert_eq!(inexact.format(), Format::F32);
             assert_eq!((inexact.view().get(4, 19), inexact.view().get(0, 0)), (0.1, 0.5));

@@ -4,7 +4,7 @@
 //! the cache, and goes on with the second product: a wide inner result costs no memory traffic.
 
 use super::tile::{Block, Product, Rows, Runs};
-use super::{Epilogue, PackedB, ROW_UNIT, check_output, matrix_fits};
+use super::{Epilogue, Format, PackedB, ROW_UNIT, check_output, matrix_fits};
 use crate::aligned::{LINE_VALUES, aligned};
 use crate::parallel::ThreadPool;
 use crate::simd::Isa;
@@ -48,6 +48,7 @@ pub fn gemm_pair(
     unsafe impl Sync for Ends {}
     let (b1, b2, inner) = (b1.view(), b2.view(), b1.n());
     assert!(b1.isa == isa && b2.isa == isa, "a matrix was packed for another instruction set");
+    assert!([b1, b2].iter().all(|b| b.format != Format::Bf16), "the left matrices are not rounded");
     assert_eq!(b2.k, inner, "the matrices do not fit together");
     assert!(matrix_fits(a.len(), m, b1.k, lda), "left matrix too short");
     assert!(epilogue1.residual.is_none(), "the inner product takes no residual");

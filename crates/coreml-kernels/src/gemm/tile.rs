@@ -1,9 +1,12 @@
 //! The micro-kernel: a tile of the output held in registers while the dot products are summed.
 //!
 //! One kernel serves matrix products and convolutions. Rows of the left matrix are given by address, and the values
-//! of a row's dot product lie in equal runs: one run for a matrix, one run per kernel row for an image.
+//! of a row's dot product lie in equal runs: one run for a matrix, one run per kernel row for an image. Where values are
+//! multiplied in bf16, two of them are one element here, and everything is counted in those.
 
 #![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
+
+use std::marker::PhantomData;
 
 use super::ROW_UNIT;
 use super::decode::{self, Decoded};
@@ -84,10 +87,24 @@ impl Kernel for Block<'_> {
         {
             return decode::few(s, &self);
         }
-        if b.format != Format::F32 {
-            return s.call(Decoded(&self));
+        match b.format {
+            Format::F32 => InPlace::<Singles>(&self, PhantomData).run(s),
+            Format::Bf16 => s.call(InPlace::<Pairs>(&self, PhantomData)),
+            _ => s.call(Decoded(&self)),
         }
-        self.pass(
+    }
+}
+
+/// Computes a block whose panels are read where they lie.
+struct InPlace<'a, E>(&'a Block<'a>, PhantomData<E>);
+
+impl<E: Elements> Kernel for InPlace<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let b = self.0.product.b;
+        self.0.pass::<S, E>(
             s,
             |_| PIECE_ROWS,
             |column, vectors, row, _| {
@@ -98,11 +115,47 @@ impl Kernel for Block<'_> {
     }
 }
 
+/// What the 32 bits of an element of both matrices are.
+pub(super) trait Elements {
+    /// Runs `kernel` with the instructions for [`Elements::add_product`].
+    fn call<S: Simd, K: Kernel>(s: S, kernel: K) -> K::Output;
+    /// `a * b + c`, where `c` are `f32`.
+    fn add_product<S: Simd>(s: S, a: S::F, b: S::F, c: S::F) -> S::F;
+}
+
+/// An `f32` each.
+pub(super) struct Singles;
+
+impl Elements for Singles {
+    #[inline(always)]
+    fn call<S: Simd, K: Kernel>(s: S, kernel: K) -> K::Output {
+        s.call(kernel)
+    }
+    #[inline(always)]
+    fn add_product<S: Simd>(s: S, a: S::F, b: S::F, c: S::F) -> S::F {
+        s.fma(a, b, c)
+    }
+}
+
+/// Two numbers in bf16 each, adjacent in a dot product; the earlier one in the low half.
+struct Pairs;
+
+impl Elements for Pairs {
+    #[inline(always)]
+    fn call<S: Simd, K: Kernel>(s: S, kernel: K) -> K::Output {
+        s.call_dots(kernel)
+    }
+    #[inline(always)]
+    fn add_product<S: Simd>(s: S, a: S::F, b: S::F, c: S::F) -> S::F {
+        s.dot_pairs(a, b, c)
+    }
+}
+
 impl Block<'_> {
     /// Passes with tiles over each panel, in pieces of at most `piece_rows(width)` rows. `values(column, vectors, row, rows)`
     /// gives the elements of a piece, row by row.
     #[inline(always)]
-    pub(super) fn pass<S: Simd>(
+    pub(super) fn pass<S: Simd, E: Elements>(
         &self,
         s: S,
         piece_rows: impl Fn(usize) -> usize,
@@ -124,7 +177,7 @@ impl Block<'_> {
                 let mut row = self.first_row;
                 while row < self.end_row {
                     let live = height.min(self.end_row - row);
-                    tile(s, self.product, row, live, column, vectors, values, &piece, &mut ahead);
+                    tile::<S, E>(s, self.product, row, live, column, vectors, values, &piece, &mut ahead);
                     row += live;
                 }
                 if piece.is_last(runs) {
@@ -224,7 +277,7 @@ impl Ahead {
 /// Computes one tile with the smallest kernel that has enough rows.
 #[allow(clippy::too_many_arguments, reason = "a place in the output and a part of the sums")]
 #[inline(always)]
-fn tile<S: Simd>(
+fn tile<S: Simd, E: Elements>(
     s: S,
     product: &Product<'_>,
     row: usize,
@@ -265,7 +318,7 @@ fn tile<S: Simd>(
     macro_rules! rows {
         ($nv:literal: $($mr:literal)*) => {
             match live {
-                $(..=$mr => s.call(Shaped::<$mr, $nv>(tile)),)*
+                $(..=$mr => E::call(s, Shaped::<E, $mr, $nv>(tile, PhantomData)),)*
                 _ => unreachable!("a tile has at most ACCUMULATORS / vectors rows"),
             }
         };
@@ -301,9 +354,9 @@ struct Tile<'a> {
 }
 
 /// The tile kernel for `MR` rows and `NV` vectors. Rows beyond the live ones repeat the last and are not stored.
-struct Shaped<'a, const MR: usize, const NV: usize>(Tile<'a>);
+struct Shaped<'a, E, const MR: usize, const NV: usize>(Tile<'a>, PhantomData<E>);
 
-impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
+impl<E: Elements, const MR: usize, const NV: usize> Kernel for Shaped<'_, E, MR, NV> {
     type Output = ();
 
     #[inline(always)]
@@ -332,7 +385,7 @@ impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
                 let mut k = 0;
                 while k + 4 <= len {
                     for u in 0..4 {
-                        step(s, &mut acc, &a, k + u, b.add(u * width));
+                        step::<S, E, MR, NV>(s, &mut acc, &a, k + u, b.add(u * width));
                     }
                     for _ in 0..lines {
                         s.prefetch(next);
@@ -342,7 +395,7 @@ impl<const MR: usize, const NV: usize> Kernel for Shaped<'_, MR, NV> {
                     k += 4;
                 }
                 while k < len {
-                    step(s, &mut acc, &a, k, b);
+                    step::<S, E, MR, NV>(s, &mut acc, &a, k, b);
                     b = b.add(width);
                     k += 1;
                 }
@@ -487,7 +540,7 @@ pub(super) unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
 /// # Safety
 /// `a[..]` must be readable at `k`, `b` for `NV` vectors.
 #[inline(always)]
-pub(super) unsafe fn step<S: Simd, const MR: usize, const NV: usize>(
+pub(super) unsafe fn step<S: Simd, E: Elements, const MR: usize, const NV: usize>(
     s: S,
     acc: &mut [[S::F; NV]; MR],
     a: &[*const f32; MR],
@@ -503,7 +556,7 @@ pub(super) unsafe fn step<S: Simd, const MR: usize, const NV: usize>(
         for r in 0..MR {
             let x = s.splat(a[r].add(k).read());
             for v in 0..NV {
-                acc[r][v] = s.fma(x, row[v], acc[r][v]);
+                acc[r][v] = E::add_product(s, x, row[v], acc[r][v]);
             }
         }
     }

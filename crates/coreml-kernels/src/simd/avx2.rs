@@ -61,6 +61,14 @@ impl Simd for Avx2 {
         avx2!(with_feature(self, kernel))
     }
     #[inline(always)]
+    fn halves(self, pairs: Self::F) -> [Self::F; 2] {
+        avx2!({
+            let pairs = _mm256_castps_si256(pairs);
+            let high = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32.cast_signed()));
+            [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)), _mm256_castsi256_ps(high)]
+        })
+    }
+    #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
         avx2!(_mm256_set1_ps(x))
     }

@@ -2,16 +2,24 @@
 
 use std::arch::x86_64::*;
 
-use super::{EXPONENT, Kernel, Simd};
+use super::{EXPONENT, Kernel, Simd, dot_pairs_by_halves};
 
-/// Proof that this CPU has AVX-512F.
+/// Proof that this CPU has AVX-512F; with `DOTS`, that it has AVX512_BF16 too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Avx512(());
+pub struct Avx512<const DOTS: bool = false> {
+    /// The CPU has AVX512_BF16 and may be asked for it: kernels that make no use of it need not be compiled again.
+    dots: bool,
+}
 
 impl Avx512 {
-    /// The proof, if this CPU has it.
+    /// The proof, if this CPU has AVX-512F. AVX512_BF16 is not used.
     pub fn new() -> Option<Self> {
-        is_x86_feature_detected!("avx512f").then_some(Self(()))
+        is_x86_feature_detected!("avx512f").then_some(Self { dots: false })
+    }
+
+    /// The proof, if this CPU has AVX-512F and AVX512_BF16.
+    pub fn with_dots() -> Option<Self> {
+        is_x86_feature_detected!("avx512bf16").then(Self::new).flatten().map(|_| Self { dots: true })
     }
 }
 
@@ -29,7 +37,7 @@ macro_rules! avx512 {
     };
 }
 
-impl Simd for Avx512 {
+impl<const DOTS: bool> Simd for Avx512<DOTS> {
     type F = __m512;
     type M = __mmask16;
     const LANES: usize = 16;
@@ -40,10 +48,54 @@ impl Simd for Avx512 {
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx512f,avx2,fma")]
         #[inline(never)]
-        fn with_feature<K: Kernel>(s: Avx512, kernel: K) -> K::Output {
+        fn with_feature<K: Kernel, const DOTS: bool>(s: Avx512<DOTS>, kernel: K) -> K::Output {
             kernel.run(s)
         }
         avx512!(with_feature(self, kernel))
+    }
+    #[inline(always)]
+    fn call_dots<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+        #[inline(never)]
+        fn with_dots<K: Kernel>(s: Avx512<true>, kernel: K) -> K::Output {
+            kernel.run(s)
+        }
+        if !self.dots {
+            return self.call(kernel);
+        }
+        // SAFETY: `dots` is set only where the CPU has AVX-512F and AVX512_BF16.
+        unsafe { with_dots(Avx512 { dots: true }, kernel) }
+    }
+    #[inline(always)]
+    fn halves(self, pairs: Self::F) -> [Self::F; 2] {
+        avx512!({
+            let pairs = _mm512_castps_si512(pairs);
+            let high = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(high)]
+        })
+    }
+    #[inline(always)]
+    fn dot_pairs(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        if DOTS {
+            // SAFETY: with `DOTS`, `self` exists only where the CPU has AVX512_BF16; both types are vectors of 64 bytes.
+            unsafe {
+                let [a, b] = [a, b].map(|pairs| std::mem::transmute::<__m512, __m512bh>(pairs));
+                return _mm512_dpbf16_ps(c, a, b);
+            }
+        }
+        dot_pairs_by_halves(self, a, b, c)
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, v: Self::F) {
+        // SAFETY: the caller vouches for 16 writable values, and `self` exists only where the CPU has AVX-512F.
+        unsafe {
+            let bits = _mm512_castps_si512(v);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+            let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
+            let kept = _mm512_mask_blend_epi32(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v), rounded, quiet);
+            _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(kept)));
+        }
     }
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {

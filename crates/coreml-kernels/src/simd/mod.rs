@@ -9,6 +9,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub(crate) mod bf16;
 pub(crate) mod half;
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
@@ -54,6 +55,12 @@ pub trait Simd: Copy + Send + Sync + std::fmt::Debug + 'static {
 
     /// Runs `kernel` in a function of its own that has this instruction set enabled.
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// As [`Simd::call`], with the instruction for [`Simd::dot_pairs`] enabled too where the CPU has it.
+    #[inline(always)]
+    fn call_dots<K: Kernel>(self, kernel: K) -> K::Output {
+        self.call(kernel)
+    }
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F;
@@ -110,6 +117,34 @@ pub trait Simd: Copy + Send + Sync + std::fmt::Debug + 'static {
     fn interleave(self, a: Self::F, b: Self::F) -> (Self::F, Self::F);
     /// Sum of all lanes, always in the same order.
     fn sum(self, a: Self::F) -> f32;
+
+    /// The numbers in bf16 in the low 16 bits of each lane, and those in the high ones.
+    #[inline(always)]
+    fn halves(self, pairs: Self::F) -> [Self::F; 2] {
+        let lanes = self.to_array(pairs);
+        [0, 1].map(|half| filled(self, |i| bf16::halves(lanes[i])[half]))
+    }
+
+    /// Per lane `c + high(a) * high(b) + low(a) * low(b)` of pairs of numbers in bf16, with two roundings. Numbers below the
+    /// normal ones may be taken for 0.
+    ///
+    /// The order is that of VDPBF16PS (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2).
+    #[inline(always)]
+    fn dot_pairs(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        dot_pairs_by_halves(self, a, b, c)
+    }
+
+    /// Writes `LANES` values rounded to bf16, one after the other.
+    /// # Safety
+    /// `p` must be writable for `LANES` values. No alignment is needed.
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, v: Self::F) {
+        let lanes = self.to_array(v);
+        for (i, &lane) in lanes[..Self::LANES].iter().enumerate() {
+            // SAFETY: i < LANES, and the caller vouches for LANES values.
+            unsafe { p.add(i).write_unaligned(bf16::round(lane)) };
+        }
+    }
 
     /// Per lane the entry of `table` with the number `index`, a whole number below 32; any entry for what is not one.
     #[inline(always)]
@@ -186,6 +221,13 @@ pub trait Simd: Copy + Send + Sync + std::fmt::Debug + 'static {
     }
 }
 
+/// [`Simd::dot_pairs`] without an instruction for it.
+#[inline(always)]
+fn dot_pairs_by_halves<S: Simd>(s: S, a: S::F, b: S::F, c: S::F) -> S::F {
+    let ([a_low, a_high], [b_low, b_high]) = (s.halves(a), s.halves(b));
+    s.fma(a_low, b_low, s.fma(a_high, b_high, c))
+}
+
 /// A vector of which lane `i` is `get(i)`.
 #[inline(always)]
 fn filled<S: Simd>(s: S, get: impl Fn(usize) -> f32) -> S::F {
@@ -203,14 +245,14 @@ pub const MAX_LANES: usize = 16;
 /// The bits of an `f32` that hold its exponent.
 const EXPONENT: u32 = 0x7f80_0000;
 
-/// Makes [`Isa`] of a table of instruction sets, slowest first; a row is a type that implements [`Simd`] and has a
-/// `new() -> Option<Self>`.
+/// Makes [`Isa`] of a table of instruction sets, slowest first; a row has a type that implements [`Simd`] and what makes a
+/// value of it where the CPU can.
 macro_rules! instruction_sets {
-    ($($(#[doc = $doc:literal])* $(#[cfg($cfg:meta)])? $set:ident: $name:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $(#[cfg($cfg:meta)])? $isa:ident: $set:ident::$new:ident, $name:literal;)*) => {
         /// The instruction set a kernel is compiled for.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Isa {
-            $($(#[doc = $doc])* $(#[cfg($cfg)])? $set($set),)*
+            $($(#[doc = $doc])* $(#[cfg($cfg)])? $isa($set),)*
         }
 
         impl Isa {
@@ -218,36 +260,36 @@ macro_rules! instruction_sets {
             pub fn detect() -> Self {
                 #[allow(unused_mut, reason = "there may be one row only")]
                 let mut fastest = Self::Scalar(Scalar);
-                $($(#[cfg($cfg)])? if let Some(s) = $set::new() {
-                    fastest = Self::$set(s);
+                $($(#[cfg($cfg)])? if let Some(s) = $set::$new() {
+                    fastest = Self::$isa(s);
                 })*
                 fastest
             }
 
             /// Everything this CPU has, slowest first.
             pub fn available() -> Vec<Self> {
-                let all = [$($(#[cfg($cfg)])? $set::new().map(Self::$set),)*];
+                let all = [$($(#[cfg($cfg)])? $set::$new().map(Self::$isa),)*];
                 all.into_iter().flatten().collect()
             }
 
             /// The name people know it by.
             pub fn name(self) -> &'static str {
                 match self {
-                    $($(#[cfg($cfg)])? Self::$set(_) => $name,)*
+                    $($(#[cfg($cfg)])? Self::$isa(_) => $name,)*
                 }
             }
 
             /// Values per vector.
             pub fn lanes(self) -> usize {
                 match self {
-                    $($(#[cfg($cfg)])? Self::$set(_) => $set::LANES,)*
+                    $($(#[cfg($cfg)])? Self::$isa(_) => <$set>::LANES,)*
                 }
             }
 
             /// Runs `kernel` compiled for this instruction set.
             pub fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
                 match self {
-                    $($(#[cfg($cfg)])? Self::$set(s) => s.call(kernel),)*
+                    $($(#[cfg($cfg)])? Self::$isa(s) => s.call(kernel),)*
                 }
             }
         }
@@ -256,17 +298,20 @@ macro_rules! instruction_sets {
 
 instruction_sets! {
     /// Portable code; always there.
-    Scalar: "scalar";
+    Scalar: Scalar::new, "scalar";
     /// 4 lanes.
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    Simd128: "simd128";
+    Simd128: Simd128::new, "simd128";
     /// 4 lanes and 32 registers with fused multiply-add.
     #[cfg(target_arch = "aarch64")]
-    Neon: "neon";
+    Neon: Neon::new, "neon";
     /// 8 lanes with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
-    Avx2: "avx2";
+    Avx2: Avx2::new, "avx2";
     /// 16 lanes with masks.
     #[cfg(target_arch = "x86_64")]
-    Avx512: "avx512";
+    Avx512: Avx512::new, "avx512";
+    /// The same with dot products of pairs in bf16.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16: Avx512::with_dots, "avx512-bf16";
 }

@@ -65,3 +65,17 @@ pub(crate) fn to_channels_last(n: usize, c: usize, hw: usize, x: &[f32]) -> Vec<
     }
     out
 }
+
+/// The nearest number in bf16, of which the even one of two; for finite values.
+pub(crate) fn in_bf16(x: f32) -> f32 {
+    let below = f32::from_bits(x.to_bits() & 0xffff_0000);
+    let above = f32::from_bits(below.to_bits() + 0x1_0000);
+    let is_even = below.to_bits() & 0x1_0000 == 0;
+    let (down, up) = ((x - below).abs(), (above - x).abs());
+    if down < up || (down == up && is_even) { below } else { above }
+}
+
+/// All values in bf16.
+pub(crate) fn all_in_bf16(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|&x| in_bf16(x)).collect()
+}

@@ -87,7 +87,7 @@ impl Links<'_> {
         let second = node.op.is::<Linear>()?;
         let (source, between) = self.source(node)?;
         let first = source.op.is::<Linear>().filter(|first| !first.residual)?;
-        let op = LinearPair { first: first.clone(), second: second.clone() };
+        let op = LinearPair::new(first, second)?;
         (self.count(between) > CACHED).then(|| joined(Arc::new(op), &[source, node]))
     }
 

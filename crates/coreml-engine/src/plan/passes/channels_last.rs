@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use coreml_kernels::Activation;
 use coreml_kernels::conv::{Conv2d, ConvShape, ConvTranspose2d, ConvTransposeShape};
+use coreml_kernels::gemm::Precision;
 use coreml_kernels::pool::{PoolKind, PoolShape};
 use coreml_model::Constant;
 use coreml_tensor::{MAX_RANK, Shape};
@@ -139,7 +140,9 @@ impl Sweep<'_> {
             .or_else(|| self.batch_norm(&node));
         if let Some((op, x)) = lowered {
             let x = self.twin(x);
-            self.emit_twins(op.into(), node.kind, vec![Some(x)], &node.outputs);
+            let rounded = op.is::<lowered::conv::Conv>().is_some_and(|conv| conv.kernel.precision() == Precision::Bf16);
+            let kind = if rounded { super::in_bf16(&node.kind) } else { node.kind };
+            self.emit_twins(op.into(), kind, vec![Some(x)], &node.outputs);
             return;
         }
         if self.own_transposition(&node) || self.reduction(&node) || self.permuted(&node) {
@@ -266,7 +269,7 @@ impl Sweep<'_> {
         }
         let (bias, size) = (self.bias(node)?, two(&input[2..], 1)?);
         let weight = self.constant(weight)?;
-        let kernel = Arc::new(Conv2d::for_size(self.compute.isa, shape, weight, bias, size[0], size[1]));
+        let kernel = Arc::new(Conv2d::for_size(self.compute.isa, shape, weight, bias, size, self.compute.precision));
         Some((Box::new(lowered::conv::Conv { kernel, activation: Activation::None, residual: false }), x))
     }
 

@@ -33,3 +33,8 @@ pub(super) fn run(graph: &mut Graph, compute: &Compute) {
         pass(graph, compute);
     }
 }
+
+/// What an operation is called whose factors are rounded to bf16.
+fn in_bf16(kind: &str) -> String {
+    format!("{kind} bf16")
+}

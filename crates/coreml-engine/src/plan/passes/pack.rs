@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use coreml_kernels::gemm::PackedB;
-use coreml_kernels::{Activation, Isa};
+use coreml_kernels::Activation;
+use coreml_kernels::gemm::{Format, PackedB, Precision};
 use coreml_tensor::DataView;
 
 use super::Compute;
@@ -16,6 +16,9 @@ pub(super) fn run(graph: &mut Graph, compute: &Compute) {
     for at in 0..graph.nodes.len() {
         if let Some((linear, x)) = packed(graph, &graph.nodes[at], compute) {
             let node = &mut graph.nodes[at];
+            if linear.weight.format() == Format::Bf16 {
+                node.kind = super::in_bf16(&node.kind);
+            }
             node.op = Arc::new(linear);
             node.inputs = vec![Some(x)];
         }
@@ -34,8 +37,14 @@ fn matrix(graph: &Graph, id: Id) -> Option<(&Literal, [usize; 2])> {
 const HALF_PRECISION_ROWS: usize = 8;
 
 /// Packs a matrix, `[n, k]` if `transposed` and else `[k, n]`, for products of `m` rows: compressed if the program has it so,
-/// otherwise in a form that changes no bit of the result.
-fn pack(isa: Isa, m: usize, literal: &Literal, [rows, columns]: [usize; 2], transposed: bool) -> Option<PackedB> {
+/// otherwise in a form that changes no bit of the result, unless lower precision is asked for and arithmetic takes the time.
+fn pack(
+    &Compute { isa, precision, .. }: &Compute,
+    m: usize,
+    literal: &Literal,
+    [rows, columns]: [usize; 2],
+    transposed: bool,
+) -> Option<PackedB> {
     if let Some(packed) = literal.compressed().and_then(|weights| weights.pack(isa, transposed)) {
         return Some(packed);
     }
@@ -44,6 +53,8 @@ fn pack(isa: Isa, m: usize, literal: &Literal, [rows, columns]: [usize; 2], tran
         let element = |k: usize, n: usize| get(n * across + k * down);
         if m <= HALF_PRECISION_ROWS {
             PackedB::pack_exactly(isa, k, n, element)
+        } else if precision == Precision::Bf16 && k.is_multiple_of(2) {
+            PackedB::pack_bf16(isa, k, n, element)
         } else {
             PackedB::pack(isa, k, n, element)
         }
@@ -80,7 +91,7 @@ fn packed(graph: &Graph, node: &Node, compute: &Compute) -> Option<(lowered::lin
         }
     };
     let m = ty.shape.split_last().map_or(1, |(_, outer)| outer.iter().product());
-    let weight = pack(compute.isa, m, literal, [rows, columns], transposed)?;
+    let weight = pack(compute, m, literal, [rows, columns], transposed)?;
     let op = lowered::linear::Linear { weight: Arc::new(weight), bias, activation: Activation::None, residual: false };
     Some((op, x))
 }

@@ -120,7 +120,7 @@ impl ConvTranspose2d {
     fn frame(&self, h: usize, w: usize) -> Frame {
         let (oh, ow) = self.out_size(h, w);
         let ([top, bottom], [left, right]) = (self.axes[0].margins(h, oh), self.axes[1].margins(w, ow));
-        Frame { h, w, channels: self.shape.cin, pad: [top, bottom, left, right] }
+        Frame { h, w, channels: self.shape.cin, pad: [top, bottom, left, right], rounded: None }
     }
 }
 
