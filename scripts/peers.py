@@ -138,7 +138,7 @@ def measure(peers: list[Peer], job: Job, rounds: int, label: str, folder: Path) 
     fewer = replace(job, iterations=max(3, job.iterations // SLOW_SHARE), warmup=max(2, job.warmup // SLOW_SHARE))
     for number in range(rounds):
         for peer in rotated(peers, number):
-            competes = peer.ours or peer.contender
+            competes = peer.ours or peer.contender or peer.bf16
             if any("error" in result for result in results[peer.key]) or (not competes and number >= OTHERS_ROUNDS):
                 continue
             print(f"\r{label}: round {number + 1}/{rounds}, {peer.title:16}", end="", file=sys.stderr, flush=True)

@@ -72,6 +72,7 @@ class Peer:
     contender: bool = False  # runs in every round, and the best of these is what the ratio is to
     torch: bool = False  # needs the environment that made the models
     rust: bool = False  # is a program of peers-rust
+    bf16: bool = False  # may round factors to bf16: runs in every round, and is compared with its like
     needs: Callable[[], str] = lambda: ""  # why this machine cannot show this row, or ""
 
 
@@ -219,17 +220,21 @@ def run_rust(program: str) -> Callable[[Job], Measured]:
     return run
 
 
-def run_coreml(job: Job) -> Measured:
+def run_coreml(low_precision: str) -> Callable[[Job], Measured]:
     """Our command on the Core ML package: `bench` for the time, `run` for the answer."""
-    common = [job.package, "--threads", str(job.threads)]
-    amount = ["-n", str(job.iterations), "--warmup", str(job.warmup), "--format", "json"]
-    p50 = bench_p50(command(job.coreml, "bench", *common, "--inputs", job.package_inputs, *amount), job.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "output.npz"
-        inputs = [part for path in job.steps or [job.package_inputs] for part in ("--inputs", path)]
-        command(job.coreml, "run", *common, *inputs, "--output", str(output))
-        answer = classifier_output(output, Path(job.labels)) if job.labels else tensor_output(output, job)
-    return Measured(p50, answer, command(job.coreml, "--version").strip().split()[-1])
+
+    def run(job: Job) -> Measured:
+        common = [job.package, "--threads", str(job.threads), "--low-precision", low_precision]
+        amount = ["-n", str(job.iterations), "--warmup", str(job.warmup), "--format", "json"]
+        p50 = bench_p50(command(job.coreml, "bench", *common, "--inputs", job.package_inputs, *amount), job.threads)
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "output.npz"
+            inputs = [part for path in job.steps or [job.package_inputs] for part in ("--inputs", path)]
+            command(job.coreml, "run", *common, *inputs, "--output", str(output))
+            answer = classifier_output(output, Path(job.labels)) if job.labels else tensor_output(output, job)
+        return Measured(p50, answer, command(job.coreml, "--version").strip().split()[-1])
+
+    return run
 
 
 def command(*arguments: str) -> str:
@@ -289,10 +294,12 @@ def classifier_output(path: Path, labels: Path) -> np.ndarray:
 
 
 PEERS = [
-    Peer("coreml", "coreml-anywhere", run_coreml, ours=True),
+    Peer("coreml", "coreml-anywhere", run_coreml("never"), ours=True),
     Peer("onnxruntime", "ONNX Runtime", run_onnxruntime, contender=True),
     Peer("openvino", "OpenVINO", run_openvino("f32"), contender=True),
-    Peer("openvino-bf16", "OpenVINO bf16", run_openvino("bf16"), needs=bf16_missing),
+    Peer("coreml-opt-in", "coreml-anywhere where faster", run_coreml("where-faster"), bf16=True, needs=bf16_missing),
+    Peer("coreml-bf16", "coreml-anywhere bf16", run_coreml("always"), bf16=True, needs=bf16_missing),
+    Peer("openvino-bf16", "OpenVINO bf16", run_openvino("bf16"), bf16=True, needs=bf16_missing),
     Peer("torch", "PyTorch", run_torch, torch=True),
     Peer("tract", "tract", run_rust("tract"), rust=True),
     Peer("rten", "rten", run_rust("rten"), rust=True),

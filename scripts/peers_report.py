@@ -135,6 +135,26 @@ def ratio_cells(models: list[list[float]]) -> list[str]:
     return [f"{ratio.value:.2f}", f"{ratio.low:.2f}..{ratio.high:.2f}"]
 
 
+def low_precision(peers: list[Peer], cases: list[Case]) -> str:
+    """The rows that may round factors to bf16: their latencies, and each of ours over OpenVINO's in the same rounds."""
+    peers = [peer for peer in peers if peer.bf16]
+    rival = next((peer for peer in peers if peer.key.startswith("openvino")), None)
+    ours = [peer for peer in peers if peer is not rival]
+    rows = []
+    for case in cases:
+        if not any(case.measured(peer.key) for peer in peers):
+            continue
+        row = [case.model, str(case.threads)]
+        row += [figure(median(case.p50s(peer.key))) if case.measured(peer.key) else "failed" for peer in peers]
+        for peer in ours:
+            both = rival and case.measured(peer.key) and case.measured(rival.key)
+            row += ratio_cells([quotients(case.p50s(peer.key), case.p50s(rival.key))]) if both else ["", ""]
+        rows.append(row)
+    ratios = [title for peer in ours for title in (f"{peer.title} / OpenVINO's", "95 % interval")]
+    head = ["model", "threads", *(peer.title for peer in peers), *ratios]
+    return table(head, rows, right=range(1, len(head))) if rows else ""
+
+
 def tokens(peers: list[Peer], cases: list[Case]) -> str:
     """Tokens per second of the decoders."""
     decoders = {model.name for model in MODELS if model.decoder}
@@ -213,6 +233,10 @@ READING = (
     "token at position 64 of 128, with its caches as states (ours, OpenVINO) or handed on (the others). Ours reads f16 "
     "weights from a Core ML package, the others f32 weights from ONNX (PyTorch: frozen TorchScript)."
 )
+LOW_PRECISION_READING = (
+    "With factors rounded to bf16, everything else as above. \"Where faster\" (`--low-precision where-faster`) rounds only if "
+    "this processor multiplies rounded factors faster than f32, \"bf16\" (`--low-precision always`) in any case."
+)
 COLD_READING = (
     "Cold start, native processes, files cached: milliseconds from starting the process to its first output, with a "
     "model and its inputs read and one prediction made, and the process's peak resident memory."
@@ -235,9 +259,12 @@ def report(
     ]
     parts = ["\n".join(f"- {line}" for line in lines)]
     if cases:
-        parts += [times(peers, cases), tokens(peers, cases)]
+        full = [peer for peer in peers if not peer.bf16]
+        parts += [times(full, cases), tokens(full, cases)]
     parts.append("\n".join(f"- {note}" for note in remarks(peers, cases, cold, absent)))
     parts.append(READING)
+    if rounded := low_precision(peers, cases):
+        parts += [LOW_PRECISION_READING, rounded]
     if cold:
         parts += [COLD_READING, cold_table(cold)]
     if cases:

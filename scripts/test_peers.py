@@ -212,6 +212,16 @@ class Report(unittest.TestCase):
         text = report(PEERS, [case], [], {}, "a machine", "two rounds")
         self.assertIn("differ by up to 2.0x (M, 1 thread)", text)
 
+    def test_rows_in_bf16_are_compared_with_each_other_only(self) -> None:
+        results = {"coreml": [self.result(4.0)] * 2, "coreml-opt-in": [self.result(4.0)] * 2}
+        results |= {"coreml-bf16": [self.result(6.0)] * 2, "openvino-bf16": [self.result(8.0), self.result(5.0)]}
+        cases = [Case("M", 1, results, {}), Case("Without", 1, {"coreml": [self.result(4.0)]}, {})]
+        text = report(PEERS, cases, [], {}, "a machine", "two rounds")
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| M ")]
+        self.assertEqual(rows[0][:3], ["M", "1", "4.00"])
+        self.assertEqual(rows[1], ["M", "1", "4.00", "6.00", "6.50", "0.65", "0.50..0.80", "0.97", "0.75..1.20"])
+        self.assertEqual(len([line for line in text.splitlines() if line.startswith("| Without ")]), 2)
+
     def test_the_ratio_is_to_the_faster_contender_of_each_round(self) -> None:
         results = {"coreml": [self.result(3.0)] * 2}
         results |= {"onnxruntime": [self.result(1.0), self.result(6.0)], "openvino": [self.result(3.0), self.result(2.0)]}
