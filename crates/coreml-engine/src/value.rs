@@ -6,6 +6,7 @@
 
 use bytemuck::{Pod, Zeroable};
 use coreml_tensor::{DType, Data, DataView, Shape, Tensor};
+use half::slice::HalfFloatSliceExt;
 
 /// What the four bytes of an element mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +110,7 @@ pub(crate) fn load_tensor(tensor: DataView<'_>, out: &mut Buffer) {
     let int = |value: i64| value.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
     match tensor {
         DataView::Float32(v) => out.floats_mut()[..v.len()].copy_from_slice(v),
-        DataView::Float16(v) => fill(v, out.floats_mut(), coreml_tensor::f16::to_f32),
+        DataView::Float16(v) => v.convert_to_f32_slice(&mut out.floats_mut()[..v.len()]),
         DataView::Float64(v) => fill(v, out.floats_mut(), |x| x as f32),
         DataView::Int32(v) => out.ints_mut()[..v.len()].copy_from_slice(v),
         DataView::Bool(v) => fill(v, out.ints_mut(), i32::from),

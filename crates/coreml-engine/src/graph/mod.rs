@@ -102,6 +102,17 @@ impl Literal {
         }))
     }
 
+    /// As [`Literal::elements`] for those that are looked at once: they are not kept but put into `buffer`, unless they are kept
+    /// already.
+    pub(crate) fn elements_in<'a>(&'a self, buffer: &'a mut Buffer) -> Option<&'a Buffer> {
+        if let Some(kept) = self.elements.get() {
+            return Some(kept);
+        }
+        let Constant::Tensor(tensor) = &**self.constant() else { return None };
+        load_tensor(tensor.view().data(), buffer);
+        Some(buffer)
+    }
+
     /// Element type and shape, if the constant is a tensor of numbers.
     fn tensor_type(&self) -> Option<(DType, Shape)> {
         match &self.form {

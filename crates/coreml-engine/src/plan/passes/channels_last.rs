@@ -30,12 +30,18 @@ use crate::op::{Ins, Op};
 use crate::ops;
 use crate::ops::tensor_operation::extend::Pad;
 use crate::ops::tensor_transformation::Transpose;
-use crate::value::{Kind, Type, store_tensor};
+use crate::value::{Buffer, Kind, Type, store_tensor};
 
 pub(super) fn run(graph: &mut Graph, compute: &Compute) {
     let nodes = std::mem::take(&mut graph.nodes);
-    let mut sweep =
-        Sweep { graph, compute, twins: HashMap::new(), plain_missing: HashSet::new(), padded: HashMap::new() };
+    let mut sweep = Sweep {
+        graph,
+        compute,
+        twins: HashMap::new(),
+        plain_missing: HashSet::new(),
+        padded: HashMap::new(),
+        weights: Buffer::default(),
+    };
     sweep.inputs(&nodes);
     for node in nodes {
         sweep.node(node);
@@ -54,6 +60,8 @@ struct Sweep<'a> {
     plain_missing: HashSet<Id>,
     /// Images with zeros around them: the image, and how many before and after each axis.
     padded: HashMap<Id, (Id, [[usize; 2]; MAX_RANK])>,
+    /// Room for the weights that are being packed: memory that is used again need not be cleared again.
+    weights: Buffer,
 }
 
 /// Channels last, for tensors `[n, c, spatial...]`: output axis `i` is plain axis `perm[i]`.
@@ -133,11 +141,13 @@ impl Sweep<'_> {
             return;
         }
         self.remember_padding(&node);
+        let mut weights = std::mem::take(&mut self.weights);
         let lowered = self
-            .conv(&node)
-            .or_else(|| self.conv_transpose(&node))
+            .conv(&node, &mut weights)
+            .or_else(|| self.conv_transpose(&node, &mut weights))
             .or_else(|| self.pool(&node))
             .or_else(|| self.batch_norm(&node));
+        self.weights = weights;
         if let Some((op, x)) = lowered {
             let x = self.twin(x);
             let rounded = op.is::<lowered::conv::Conv>().is_some_and(|conv| conv.kernel.precision() == Precision::Bf16);
@@ -234,12 +244,18 @@ impl Sweep<'_> {
         Some(&self.graph.value(id).constant.as_ref()?.elements()?.floats()[..count])
     }
 
+    /// A constant of which the convolution will hold a packed copy.
+    fn weights<'a>(&'a self, id: Id, buffer: &'a mut Buffer) -> Option<&'a [f32]> {
+        let count = self.graph.ty(id)?.count();
+        Some(&self.graph.value(id).constant.as_ref()?.elements_in(buffer)?.floats()[..count])
+    }
+
     /// The constant bias of a convolution, if it has one; `None` if it is not constant.
     fn bias(&self, node: &Node) -> Option<Option<&[f32]>> {
         node.inputs.get(2).copied().flatten().map_or(Some(None), |bias| self.constant(bias).map(Some))
     }
 
-    fn conv(&self, node: &Node) -> Option<(Box<dyn Op>, Id)> {
+    fn conv(&self, node: &Node, buffer: &mut Buffer) -> Option<(Box<dyn Op>, Id)> {
         let conv = node.op.is::<ops::conv::Conv>()?;
         let (x, weight) = (node.inputs[0]?, node.inputs[1]?);
         let operands = GraphOperands { graph: self.graph, inputs: &node.inputs };
@@ -268,12 +284,12 @@ impl Sweep<'_> {
             return None;
         }
         let (bias, size) = (self.bias(node)?, two(&input[2..], 1)?);
-        let weight = self.constant(weight)?;
+        let weight = self.weights(weight, buffer)?;
         let kernel = Arc::new(Conv2d::for_size(self.compute.isa, shape, weight, bias, size, self.compute.precision));
         Some((Box::new(lowered::conv::Conv { kernel, activation: Activation::None, residual: false }), x))
     }
 
-    fn conv_transpose(&self, node: &Node) -> Option<(Box<dyn Op>, Id)> {
+    fn conv_transpose(&self, node: &Node, buffer: &mut Buffer) -> Option<(Box<dyn Op>, Id)> {
         let conv = node.op.is::<ops::conv::ConvTranspose>()?;
         let (x, weight) = (node.inputs[0]?, node.inputs[1]?);
         let geometry = conv.geometry(Ins(&GraphOperands { graph: self.graph, inputs: &node.inputs })).ok()?;
@@ -308,7 +324,7 @@ impl Sweep<'_> {
             return None;
         }
         let bias = self.bias(node)?;
-        let kernel = Arc::new(ConvTranspose2d::new(self.compute.isa, shape, self.constant(weight)?, bias));
+        let kernel = Arc::new(ConvTranspose2d::new(self.compute.isa, shape, self.weights(weight, buffer)?, bias));
         let op = lowered::conv::Convolution { kernel, activation: Activation::None, residual: false };
         Some((Box::new(op), x))
     }
