@@ -3,14 +3,12 @@
 /// Values in a cache line.
 pub(crate) const LINE_VALUES: usize = 16;
 
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-struct Line([f32; LINE_VALUES]);
-
 /// A fixed number of values from a 64-byte boundary on.
-#[derive(Clone)]
 pub(crate) struct AlignedVec {
-    lines: Vec<Line>,
+    /// A line more than there are values. Memory of this alignment would be cleared by a pass over it, other memory comes
+    /// from the system as zeros.
+    values: Vec<f32>,
+    start: usize,
     len: usize,
 }
 
@@ -21,14 +19,23 @@ impl std::fmt::Debug for AlignedVec {
     }
 }
 
+impl Clone for AlignedVec {
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeroed(self.len);
+        copy.as_mut_slice().copy_from_slice(self.as_slice());
+        copy
+    }
+}
+
 impl AlignedVec {
     pub(crate) fn zeroed(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; LINE_VALUES]); len.div_ceil(LINE_VALUES)], len }
+        let values = vec![0.0; if len == 0 { 0 } else { len + LINE_VALUES - 1 }];
+        let start = skip(&values);
+        Self { values, start, len }
     }
 
     pub(crate) fn as_slice(&self) -> &[f32] {
-        // SAFETY: a Line is 16 f32 without padding, so the lines are one run of initialised f32, at least `len`.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast::<f32>(), self.len) }
+        &self.values[self.start..][..self.len]
     }
 
     /// The values' bytes.
@@ -43,8 +50,7 @@ impl AlignedVec {
     }
 
     pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
-        // SAFETY: as in `as_slice`, and `self` is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<f32>(), self.len) }
+        &mut self.values[self.start..][..self.len]
     }
 }
 
@@ -54,8 +60,13 @@ pub(crate) fn bytes_of(values: &[f32]) -> &[u8] {
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) }
 }
 
+/// Values before the first that starts a cache line.
+fn skip(values: &[f32]) -> usize {
+    values.as_ptr().align_offset(4 * LINE_VALUES).min(values.len())
+}
+
 /// The part of `scratch` that starts at a cache line.
 pub(crate) fn aligned(scratch: &mut [f32]) -> &mut [f32] {
-    let skip = scratch.as_ptr().align_offset(4 * LINE_VALUES).min(scratch.len());
+    let skip = skip(scratch);
     &mut scratch[skip..]
 }

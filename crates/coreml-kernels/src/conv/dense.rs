@@ -36,6 +36,8 @@ impl Dense {
                 };
                 match precision {
                     Precision::Bf16 if gin.is_multiple_of(2) => PackedB::pack_bf16(isa, taps * gin, gout, element),
+                    // Of one pixel, the weights are the matrix's columns.
+                    _ if taps == 1 => PackedB::pack_strided(isa, [gin, gout], &weights[group * gout * gin..], [1, gin]),
                     _ => PackedB::pack(isa, taps * gin, gout, element),
                 }
             })

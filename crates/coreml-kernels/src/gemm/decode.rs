@@ -94,6 +94,7 @@ impl<S: Simd> Affine<S> {
 }
 
 /// One element, as vectors of them are made.
+#[cfg(test)]
 pub(super) struct Element {
     pub(super) code: f32,
     pub(super) scale: f32,
@@ -101,6 +102,7 @@ pub(super) struct Element {
     pub(super) rounding: f32,
 }
 
+#[cfg(test)]
 impl Kernel for Element {
     type Output = f32;
 

@@ -1,12 +1,12 @@
 //! Batched products of two matrices known only at run time, with any strides.
 
+use super::pack::fill;
 use super::tile::{Block, Product, Rows, Runs};
-use super::{ALIGNMENT_SLACK, PackedRef, Panels, packed_len, run_product};
+use super::{ALIGNMENT_SLACK, PackedRef, packed_len, run_product};
 use crate::activation::Activation;
 use crate::aligned::aligned;
 use crate::parallel::ThreadPool;
-use crate::simd::{Isa, Kernel, Simd};
-use crate::transpose::Strip;
+use crate::simd::Isa;
 
 /// Sizes of `batch` products `[m, k] * [k, n]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,55 +167,9 @@ impl Matrices<'_> {
             return PackedRef::pack_into(self.isa, k, n, get, scratch);
         }
         let packed = &mut aligned(scratch)[..packed_len(self.isa, k, n)];
-        let panels = Panels::new(n, self.isa.lanes());
-        // Without rows there is nothing to read.
-        for index in 0..if k == 0 { 0 } else { panels.count() } {
-            let (column, vectors) = panels.get(index);
-            let width = vectors * self.isa.lanes();
-            let from = self.b[start + column * col..].as_ptr();
-            let to = packed[column * k..][..width * k].as_mut_ptr();
-            let columns = width.min(n - column);
-            self.isa.dispatch(Panel { from, row, col, to, k, width, columns, scale: self.scale });
+        if !packed.is_empty() {
+            fill(self.isa, [k, n], &self.b[start..], [row, col], self.scale, packed);
         }
         PackedRef::plain(self.isa, k, n, packed)
-    }
-}
-
-/// A panel to be filled with `k` rows of `columns` values times `scale`, and zeros beyond. Either rows or columns are adjacent
-/// in memory.
-struct Panel {
-    from: *const f32,
-    row: usize,
-    col: usize,
-    to: *mut f32,
-    k: usize,
-    width: usize,
-    columns: usize,
-    scale: f32,
-}
-
-impl Kernel for Panel {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { from, row, col, to, k, width, columns, scale } = self;
-        let (live, stride) = if col == 1 { (from, row) } else { (to.cast_const(), width) };
-        // SAFETY: the matrix was checked to hold k rows of these columns, and the panel k rows of `width` values.
-        unsafe {
-            if col != 1 {
-                Strip { from, from_stride: col, to, to_stride: width, rows: k, cols: columns }.run(s);
-            }
-            for at in 0..k {
-                let (from, to) = (live.add(at * stride), to.add(at * width));
-                let mut i = 0;
-                while i < width {
-                    let n = columns.saturating_sub(i).min(S::LANES);
-                    let values = if n == S::LANES { s.load(from.add(i)) } else { s.load_partial(from.add(i), n) };
-                    s.store(to.add(i), s.mul(s.splat(scale), values));
-                    i += S::LANES;
-                }
-            }
-        }
     }
 }

@@ -5,11 +5,13 @@
 //! byte, two and two, the later row in the high halves. Formats of codes have parameters beside them, in the order in which
 //! the panels need them.
 
+#[cfg(test)]
 use super::decode::Element;
 use super::panels::Panels;
 use crate::aligned::{AlignedVec, LINE_VALUES, aligned, bytes_of};
 use crate::simd::math::TO_HALF;
-use crate::simd::{Isa, bf16, half};
+use crate::simd::{Isa, Kernel, Simd, bf16, half};
+use crate::transpose::Strip;
 
 /// How the elements of a packed matrix are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,22 +109,40 @@ pub const PALETTE: usize = 16;
 impl PackedB {
     /// Packs the matrix whose element in row `k` and column `n` is `get(k, n)`.
     pub fn pack(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32) -> Self {
-        Self::wide(isa, k, n, Panels::new(n, isa.lanes()), get)
+        let mut packed = Self::empty(isa, k, n, Format::F32, k, Panels::new(n, isa.lanes()));
+        pack(k, packed.panels, get, packed.data.as_mut_slice());
+        packed
+    }
+
+    /// As [`PackedB::pack`] for a matrix in memory with these distances between rows and between columns, one of which is 1.
+    ///
+    /// # Panics
+    /// If neither is, or the slice is too short.
+    pub fn pack_strided(isa: Isa, [k, n]: [usize; 2], matrix: &[f32], distances: [usize; 2]) -> Self {
+        let mut packed = Self::empty(isa, k, n, Format::F32, k, Panels::new(n, isa.lanes()));
+        if k * n > 0 {
+            fill(isa, [k, n], matrix, distances, 1.0, packed.data.as_mut_slice());
+        }
+        packed
+    }
+
+    /// As [`PackedB::pack`] for elements whose bits in half precision `bits(k, n)` are; `None` unless all are finite.
+    pub fn pack_half(isa: Isa, k: usize, n: usize, bits: impl Fn(usize, usize) -> u16) -> Option<Self> {
+        let mut packed = Self::empty(isa, k, n, Format::F16, k, Panels::new(n, isa.lanes()));
+        let panels = packed.panels;
+        let bytes = packed.data.as_bytes_mut();
+        let all = walk(k, panels, |row, column, place| {
+            let bits = bits(row, column);
+            bytes[2 * place..2 * place + 2].copy_from_slice(&bits.to_ne_bytes());
+            half::is_finite(bits)
+        });
+        all.then_some(packed)
     }
 
     /// As [`PackedB::pack`], in half precision if that changes no element: products are then the same to the bit.
     pub fn pack_exactly(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32) -> Self {
-        let mut packed = Self::empty(isa, k, n, Format::F16, k, Panels::new(n, isa.lanes()));
-        let panels = packed.panels;
-        let bytes = packed.data.as_bytes_mut();
-        let all = walk(k, panels, |row, column, place| match half::exact(get(row, column)) {
-            Some(bits) => {
-                bytes[2 * place..2 * place + 2].copy_from_slice(&bits.to_ne_bytes());
-                true
-            }
-            None => false,
-        });
-        if all { packed } else { Self::pack(isa, k, n, get) }
+        let bits = |k: usize, n: usize| half::exact(get(k, n)).unwrap_or(half::INFINITY);
+        Self::pack_half(isa, k, n, bits).unwrap_or_else(|| Self::pack(isa, k, n, get))
     }
 
     /// As [`PackedB::pack`] with the elements rounded to bf16; `k` must be even.
@@ -203,16 +223,20 @@ impl PackedB {
         Some(packed)
     }
 
-    /// The same matrix as `f32` in panels of one vector each.
+    /// The same matrix, of [`Format::F32`], in panels of one vector each.
     pub(crate) fn narrow(&self) -> Self {
-        let view = self.view();
-        Self::wide(self.isa, self.k, self.n, Panels::narrow(self.n, self.isa.lanes()), |k, n| view.get(k, n))
-    }
-
-    fn wide(isa: Isa, k: usize, n: usize, panels: Panels, get: impl Fn(usize, usize) -> f32) -> Self {
-        let mut packed = Self::empty(isa, k, n, Format::F32, k, panels);
-        pack(k, panels, get, packed.data.as_mut_slice());
-        packed
+        assert_eq!(self.format, Format::F32, "vectors are moved, and codes do not come in such");
+        let (k, lanes) = (self.k, self.isa.lanes());
+        let mut narrow = Self::empty(self.isa, k, self.n, Format::F32, k, Panels::narrow(self.n, lanes));
+        for index in 0..self.panels.count() {
+            let (column, vectors) = self.panels.get(index);
+            let from = &self.data.as_slice()[column * k..][..vectors * lanes * k];
+            let to = &mut narrow.data.as_mut_slice()[column * k..][..vectors * lanes * k];
+            for (at, vector) in from.chunks_exact(lanes).enumerate() {
+                to[(at % vectors * k + at / vectors) * lanes..][..lanes].copy_from_slice(vector);
+            }
+        }
+        narrow
     }
 
     /// Room for a matrix, filled with zeros.
@@ -319,6 +343,7 @@ impl<'a> PackedRef<'a> {
     }
 
     /// One element.
+    #[cfg(test)]
     fn get(&self, k: usize, n: usize) -> f32 {
         let (k, half) = (k / self.format.per_row(), k % self.format.per_row());
         let (column, vectors) = self.panels.of(n);
@@ -381,6 +406,63 @@ fn pack(k: usize, panels: Panels, get: impl Fn(usize, usize) -> f32, out: &mut [
     }
 }
 
+/// Packs a matrix of which either the rows or the columns are adjacent in memory, its elements times `scale`.
+///
+/// # Panics
+/// If neither are, the matrix has no element, or a slice is too short.
+pub(super) fn fill(isa: Isa, [k, n]: [usize; 2], matrix: &[f32], [row, col]: [usize; 2], scale: f32, out: &mut [f32]) {
+    assert!(row == 1 || col == 1, "elements lie apart both ways");
+    assert!((k - 1) * row + (n - 1) * col < matrix.len(), "matrix too short");
+    let panels = Panels::new(n, isa.lanes());
+    for index in 0..panels.count() {
+        let (column, vectors) = panels.get(index);
+        let width = vectors * isa.lanes();
+        let from = matrix[column * col..].as_ptr();
+        let to = out[column * k..][..width * k].as_mut_ptr();
+        let columns = width.min(n - column);
+        isa.dispatch(Panel { from, row, col, to, k, width, columns, scale });
+    }
+}
+
+/// A panel to be filled with `k` rows of `columns` values times `scale`, and zeros beyond. Either rows or columns are adjacent
+/// in memory.
+struct Panel {
+    from: *const f32,
+    row: usize,
+    col: usize,
+    to: *mut f32,
+    k: usize,
+    width: usize,
+    columns: usize,
+    scale: f32,
+}
+
+impl Kernel for Panel {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { from, row, col, to, k, width, columns, scale } = self;
+        let (live, stride) = if col == 1 { (from, row) } else { (to.cast_const(), width) };
+        // SAFETY: the matrix was checked to hold k rows of these columns, and the panel k rows of `width` values.
+        unsafe {
+            if col != 1 {
+                Strip { from, from_stride: col, to, to_stride: width, rows: k, cols: columns }.run(s);
+            }
+            for at in 0..k {
+                let (from, to) = (live.add(at * stride), to.add(at * width));
+                let mut i = 0;
+                while i < width {
+                    let n = columns.saturating_sub(i).min(S::LANES);
+                    let values = if n == S::LANES { s.load(from.add(i)) } else { s.load_partial(from.add(i), n) };
+                    s.store(to.add(i), s.mul(s.splat(scale), values));
+                    i += S::LANES;
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -397,8 +479,13 @@ mod tests {
             for (k, n) in [(0, 3), (1, 1), (7, 50), (10, 16), (13, 100)] {
                 let tables: Vec<[f32; PALETTE]> =
                     (0..8).map(|t| std::array::from_fn(|i| (100 * t + i) as f32)).collect();
+                let rows: Vec<f32> = (0..k * n).map(|i| 0.1 + (i / n * 1000 + i % n) as f32).collect();
+                let columns: Vec<f32> = (0..k * n).map(|i| 0.1 + (i % k * 1000 + i / k) as f32).collect();
                 let packed = [
                     PackedB::pack(isa, k, n, |k, n| 0.1 + (k * 1000 + n) as f32),
+                    PackedB::pack_strided(isa, [k, n], &rows, [n, 1]),
+                    PackedB::pack_strided(isa, [k, n], &columns, [1, k]),
+                    PackedB::pack(isa, k, n, |k, n| 0.1 + (k * 1000 + n) as f32).narrow(),
                     PackedB::pack_exactly(isa, k, n, |k, n| (k * 10 + n) as f32 - 0.5),
                     PackedB::pack_int8(isa, [k, n], 4, |k, n| code(k, n) as i8 - 8, affine),
                     PackedB::pack_int4(isa, [k, n], 4, code, affine),
@@ -410,8 +497,12 @@ mod tests {
                     for column in 0..n {
                         let code = f32::from(code(row, column));
                         let scale = affine(row / 4, column);
+                        let plain = 0.1 + (row * 1000 + column) as f32;
                         let expected = [
-                            0.1 + (row * 1000 + column) as f32,
+                            plain,
+                            plain,
+                            plain,
+                            plain,
                             (row * 10 + column) as f32 - 0.5,
                             value(code - 8.0, scale),
                             value(code, scale),
@@ -419,11 +510,11 @@ mod tests {
                             half(value(code - 8.0, odd(row / 4, column))),
                             half(value(code, odd(row / 4, column))),
                         ];
-                        let found = [0, 1, 2, 3, 4, 5, 6].map(|i| packed[i].view().get(row, column));
+                        let found = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(|i| packed[i].view().get(row, column));
                         assert_eq!(found, expected, "{} [{row}, {column}] of {k}x{n}", isa.name());
                     }
                 }
-                assert_eq!(packed[1].format(), Format::F16);
+                assert_eq!(packed[4].format(), Format::F16);
             }
             let pairs = PackedB::pack_bf16(isa, 14, 50, |k, n| 0.1 + (k * 100 + n) as f32);
             let rounded = |x: f32| bf16::halves(bf16::pair(x, 0.0))[0];

@@ -1,5 +1,14 @@
 //! Half-precision numbers as bits: what weights are stored in where that loses nothing.
 
+/// The bits of the infinite number.
+pub(crate) const INFINITY: u16 = 0x7c00;
+
+/// Whether the number with these bits is neither infinite nor NaN.
+#[inline(always)]
+pub(crate) fn is_finite(bits: u16) -> bool {
+    bits & INFINITY != INFINITY
+}
+
 /// The bits of `x` in half precision, if that is a finite number equal to `x`.
 pub(crate) fn exact(x: f32) -> Option<u16> {
     let bits = x.to_bits();
@@ -30,7 +39,7 @@ mod tests {
 
     #[test]
     fn every_finite_half_survives_and_keeps_its_value() {
-        for bits in (0..=u16::MAX).filter(|bits| bits & 0x7c00 != 0x7c00) {
+        for bits in (0..=u16::MAX).filter(|&bits| is_finite(bits)) {
             let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023) / 1024.0);
             let magnitude =
                 if exponent == 0 { fraction * 2f64.powi(-14) } else { (1.0 + fraction) * 2f64.powi(exponent - 15) };

@@ -10,11 +10,13 @@ use super::Compute;
 use crate::graph::{Graph, Id, Literal, Node};
 use crate::lowered;
 use crate::ops::linear::{Linear, MatMul};
-use crate::value::Kind;
+use crate::value::{Buffer, Kind};
 
 pub(super) fn run(graph: &mut Graph, compute: &Compute) {
+    // Memory that is used again need not be cleared again.
+    let mut buffer = Buffer::default();
     for at in 0..graph.nodes.len() {
-        if let Some((linear, x)) = packed(graph, &graph.nodes[at], compute) {
+        if let Some((linear, x)) = packed(graph, &graph.nodes[at], compute, &mut buffer) {
             let node = &mut graph.nodes[at];
             if linear.weight.format() == Format::Bf16 {
                 node.kind = super::in_bf16(&node.kind);
@@ -44,32 +46,31 @@ fn pack(
     literal: &Literal,
     [rows, columns]: [usize; 2],
     transposed: bool,
+    buffer: &mut Buffer,
 ) -> Option<PackedB> {
     if let Some(packed) = literal.compressed().and_then(|weights| weights.pack(isa, transposed)) {
         return Some(packed);
     }
-    let pack = |get: &dyn Fn(usize) -> f32| {
-        let (k, n, across, down) = if transposed { (columns, rows, columns, 1) } else { (rows, columns, 1, columns) };
-        let element = |k: usize, n: usize| get(n * across + k * down);
-        if m <= HALF_PRECISION_ROWS {
-            PackedB::pack_exactly(isa, k, n, element)
-        } else if precision == Precision::Bf16 && k.is_multiple_of(2) {
-            PackedB::pack_bf16(isa, k, n, element)
-        } else {
-            PackedB::pack(isa, k, n, element)
-        }
-    };
-    Some(match literal.constant().as_tensor()?.view().data() {
-        DataView::Float16(values) => pack(&|at| values[at].to_f32()),
-        DataView::Float32(values) => pack(&|at| values[at]),
-        _ => {
-            let values = literal.elements()?.floats();
-            pack(&|at| values[at])
-        }
+    let (k, n, distances) = if transposed { (columns, rows, [1, columns]) } else { (rows, columns, [columns, 1]) };
+    let place = |k: usize, n: usize| k * distances[0] + n * distances[1];
+    let few = m <= HALF_PRECISION_ROWS;
+    if few
+        && let DataView::Float16(values) = literal.constant().as_tensor()?.view().data()
+        && let Some(packed) = PackedB::pack_half(isa, k, n, |k, n| values[place(k, n)].to_bits())
+    {
+        return Some(packed);
+    }
+    let elements = literal.elements_in(buffer)?.floats();
+    Some(if few {
+        PackedB::pack_exactly(isa, k, n, |k, n| elements[place(k, n)])
+    } else if precision == Precision::Bf16 && k.is_multiple_of(2) {
+        PackedB::pack_bf16(isa, k, n, |k, n| elements[place(k, n)])
+    } else {
+        PackedB::pack_strided(isa, [k, n], elements, distances)
     })
 }
 
-fn packed(graph: &Graph, node: &Node, compute: &Compute) -> Option<(lowered::linear::Linear, Id)> {
+fn packed(graph: &Graph, node: &Node, compute: &Compute, buffer: &mut Buffer) -> Option<(lowered::linear::Linear, Id)> {
     let x = node.inputs.first().copied().flatten()?;
     let weight = node.inputs.get(1).copied().flatten()?;
     // Integers have products of their own.
@@ -91,7 +92,7 @@ fn packed(graph: &Graph, node: &Node, compute: &Compute) -> Option<(lowered::lin
         }
     };
     let m = ty.shape.split_last().map_or(1, |(_, outer)| outer.iter().product());
-    let weight = pack(compute, m, literal, [rows, columns], transposed)?;
+    let weight = pack(compute, m, literal, [rows, columns], transposed, buffer)?;
     let op = lowered::linear::Linear { weight: Arc::new(weight), bias, activation: Activation::None, residual: false };
     Some((op, x))
 }
