@@ -235,9 +235,7 @@ impl BlobFile {
     }
 
     fn elements<T: Pod>(&mut self, count: usize) -> Result<Vec<T>, ReadError> {
-        let mut values: Vec<T> = Vec::new();
-        values.try_reserve_exact(count).map_err(|_| too_large())?;
-        values.resize(count, T::zeroed());
+        let mut values = bytemuck::try_zeroed_vec::<T>(count).map_err(|()| too_large())?;
         self.fill(bytemuck::cast_slice_mut(&mut values))?;
         Ok(values)
     }
