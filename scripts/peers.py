@@ -202,6 +202,9 @@ def main(args: argparse.Namespace) -> int:
                 cold += cold_starts(job, model.name, args.threads, COLD_ROUNDS)
                 keep(args.json, measured_on, settings, cases, cold)
 
+    # Figures from earlier may have what this run could not.
+    missing = {peer.title for peer in PEERS if not any(case.results.get(peer.key) for case in cases)}
+    absent = {title: why for title, why in absent.items() if title in missing}
     text = report(PEERS, cases, cold, absent, measured_on, settings)
     print(text)
     if args.write:
