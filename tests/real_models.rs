@@ -1,7 +1,8 @@
 //! Trained models from public projects, through the public API: each runs on both kinds of plan with the same results,
 //! and where results of another engine lie beside a model, it agrees with them as its README says it should.
 //!
-//! The models lie beside the repository where they are at hand; elsewhere this is skipped, loudly.
+//! The models lie beside the repository where they are at hand, and run if `COREML_COLLECTIONS` is set; otherwise this is
+//! skipped, loudly.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test, helpers included")]
 
 use std::path::{Path, PathBuf};

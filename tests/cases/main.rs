@@ -5,8 +5,8 @@
 //!   network it was converted from (`out:`);
 //! * `single_operations`: cases harvested from the converter's own tests.
 //!
-//! The last two lie beside the repository where they are at hand, and are skipped, loudly, elsewhere. Every case that
-//! is known to fail is listed with its cause; a listed case that passes fails the suite too.
+//! The last two lie beside the repository where they are at hand and run if `COREML_COLLECTIONS` is set; they are skipped,
+//! loudly, otherwise. Every case that is known to fail is listed with its cause; a listed case that passes fails the suite too.
 //!
 //! `COREML_CASES=text` runs only the cases whose name contains the text.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]

@@ -13,9 +13,9 @@ use coreml_anywhere::{
 use coreml_testing::scripted::{Act, Scripted, always, sequence, sometimes};
 use coreml_testing::tiny::elementwise_model;
 
-const DEADLINE: Duration = Duration::from_millis(80);
-/// What a busy machine may add to a deadline.
-const GRACE: Duration = Duration::from_millis(60);
+/// So long that an answer in microseconds is in time on the busiest machine. That deadlines hold is measured elsewhere, by
+/// the fault suite; these tests look at who was asked, in which order, and what was counted.
+const DEADLINE: Duration = Duration::from_secs(2);
 
 fn tiny() -> Package {
     Package::from_parts(&elementwise_model(&[16], &["tanh", "exp"]), None, &Limits::default()).unwrap()
@@ -48,10 +48,10 @@ fn a_hung_backend_costs_no_request_and_is_left_alone() {
     let inputs = inputs(&session);
     let right = expected(&inputs);
     for i in 0..20 {
-        let start = Instant::now();
         let prediction = session.predict(&inputs).unwrap();
-        assert!(start.elapsed() < DEADLINE + GRACE, "prediction {i}: {:?}", start.elapsed());
         assert_eq!((prediction.served_by(), prediction.degraded()), ("cpu", true));
+        let first = if i < 2 { ErrorKind::Timeout } else { ErrorKind::Unavailable };
+        assert_eq!(kinds(&prediction), [("accelerator", Some(first)), ("cpu", None)], "prediction {i}");
         assert_eq!(*prediction, right);
     }
     // Two calls hang; at the cap of abandoned calls nobody asks any more.
@@ -72,7 +72,7 @@ fn a_hung_backend_costs_no_request_and_is_left_alone() {
 fn wait_for(condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(20), "it never came true");
+        assert!(start.elapsed() < Duration::from_secs(120), "it never came true");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -80,10 +80,8 @@ fn wait_for(condition: impl Fn() -> bool) {
 #[test]
 fn a_load_that_hangs_keeps_nobody_waiting_and_is_used_when_it_ends() {
     let first = accelerator().on_load(sequence([Act::Hang]));
-    let start = Instant::now();
-    let builder = builder(&first).load_deadline(DEADLINE).deadline(DEADLINE);
+    let builder = builder(&first).load_deadline(Duration::from_millis(50)).deadline(DEADLINE);
     let session = builder.load(tiny()).unwrap();
-    assert!(start.elapsed() < DEADLINE + GRACE, "{:?}", start.elapsed());
     let inputs = inputs(&session);
     let prediction = session.predict(&inputs).unwrap();
     assert_eq!(kinds(&prediction), [("accelerator", Some(ErrorKind::Unavailable)), ("cpu", None)]);
@@ -110,7 +108,7 @@ fn a_fault_at_load_is_tried_again_a_lack_is_not() {
 #[test]
 fn the_circuit_opens_below_95_percent_and_closes_again() {
     let first = accelerator().on_predict(sequence([Act::Fail(ErrorKind::Fault); 10]));
-    let open_wait = OpenWait { initial: Duration::from_millis(40), jitter: 0.0, ..OpenWait::default() };
+    let open_wait = OpenWait { initial: Duration::from_secs(2), jitter: 0.0, ..OpenWait::default() };
     let config = BreakerConfig { open_wait, ..BreakerConfig::default() };
     let session = builder(&first).breaker(config).load(tiny()).unwrap();
     let inputs = inputs(&session);
@@ -224,10 +222,7 @@ fn hedging_takes_the_first_good_answer_within_its_budget() {
     let inputs = inputs(&session);
     let right = expected(&inputs);
     for _ in 0..100 {
-        let start = Instant::now();
-        let prediction = session.predict(&inputs).unwrap();
-        assert!(start.elapsed() < DEADLINE + GRACE, "{:?}", start.elapsed());
-        assert_eq!(*prediction, right);
+        assert_eq!(*session.predict(&inputs).unwrap(), right);
     }
     let snapshot = session.telemetry().snapshot();
     let hedges = snapshot.total(&names::HEDGES);
@@ -235,14 +230,12 @@ fn hedging_takes_the_first_good_answer_within_its_budget() {
 }
 
 #[test]
-fn when_everybody_is_late_the_error_says_so_in_time() {
+fn when_everybody_is_late_the_error_says_so() {
     let first = accelerator().on_predict(always(Act::Hang));
     let second = Scripted::new("second", Arc::new(CpuBackend::default())).on_predict(always(Act::Hang));
     let builder = Session::builder().threads(1).backends([first.backend(), second.backend()]);
     let session = builder.deadline(DEADLINE).load(tiny()).unwrap();
-    let start = Instant::now();
     let error = session.predict(&inputs(&session)).unwrap_err();
-    assert!(start.elapsed() < DEADLINE + GRACE, "{:?}", start.elapsed());
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.to_string().contains("accelerator: did not answer in time"), "{error}");
     first.release();
@@ -277,7 +270,7 @@ fn a_leak_opens_the_circuit_before_memory_runs_out() {
 #[test]
 fn sixteen_threads_lose_nothing_to_a_tenth_of_failures() {
     let first = accelerator().on_predict(sometimes(0.1, 3, Act::Fail(ErrorKind::Fault)));
-    let session = builder(&first).deadline(Duration::from_secs(5)).load(tiny()).unwrap();
+    let session = builder(&first).deadline(Duration::from_secs(60)).load(tiny()).unwrap();
     let inputs: Vec<_> = (0..4).map(|seed| synthetic_inputs(session.interface(), seed).unwrap()).collect();
     let right: Vec<_> = inputs.iter().map(expected).collect();
     std::thread::scope(|scope| {

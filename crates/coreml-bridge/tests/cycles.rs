@@ -80,7 +80,7 @@ fn ten_thousand_cycles_leave_nothing() {
     let healthy = growth(cycles, cycle);
     assert_eq!(backend.live_handles(), Some([0; 5]));
     // The thread that loaded the last model may still be on its way out with a reference.
-    let gone = (0..1000).any(|_| {
+    let gone = (0..60_000).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(1));
         stand_in::observe(ffi::CMLB_STANDIN_MODELS) == 0
     });

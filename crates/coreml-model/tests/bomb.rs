@@ -1,8 +1,6 @@
-//! A small file that asks for gigabytes is refused quickly, and without taking them. Alone in its process, so that the
+//! A small file that asks for gigabytes is refused without taking them. Alone in its process, so that the
 //! peak of its memory is its own.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test, helpers included")]
-
-use std::time::{Duration, Instant};
 
 use coreml_model::{Limits, Package, ReadErrorKind};
 
@@ -30,7 +28,7 @@ fn peak_memory() -> Option<u64> {
 }
 
 #[test]
-fn a_bomb_is_refused_quickly_and_cheaply() {
+fn a_bomb_is_refused_cheaply() {
     // A million empty operations, and a million empty attributes of one: two bytes each here, hundreds in memory.
     let operations = [0x1a, 0].repeat(1_000_000);
     let attributes = field(3, &[0x2a, 0].repeat(1_000_000));
@@ -39,13 +37,8 @@ fn a_bomb_is_refused_quickly_and_cheaply() {
         let function = field(2, &field(3, &body));
         let bomb = field(502, &field(2, &function));
         let before = peak_memory();
-        let start = Instant::now();
         let error = Package::from_parts(&bomb, None, &Limits::default()).unwrap_err();
-        let took = start.elapsed();
         assert_eq!(error.kind(), ReadErrorKind::Limit, "{error}");
-        // Without optimisation the pass takes about ten times as long.
-        let allowed = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 50 });
-        assert!(took < allowed, "took {took:?}");
         match (before, peak_memory()) {
             (Some(before), Some(after)) => assert!(after - before < 64 << 20, "took {} bytes", after - before),
             _ => println!("SKIPPED the check of memory: this system does not tell"),

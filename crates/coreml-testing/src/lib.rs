@@ -21,11 +21,18 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// A folder of reference models that lies beside the repository where there is one; `None`, said loudly, elsewhere.
+/// Set to have the suites run that need the collections beside the repository; they take minutes, and CI sets it.
+const COLLECTIONS: &str = "COREML_COLLECTIONS";
+
+/// A folder of reference models that lies beside the repository where there is one and `COREML_COLLECTIONS` is set;
+/// `None`, said loudly, elsewhere.
 #[expect(clippy::print_stderr, reason = "whoever runs the tests must see what was not tested")]
 pub fn shared(folder: &str) -> Option<PathBuf> {
     let path = repository().join("../shared").join(folder);
-    if path.is_dir() {
+    if path.is_dir() && std::env::var_os(COLLECTIONS).is_none() {
+        eprintln!("SKIPPED: nothing of {} was tested, {COLLECTIONS} is not set", path.display());
+        None
+    } else if path.is_dir() {
         Some(path)
     } else {
         eprintln!("SKIPPED: {} is not here, so nothing of it was tested", path.display());
