@@ -1,21 +1,23 @@
 //! `coreml inspect`: a model at each stage on its way to an executable plan.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use coreml_anywhere::model::{Feature, Interface, Package};
+use coreml_anywhere::model::{Feature, Interface, Limits, Package};
 use coreml_anywhere::{Backend, CpuBackend, CpuOptions, Error, Session, describe};
 use serde_json::{Value as Json, json};
 
 use crate::failure::Failure;
 use crate::table;
+use crate::tame::Tame;
 
 /// Show what a model is, takes and gives, or its program and plan
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The model: an .mlpackage folder or an .mlmodel file
-    model: std::path::PathBuf,
+    model: PathBuf,
     /// The function to show, of a model that has several
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
@@ -51,7 +53,7 @@ impl Stage {
 }
 
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
-    let package = Package::open(&arguments.model).map_err(Error::from)?;
+    let package = outline(&arguments.model)?;
     let interface = package.interface(arguments.function.as_deref()).map_err(Error::from)?.clone();
     let text = match arguments.stage {
         Stage::Package if arguments.json => {
@@ -70,6 +72,16 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
         write!(out, "{text}")?;
     }
     Ok(())
+}
+
+/// The package, as much of it as there is: without its weights a model can be looked at all the same.
+pub(crate) fn outline(path: &Path) -> Result<Package, Failure> {
+    let package = Package::outline(path, &Limits::default()).map_err(Error::from)?;
+    if let Some(error) = package.missing_weights() {
+        // Nobody is left to tell where standard error is closed.
+        let _ = writeln!(Tame(std::io::stderr()), "warning: shown without weights, which cannot be read: {error}");
+    }
+    Ok(package)
 }
 
 fn plan(package: Package, function: Option<&str>, options: CpuOptions) -> Result<String, Failure> {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use coreml_anywhere::{default_backends, isolation};
+use tame::Tame;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 mod bench;
@@ -22,6 +23,7 @@ mod ops;
 mod profile;
 mod run;
 mod table;
+mod tame;
 mod trace;
 
 /// Runs Core ML models on any machine.
@@ -57,7 +59,7 @@ fn main() -> ExitCode {
     };
     let spans = if cli.verbose > 0 { FmtSpan::CLOSE } else { FmtSpan::NONE };
     tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).with_span_events(spans).init();
-    let out = &mut io::stdout().lock();
+    let out = &mut Tame(io::stdout().lock());
     let done = match cli.command {
         Command::Run(arguments) => run::run(&arguments, out),
         Command::Inspect(arguments) => inspect::run(&arguments, out),
@@ -74,7 +76,7 @@ fn main() -> ExitCode {
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
             // With standard error gone there is nobody left to tell.
-            let _ = writeln!(io::stderr(), "error: {failure}");
+            let _ = writeln!(Tame(io::stderr()), "error: {failure}");
             failure.exit_code()
         }
     }

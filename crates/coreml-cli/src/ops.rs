@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use coreml_anywhere::model::{Block, Opset, Package};
-use coreml_anywhere::{Error, operations, supports};
+use coreml_anywhere::{operations, supports};
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::inspect::outline;
 use crate::table;
 
 /// List the operations of the CPU engine, or those a model needs
@@ -25,7 +26,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
     match &arguments.model {
         Some(path) => {
-            let package = Package::open(path).map_err(Error::from)?;
+            let package = outline(path)?;
             needed(&package, arguments.json, out)?;
         }
         None => all(arguments.json, out)?,

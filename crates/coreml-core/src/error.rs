@@ -1,10 +1,10 @@
 //! What goes wrong, and whose fault it is.
 
 use std::error::Error as StdError;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
-use coreml_model::{ReadError, ReadErrorKind};
+use coreml_model::{ReadError, ReadErrorKind, tame};
 
 /// Why a model could not be opened or a prediction not be made. Cheap to clone.
 #[derive(Clone)]
@@ -130,13 +130,15 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
         if let Some(feature) = &self.0.feature {
-            write!(f, "feature `{feature}`: ")?;
+            write!(text, "feature `{feature}`: ")?;
         }
         if let Some(operation) = &self.0.operation {
-            write!(f, "{operation}: ")?;
+            write!(text, "{operation}: ")?;
         }
-        f.write_str(&self.0.message)
+        text.push_str(&self.0.message);
+        f.write_str(&tame(&text))
     }
 }
 

@@ -124,6 +124,9 @@ impl Backend for CpuBackend {
 impl CpuBackend {
     /// The model, ready for predictions, as a pipeline of one member or more.
     pub(crate) fn open(&self, package: &Arc<Package>, options: &LoadOptions) -> Result<Pipeline, Error> {
+        if let Some(error) = package.missing_weights() {
+            return Err(Error::new(ErrorKind::InvalidModel, error.to_string()));
+        }
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = [self.options.threads, options.threads].into_iter().find(|&n| n > 0).unwrap_or_else(processors);
         let name = options.function.as_deref().unwrap_or(package.default_function());

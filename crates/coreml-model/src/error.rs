@@ -1,7 +1,8 @@
 //! Why a model could not be read.
 
+use std::borrow::Cow;
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// A model that could not be read: what is wrong, in which file and where in it.
@@ -95,17 +96,18 @@ impl ReadError {
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
         if let Some(path) = &self.0.path {
-            write!(f, "{}: ", path.display())?;
+            write!(text, "{}: ", path.display())?;
         }
         if !self.0.places.is_empty() {
-            write!(f, "{}: ", self.at())?;
+            write!(text, "{}: ", self.at())?;
         }
-        f.write_str(&self.0.message)?;
-        match &self.0.source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
+        text.push_str(&self.0.message);
+        if let Some(source) = &self.0.source {
+            write!(text, ": {source}")?;
         }
+        f.write_str(&tame(&text))
     }
 }
 
@@ -126,10 +128,19 @@ impl<T> Within for Result<T, ReadError> {
     }
 }
 
-/// `name` in backticks, shortened and without control characters: names come from the file.
+/// `text` as a person may be shown it, names from a file among it: control characters but line feeds, and those that change
+/// the direction of writing, become U+FFFD, so that a model cannot steer a terminal.
+pub fn tame(text: &str) -> Cow<'_, str> {
+    let wild =
+        |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if text.contains(wild) { Cow::Owned(text.replace(wild, "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+/// `name` in backticks, shortened and on one line: names come from the file.
 pub(crate) fn quote(name: &str) -> String {
     const SHOWN: usize = 80;
-    let mut shown: String = name.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let shown: String = name.chars().take(SHOWN).collect();
+    let mut shown = tame(&shown).replace('\n', "\u{fffd}");
     if name.chars().nth(SHOWN).is_some() {
         shown.push('…');
     }
@@ -156,6 +167,8 @@ mod tests {
     #[test]
     fn names_are_shown_tamely() {
         assert_eq!(quote("a\nb"), "`a\u{fffd}b`");
+        assert_eq!(tame("a\nb\u{1b}[31m\u{9b}\u{202e}é"), "a\nb\u{fffd}[31m\u{fffd}\u{fffd}é");
+        assert!(matches!(tame("plain"), Cow::Borrowed(_)));
         assert_eq!(quote(&"x".repeat(100)), format!("`{}…`", "x".repeat(80)));
     }
 }

@@ -29,7 +29,7 @@ mod package;
 mod program;
 mod proto;
 
-pub use error::{ReadError, ReadErrorKind};
+pub use error::{ReadError, ReadErrorKind, tame};
 pub use interface::{
     ArrayFeature, ColorLayout, DictionaryKey, Feature, FeatureKind, ImageFeature, Interface, ShapeConstraint, SizeRange,
 };

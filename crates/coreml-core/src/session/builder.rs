@@ -163,6 +163,9 @@ impl<S: From<Session>> SessionBuilder<S> {
     /// [`ErrorKind::Unavailable`] when this host has none of the backends; the error of the last backend tried when
     /// none can load the model; [`ErrorKind::InvalidInput`] for a function that the model does not have.
     pub fn load(self, package: Package) -> Result<S, Error> {
+        if let Some(error) = package.missing_weights() {
+            return Err(Error::new(ErrorKind::InvalidModel, error.to_string()));
+        }
         let interface = package.interface(self.options.function.as_deref())?.clone();
         let function = self.options.function.clone().unwrap_or_else(|| package.default_function().to_owned());
         let (mut present, mut passed) = (Vec::new(), Vec::new());

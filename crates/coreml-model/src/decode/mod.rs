@@ -10,7 +10,8 @@ use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::interface::Interface;
 use crate::limits::Limits;
 use crate::package::blob::BlobStore;
-use crate::package::{Metadata, Stage, impostor};
+use crate::package::impostor::impostor;
+use crate::package::{Metadata, Stage};
 use crate::program::Program;
 use crate::proto::{self, model::Kind};
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytemuck::Pod;
 use coreml_tensor::{DType, Element, Shape, Tensor, f16};
 
+use super::impostor::impostor;
 use super::paths;
 use crate::element::ElementType;
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
@@ -23,6 +24,8 @@ compile_error!("weights are read without conversion, which needs a little-endian
 
 const ALIGNMENT: u64 = 64;
 const HEADER_BYTES: usize = 64;
+/// How much of a file is looked at to see whether it is something else.
+const IMPOSTOR_BYTES: u64 = 2048;
 const VERSION: u32 = 2;
 const SENTINEL: u32 = 0xDEAD_BEEF;
 /// What file names in a program begin with: the folder of the model file.
@@ -51,17 +54,34 @@ struct BlobFile {
     allowance: u64,
 }
 
+/// Whether a model can be read without its weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weights {
+    Needed,
+    /// Zeros take the place of what cannot be read.
+    Optional,
+}
+
 /// Reads constants out of weight files. Constants that name the same record share it.
 pub(crate) struct BlobStore {
     source: Source,
+    weights: Weights,
+    /// Why weights could not be read, where they are optional.
+    failure: Option<ReadError>,
     limit: usize,
     files: HashMap<String, BlobFile>,
     constants: HashMap<(String, u64, ElementType, Shape), Constant>,
 }
 
 impl BlobStore {
-    pub(crate) fn new(source: Source, limits: &Limits) -> Self {
-        Self { source, limit: limits.blobs, files: HashMap::new(), constants: HashMap::new() }
+    pub(crate) fn new(source: Source, limits: &Limits, weights: Weights) -> Self {
+        let (files, constants) = (HashMap::new(), HashMap::new());
+        Self { source, weights, failure: None, limit: limits.blobs, files, constants }
+    }
+
+    /// Why weights could not be read, if zeros took their place.
+    pub(crate) fn into_failure(self) -> Option<ReadError> {
+        self.failure
     }
 
     /// Bytes of all files that were opened.
@@ -85,7 +105,13 @@ impl BlobStore {
             let message = format!("more than {} constants are in weight files", self.limit);
             return Err(ReadError::new(ReadErrorKind::Limit, message));
         }
-        let constant = self.file(name)?.constant(offset, element, shape)?;
+        let constant = match self.file(name).and_then(|file| file.constant(offset, element, shape)) {
+            Err(error) if self.weights == Weights::Optional => {
+                self.failure.get_or_insert(error);
+                BlobFile::zeros(element, shape)?
+            }
+            read => read?,
+        };
         self.constants.insert(key, constant.clone());
         Ok(constant)
     }
@@ -137,13 +163,15 @@ impl BlobFile {
     }
 
     fn check_header(&mut self) -> Result<(), ReadError> {
+        let mut beginning = Vec::new();
+        self.stream.by_ref().take(IMPOSTOR_BYTES).read_to_end(&mut beginning).map_err(|error| self.io(error))?;
+        if let Some(message) = impostor(&beginning) {
+            return Err(refuse(message));
+        }
         if self.length < ALIGNMENT {
             return Err(refuse(format!("a weight file of {} bytes is too short for its header", self.length)));
         }
         let header = self.block(0)?;
-        if let Some(message) = super::impostor(&header) {
-            return Err(refuse(message));
-        }
         match u32_at(&header, 4) {
             VERSION => Ok(()),
             1 => {
@@ -152,6 +180,14 @@ impl BlobFile {
             }
             version => Err(refuse(format!("the weight file is of version {version} instead of {VERSION}"))),
         }
+    }
+
+    /// A constant for looking at, in memory that is not touched.
+    fn zeros(element: ElementType, shape: Shape) -> Result<Constant, ReadError> {
+        let bytes =
+            element.stored_bytes(shape.count()).and_then(|bytes| u64::try_from(bytes).ok()).ok_or_else(too_large)?;
+        let nothing = Box::new(std::io::empty());
+        Self { stream: nothing, path: None, length: 0, allowance: 0 }.elements_of(element, shape, bytes)
     }
 
     fn constant(&mut self, offset: u64, element: ElementType, shape: Shape) -> Result<Constant, ReadError> {
@@ -164,6 +200,11 @@ impl BlobFile {
             ReadError::new(ReadErrorKind::Limit, "constants overlap: together they read the weight file several times")
         })?;
         self.seek(start)?;
+        self.elements_of(element, shape, bytes)
+    }
+
+    /// The next elements of the file.
+    fn elements_of(&mut self, element: ElementType, shape: Shape, bytes: u64) -> Result<Constant, ReadError> {
         let count = shape.count();
         match element {
             ElementType::Number(dtype) => self.numbers(dtype, shape).map(|tensor| Constant::Tensor(Arc::new(tensor))),
@@ -236,7 +277,10 @@ impl BlobFile {
 
     fn elements<T: Pod>(&mut self, count: usize) -> Result<Vec<T>, ReadError> {
         let mut values = bytemuck::try_zeroed_vec::<T>(count).map_err(|()| too_large())?;
-        self.fill(bytemuck::cast_slice_mut(&mut values))?;
+        // Of no file they stay zero.
+        if self.length > 0 {
+            self.fill(bytemuck::cast_slice_mut(&mut values))?;
+        }
         Ok(values)
     }
 

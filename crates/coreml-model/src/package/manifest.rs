@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::impostor::impostor;
 use super::paths;
 use crate::error::{ReadError, ReadErrorKind, quote};
 use crate::limits::Limits;
@@ -28,13 +29,21 @@ struct Item {
     path: String,
 }
 
-/// The model file of the package at `root`, which must be canonical. Identifiers and names are arbitrary: the
-/// manifest alone says which item is the model.
-pub(crate) fn root_model(root: &Path, limits: &Limits) -> Result<PathBuf, ReadError> {
+/// The model file of the package at `root`, which must be canonical, and the folder it lies in, where it may be a link.
+/// Identifiers and names are arbitrary: the manifest alone says which item is the model.
+pub(crate) fn root_model(root: &Path, limits: &Limits) -> Result<(PathBuf, PathBuf), ReadError> {
     let path = paths::resolve(root, root, FILE_NAME)?;
     let json = paths::read_limited(&path, limits.manifest_bytes)?;
-    let item = root_item(&json, limits).map_err(|error| error.in_file(&path))?;
-    paths::resolve(root, &root.join("Data"), &item).map_err(|error| error.in_file(&path))
+    // Editors put a byte-order mark before text, which says nothing about UTF-8.
+    let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&json);
+    if let Some(message) = impostor(json) {
+        return Err(ReadError::new(ReadErrorKind::Manifest, message).in_file(&path));
+    }
+    let item = root_item(json, limits).map_err(|error| error.in_file(&path))?;
+    let data = root.join("Data");
+    let file = paths::resolve(root, &data, &item).map_err(|error| error.in_file(&path))?;
+    let folder = data.join(item).parent().map_or(data, Path::to_path_buf);
+    Ok((file, folder))
 }
 
 /// The path of the root model below `Data`.

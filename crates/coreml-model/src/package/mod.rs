@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use self::blob::{BlobStore, Source};
+use self::blob::{BlobStore, Source, Weights};
 use crate::decode::{self, Decoded};
 use crate::error::{ReadError, ReadErrorKind, quote};
 use crate::interface::Interface;
@@ -13,6 +13,7 @@ use crate::limits::Limits;
 use crate::program::Program;
 
 pub(crate) mod blob;
+pub(crate) mod impostor;
 mod manifest;
 mod paths;
 
@@ -22,6 +23,7 @@ pub struct Package {
     path: PathBuf,
     size_bytes: u64,
     decoded: Decoded,
+    missing_weights: Option<ReadError>,
 }
 
 /// One program of a model. Most models are a single one; a pipeline has one for each member, in the order they run.
@@ -81,21 +83,33 @@ impl Package {
     /// # Errors
     /// As [`Package::open`].
     pub fn open_with(path: impl AsRef<Path>, limits: &Limits) -> Result<Self, ReadError> {
-        let path = path.as_ref();
+        Self::open_source(path.as_ref(), limits, Weights::Needed)
+    }
+
+    /// As [`Package::open_with`], but goes on where weights cannot be read: such constants are zeros, and
+    /// [`Package::missing_weights`] tells of it. For looking at a model; sessions refuse it.
+    ///
+    /// # Errors
+    /// As [`Package::open`], for everything but the weights.
+    pub fn outline(path: impl AsRef<Path>, limits: &Limits) -> Result<Self, ReadError> {
+        Self::open_source(path.as_ref(), limits, Weights::Optional)
+    }
+
+    fn open_source(path: &Path, limits: &Limits, weights: Weights) -> Result<Self, ReadError> {
         let metadata = fs::metadata(path).map_err(|error| ReadError::io(path, "cannot open", error))?;
         let canonical = fs::canonicalize(path).map_err(|error| ReadError::io(path, "cannot open", error))?;
-        let (root, spec) = if metadata.is_dir() {
+        let (root, folder, spec) = if metadata.is_dir() {
             check_folder(path)?;
-            let spec = manifest::root_model(&canonical, limits)?;
-            (canonical, spec)
+            let (spec, folder) = manifest::root_model(&canonical, limits)?;
+            (canonical, folder, spec)
         } else {
             let folder = canonical.parent().map_or_else(|| canonical.clone(), Path::to_path_buf);
-            (folder, canonical)
+            (folder.clone(), folder, canonical)
         };
-        let folder = spec.parent().map_or_else(|| root.clone(), Path::to_path_buf);
         let bytes = paths::read_limited(&spec, limits.spec_bytes)?;
         let source = Source::Package { root, folder };
-        Self::read(path, &bytes, source, limits).map_err(|error| error.in_file(&spec))
+        let blobs = BlobStore::new(source, limits, weights);
+        Self::read(path, &bytes, blobs, limits).map_err(|error| error.in_file(&spec))
     }
 
     /// Reads a model from memory: `spec` is the contents of the model file, `blobs` the weight files by the name the
@@ -108,15 +122,15 @@ impl Package {
         blobs: Option<BTreeMap<String, Vec<u8>>>,
         limits: &Limits,
     ) -> Result<Self, ReadError> {
-        Self::read(Path::new(""), spec, Source::Memory(blobs.unwrap_or_default()), limits)
+        let source = Source::Memory(blobs.unwrap_or_default());
+        Self::read(Path::new(""), spec, BlobStore::new(source, limits, Weights::Needed), limits)
     }
 
-    fn read(path: &Path, spec: &[u8], source: Source, limits: &Limits) -> Result<Self, ReadError> {
-        let mut blobs = BlobStore::new(source, limits);
+    fn read(path: &Path, spec: &[u8], mut blobs: BlobStore, limits: &Limits) -> Result<Self, ReadError> {
         let decoded = decode::model(spec, &mut blobs, limits)?;
         let spec_bytes = u64::try_from(spec.len()).unwrap_or(u64::MAX);
         let size_bytes = spec_bytes.saturating_add(blobs.size_bytes());
-        Ok(Self { path: path.to_path_buf(), size_bytes, decoded })
+        Ok(Self { path: path.to_path_buf(), size_bytes, decoded, missing_weights: blobs.into_failure() })
     }
 
     /// The program; of a pipeline, the first member's. [`Package::stages`] has those of all members.
@@ -170,21 +184,15 @@ impl Package {
         &self.path
     }
 
+    /// Why weights could not be read, of a package opened by [`Package::outline`]; its numbers mean nothing then.
+    pub fn missing_weights(&self) -> Option<&ReadError> {
+        self.missing_weights.as_ref()
+    }
+
     /// Bytes of the model file and of the weight files that the program refers to.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
-}
-
-/// What a file is instead, when it is one of those that are mistaken for a model's.
-pub(crate) fn impostor(beginning: &[u8]) -> Option<&'static str> {
-    [
-        (&b"version https://git-lfs"[..], "is a Git LFS pointer; fetch the file it stands for with `git lfs pull`"),
-        (b"PK\x03\x04", "is a zip archive; unpack it and open what it holds"),
-    ]
-    .into_iter()
-    .find(|(magic, _)| beginning.starts_with(magic))
-    .map(|(_, message)| message)
 }
 
 /// Tells folders that are not packages apart from those that are.
@@ -193,11 +201,22 @@ fn check_folder(path: &Path) -> Result<(), ReadError> {
     if has(manifest::FILE_NAME) {
         return Ok(());
     }
-    let (kind, message) = if has("coremldata.bin") || path.extension().is_some_and(|extension| extension == "mlmodelc")
-    {
-        (ReadErrorKind::Unsupported, "is a compiled model; that is not supported yet, use the .mlpackage it came from")
+    let compiled = ["coremldata.bin", "model.mil", "model.espresso.net"].into_iter().any(has)
+        || path.extension().is_some_and(|extension| extension == "mlmodelc");
+    let (kind, message) = if compiled {
+        let message = "is a compiled model; that is not supported yet, use the .mlpackage it came from";
+        (ReadErrorKind::Unsupported, message.to_owned())
+    } else if let Some(inner) = package_in(path) {
+        (ReadErrorKind::Format, format!("is not a model package itself, but holds one: open {}", inner.display()))
     } else {
-        (ReadErrorKind::Format, "is not a model package: it has no Manifest.json")
+        (ReadErrorKind::Format, "is not a model package: it has no Manifest.json".to_owned())
     };
     Err(ReadError::new(kind, message).in_file(path))
+}
+
+/// A model that lies in the folder at `path`, which people open in the model's stead.
+fn package_in(path: &Path) -> Option<PathBuf> {
+    let is_model =
+        |path: &PathBuf| path.extension().is_some_and(|extension| extension == "mlpackage" || extension == "mlmodel");
+    fs::read_dir(path).ok()?.filter_map(|entry| Some(entry.ok()?.path())).find(is_model)
 }

@@ -7,14 +7,14 @@ use crate::error::{ReadError, ReadErrorKind, quote};
 
 /// The file or folder `relative` below `base`, with symbolic links resolved.
 ///
-/// `root` bounds what may be reached and must be canonical. Links are followed only within it: a package whose files
-/// are links into a download cache is refused. Hard links cannot be told from other files and are read.
+/// `root` bounds what may be reached and must be canonical. Links are followed within it and, of a package that lies in a
+/// download cache, to that cache's own files. Hard links cannot be told from other files and are read.
 pub(crate) fn resolve(root: &Path, base: &Path, relative: &str) -> Result<PathBuf, ReadError> {
     check(relative)?;
     let joined = base.join(relative);
     let resolved = fs::canonicalize(&joined)
         .map_err(|error| ReadError::io(&joined, "cannot find a file of the package", error))?;
-    if !resolved.starts_with(root) {
+    if !resolved.starts_with(root) && !cached_files(root).is_some_and(|files| resolved.starts_with(files)) {
         let message = format!(
             "is a link to {}, outside {}; copy the package so that it holds its files itself",
             resolved.display(),
@@ -23,6 +23,16 @@ pub(crate) fn resolve(root: &Path, base: &Path, relative: &str) -> Result<PathBu
         return Err(ReadError::new(ReadErrorKind::Path, message).in_file(&joined));
     }
     Ok(resolved)
+}
+
+/// Where the cache that the package at `root` lies in has its files, if it is one: the usual client of model hubs keeps
+/// `NAME/snapshots/REVISION/…`, all of whose files are links to `NAME/blobs/HASH`.
+fn cached_files(root: &Path) -> Option<PathBuf> {
+    let revision = root
+        .ancestors()
+        .skip(1)
+        .find(|folder| folder.parent().and_then(Path::file_name).is_some_and(|name| name == "snapshots"))?;
+    Some(revision.parent()?.parent()?.join("blobs"))
 }
 
 /// Refuses everything but a chain of plain names.

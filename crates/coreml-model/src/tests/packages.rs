@@ -164,6 +164,90 @@ fn links_may_not_lead_out_of_the_package() {
     assert!(Package::open(&link).is_ok());
 }
 
+/// What the usual client of model hubs makes: `NAME/snapshots/REVISION/MODEL` with links to `NAME/blobs/HASH`.
+#[cfg(unix)]
+#[test]
+fn links_into_the_cache_that_holds_the_package_are_followed() {
+    use std::os::unix::fs::symlink;
+
+    let cache = |folder: &str| {
+        let root = tempfile::tempdir().unwrap();
+        let blobs = root.path().join("blobs");
+        fs::create_dir(&blobs).unwrap();
+        let model = root.path().join(folder).join("sub/M.mlpackage");
+        let data = model.join("Data/com.apple.CoreML");
+        fs::create_dir_all(data.join("weights")).unwrap();
+        let files: [(&str, &Path, Vec<u8>); 3] = [
+            ("a", &model.join("Manifest.json"), MANIFEST.into()),
+            ("b", &data.join("model.mlmodel"), sample().encode_to_vec()),
+            ("c", &data.join("weights/weight.bin"), sample_weights()),
+        ];
+        for (hash, link, bytes) in files {
+            fs::write(blobs.join(hash), bytes).unwrap();
+            symlink(blobs.join(hash), link).unwrap();
+        }
+        (root, model)
+    };
+    let (_root, model) = cache("snapshots/abc");
+    assert_eq!(Package::open(&model).unwrap().program(), read(&sample()).unwrap().program());
+    // A folder that only looks like it, and a link from a cache to somewhere else.
+    let (_root, model) = cache("elsewhere/abc");
+    assert_refused(Package::open(&model), ReadErrorKind::Path, &["Manifest.json", "outside"]);
+    let (root, model) = cache("snapshots/abc");
+    fs::write(root.path().join("secret"), sample_weights()).unwrap();
+    let weights = model.join("Data/com.apple.CoreML/weights/weight.bin");
+    fs::remove_file(&weights).unwrap();
+    symlink(root.path().join("secret"), &weights).unwrap();
+    assert_refused(Package::open(&model), ReadErrorKind::Path, &["weight.bin", "outside"]);
+}
+
+#[test]
+fn files_that_are_something_else_are_named() {
+    use ReadErrorKind::{Blob, Format, Manifest};
+
+    const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+    let put = |path: std::path::PathBuf, text: &str| fs::write(path, text).unwrap();
+    let manifest = |root: &TempDir| root.path().join("Manifest.json");
+    refused_package(|root| put(manifest(root), POINTER), Manifest, "Manifest.json", &["git lfs pull"]);
+    refused_package(|root| put(spec(root), POINTER), Format, "model.mlmodel", &["git lfs pull"]);
+    refused_package(|root| put(weights(root), POINTER), Blob, "weight.bin", &["git lfs pull"]);
+    let page = "<!DOCTYPE html><html><body>Not found</body></html>";
+    refused_package(|root| put(manifest(root), page), Manifest, "Manifest.json", &["web page"]);
+    refused_package(|root| put(spec(root), page), Format, "model.mlmodel", &["web page"]);
+    refused_package(|root| put(weights(root), page), Blob, "weight.bin", &["web page"]);
+    let link = "../../blobs/0a1b2c";
+    refused_package(|root| put(manifest(root), link), Manifest, "Manifest.json", &["symbolic link", "copy the file"]);
+    refused_package(|root| put(spec(root), link), Format, "model.mlmodel", &["symbolic link"]);
+    refused_package(|root| put(weights(root), link), Blob, "weight.bin", &["symbolic link"]);
+    refused_package(|root| put(spec(root), "\u{feff}text"), Format, "model.mlmodel", &["byte-order mark"]);
+    // Before JSON it changes nothing.
+    let root = package();
+    put(manifest(&root), &format!("\u{feff}{MANIFEST}"));
+    assert!(Package::open(root.path()).is_ok());
+    // The folder around a package.
+    let around = tempfile::tempdir().unwrap();
+    fs::create_dir(around.path().join("Inner.mlpackage")).unwrap();
+    assert_refused(Package::open(around.path()), Format, &["Inner.mlpackage"]);
+}
+
+#[test]
+fn a_model_can_be_looked_at_without_its_weights() {
+    let root = package();
+    assert!(Package::outline(root.path(), &Limits::default()).unwrap().missing_weights().is_none());
+    fs::remove_file(weights(&root)).unwrap();
+    let package = Package::outline(root.path(), &Limits::default()).unwrap();
+    let error = package.missing_weights().unwrap();
+    assert_eq!(error.kind(), ReadErrorKind::NotFound);
+    assert!(error.to_string().contains("weight.bin"), "{error}");
+    let full = read(&sample()).unwrap();
+    let shape = |package: &Package| package.program().functions["main"].body.operations.len();
+    assert_eq!(shape(&package), shape(&full));
+    assert_eq!(package.interface(None).unwrap(), full.interface(None).unwrap());
+    // What is broken elsewhere is still refused.
+    fs::write(spec(&root), b"garbage!").unwrap();
+    assert!(Package::outline(root.path(), &Limits::default()).is_err());
+}
+
 #[cfg(unix)]
 #[test]
 fn pipes_are_refused_without_opening_them() {
