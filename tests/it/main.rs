@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod photos;
+mod pictures;
 mod resilience;
 mod session;
 mod tidy;

@@ -22,11 +22,13 @@ mod synthetic;
 
 use std::sync::Arc;
 
+#[cfg(feature = "image-files")]
+pub use coreml_core::ImageReader;
 pub use coreml_core::{
     Attempt, Availability, Backend, CheckedInputs, CheckedValue, Clock, ComputeUnits, Crop, DeviceShare, Error,
-    ErrorKind, Hedging, Image, Inputs, Label, LoadOptions, Model, ModelInfo, ModelState, Outputs, OwnedInputs,
-    OwnedValue, Parity, Passed, Placement, Prediction, Shadow, State, SystemClock, Tolerance, Value, breaker, cast,
-    check, describe,
+    ErrorKind, Hedging, Image, Inputs, Label, LoadOptions, Model, ModelInfo, ModelState, NonFinite, Outputs,
+    OwnedInputs, OwnedValue, Parity, Passed, Placement, Prediction, Shadow, State, SystemClock, Tolerance, Value,
+    breaker, cast, check, describe,
 };
 pub use coreml_engine::{
     CpuBackend, CpuOptions, LowPrecision, OperationInfo, ParameterInfo, isa, operations, profile, supports,

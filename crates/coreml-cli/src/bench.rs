@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use coreml_anywhere::model::Interface;
 use coreml_anywhere::telemetry::{Environment, percentile};
-use coreml_anywhere::{Inputs, synthetic_inputs};
+use coreml_anywhere::{ImageReader, Inputs, synthetic_inputs};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value as Json, json};
 
@@ -129,7 +129,7 @@ pub(crate) fn inputs(arguments: &Arguments, interface: &Interface) -> Result<Inp
     if arguments.inputs.is_none() && arguments.input.is_empty() {
         return Ok(synthetic_inputs(interface, arguments.seed)?);
     }
-    let mut predictions = read_inputs(interface, arguments.inputs.as_slice(), &arguments.input)?;
+    let mut predictions = read_inputs(interface, arguments.inputs.as_slice(), &arguments.input, ImageReader::new())?;
     Ok(predictions.swap_remove(0))
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use coreml_anywhere::tensor::Tensor;
 use coreml_anywhere::tensor::npz::Array;
-use coreml_anywhere::{Outputs, Prediction};
+use coreml_anywhere::{ImageReader, Outputs, Prediction};
 use serde_json::{Value as Json, json};
 
 use crate::failure::Failure;
@@ -68,7 +68,7 @@ impl Comparison {
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
     let expected = read_arrays(&arguments.reference)?;
     let session = arguments.model.open(arguments.threads)?;
-    let inputs = read_inputs(session.interface(), &arguments.inputs, &arguments.input)?;
+    let inputs = read_inputs(session.interface(), &arguments.inputs, &arguments.input, ImageReader::new())?;
     let state = session.state();
     let stateful = !session.interface().states.is_empty();
     let predict = |inputs| {

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use coreml_anywhere::model::{FeatureKind, Interface};
 use coreml_anywhere::tensor::npz::{self, Array};
 use coreml_anywhere::tensor::{Shape, Tensor};
-use coreml_anywhere::{Image, Inputs, Label, Outputs, Value, cast};
+use coreml_anywhere::{ImageReader, Inputs, Label, Outputs, Value, cast};
 
 use crate::failure::Failure;
+
+/// How picture files are named; what they are, their contents tell.
+const PICTURES: [&str; 6] = ["png", "jpg", "jpeg", "gif", "webp", "bmp"];
 
 /// `NAME=FILE` of `--input`.
 #[derive(Debug, Clone)]
@@ -34,6 +37,7 @@ pub(crate) fn read_inputs(
     interface: &Interface,
     archives: &[PathBuf],
     files: &[NamedFile],
+    pictures: ImageReader,
 ) -> Result<Vec<Inputs<'static>>, Failure> {
     let mut predictions = Vec::new();
     for archive in archives {
@@ -50,10 +54,14 @@ pub(crate) fn read_inputs(
         for inputs in &mut predictions {
             let so_far = std::mem::take(inputs);
             *inputs = match extension(path).as_str() {
-                "png" | "jpg" | "jpeg" => so_far.image(name, Image::open(path)?),
+                extension if PICTURES.contains(&extension) => so_far.image(name, pictures.open(path)?),
                 "npy" | "npz" => add_array(so_far, interface, name, read_one(path, name)?),
                 other => {
-                    let message = format!("{}: cannot read `.{other}`; use .npy, .npz, .png or .jpg", path.display());
+                    let message = format!(
+                        "{}: cannot read `.{other}`; use .npy, .npz, .{}",
+                        path.display(),
+                        PICTURES.join(", .")
+                    );
                     return Err(Failure::usage(message));
                 }
             };

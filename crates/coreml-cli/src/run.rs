@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use coreml_anywhere::{Outputs, Prediction, Session, Value};
+use coreml_anywhere::{ImageReader, Outputs, Prediction, Session, Value};
 use serde_json::{Map, Value as Json, json};
 
 use crate::failure::Failure;
@@ -15,7 +15,8 @@ use crate::model_args::ModelArgs;
 ///
 /// Several --inputs are predictions in that order, on one state if the model has states. An .npz holds arrays by
 /// feature name; an image feature is uint8, height x width x 3 (RGB) or height x width (grey), in a size the model takes.
-/// Pictures (.png, .jpg) are cropped in the middle and resized to the model's size.
+/// Pictures (.png, .jpg, .gif, .webp, .bmp) are turned upright by their EXIF data, cropped in the middle and resized to
+/// the model's size; of a model that takes several sizes, to the one nearest to the picture's shape.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -23,9 +24,12 @@ pub(crate) struct Arguments {
     /// Arrays by feature name; may be repeated for several predictions
     #[arg(long, value_name = "FILE.npz")]
     inputs: Vec<PathBuf>,
-    /// One feature from an .npy, .npz, .png or .jpg file; may be repeated
+    /// One feature from an .npy or .npz file or a picture; may be repeated
     #[arg(long, value_name = "NAME=FILE")]
     input: Vec<NamedFile>,
+    /// Leave pictures as they are stored, whatever their EXIF data say of how the camera was held
+    #[arg(long)]
+    raw_orientation: bool,
     /// Save the outputs
     #[arg(long, short, value_name = "FILE.npz")]
     output: Option<PathBuf>,
@@ -42,7 +46,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
     let session = arguments.model.open(arguments.threads)?;
-    let inputs = read_inputs(session.interface(), &arguments.inputs, &arguments.input)?;
+    let pictures = ImageReader::new().raw_orientation(arguments.raw_orientation);
+    let inputs = read_inputs(session.interface(), &arguments.inputs, &arguments.input, pictures)?;
     let state = session.state();
     let stateful = !session.interface().states.is_empty();
     let mut predictions = Vec::new();
@@ -99,9 +104,13 @@ fn print(prediction: &Prediction, top: usize, out: &mut impl Write) -> std::io::
             _ => {}
         }
     }
+    for found in prediction.non_finite() {
+        writeln!(out, "warning: {found}")?;
+    }
     Ok(())
 }
 
+/// Of the finite numbers; all NaN where there are none.
 struct Statistics {
     min: f64,
     max: f64,
@@ -110,9 +119,11 @@ struct Statistics {
 
 impl Statistics {
     fn of(tensor: &coreml_anywhere::tensor::Tensor) -> Self {
-        let (mut min, mut max, mut sum, mut count) = (f64::INFINITY, f64::NEG_INFINITY, 0.0, 0usize);
+        let (mut min, mut max, mut sum, mut count) = (f64::NAN, f64::NAN, 0.0, 0usize);
         tensor.view().for_each_f64(|value| {
-            (min, max, sum, count) = (min.min(value), max.max(value), sum + value, count + 1);
+            if value.is_finite() {
+                (min, max, sum, count) = (min.min(value), max.max(value), sum + value, count + 1);
+            }
         });
         Self { min, max, mean: sum / count as f64 }
     }
@@ -141,6 +152,7 @@ fn summary(session: &Session, predictions: &[Prediction], top: usize) -> Json {
             "attempts": attempts,
             "top": labels,
             "outputs": outputs,
+            "warnings": prediction.non_finite().iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     };
     let passed: Vec<_> = session.passed_over().iter().map(ToString::to_string).collect();

@@ -134,11 +134,11 @@ fn default<'a>(feature: &Feature) -> Result<CheckedValue<'a>, Error> {
 fn value<'a>(feature: &'a Feature, input: &'a Input<'_>) -> Result<CheckedValue<'a>, Error> {
     match (&feature.kind, input.as_tensor()) {
         (FeatureKind::MultiArray(array), Some(view)) => {
+            let view = one_element_vector(array, view);
             if let Some(problem) = shape_problem(array, &view) {
                 return Err(wrong(&feature.name, problem));
             }
-            let sort = |dtype: DType| (dtype.is_float(), dtype == DType::Bool);
-            if sort(view.dtype()) == sort(array.dtype) {
+            if fits(view, array.dtype) {
                 return Ok(CheckedValue::Tensor(view));
             }
             return exactly(view, array.dtype).map(CheckedValue::Made).ok_or_else(|| {
@@ -222,9 +222,35 @@ fn range(range: &SizeRange) -> String {
     }
 }
 
-/// Whether `size` lies in `range`.
-pub(crate) fn within(range: &SizeRange, size: usize) -> bool {
-    size >= range.min && range.max.is_none_or(|max| size <= max)
+/// A tensor without dimensions in the place of one element in a row, which is how the format describes scalars.
+fn one_element_vector<'a>(array: &ArrayFeature, view: TensorView<'a>) -> TensorView<'a> {
+    let vector = Shape::from([1]);
+    if view.shape().rank() == 0 && admits(array, vector) { view.reshape(vector).unwrap_or(view) } else { view }
+}
+
+/// Whether a backend can take these elements for a feature of type `dtype` as they are: of the same sort, and none beyond
+/// what the type holds. Floating-point elements may be rounded, but not become infinite.
+fn fits(view: TensorView<'_>, dtype: DType) -> bool {
+    let sort = |dtype: DType| (dtype.is_float(), dtype == DType::Bool);
+    if sort(view.dtype()) != sort(dtype) {
+        return false;
+    }
+    let in_range = |least: f64, most: f64| {
+        let mut inside = true;
+        // Not a number, and infinities, are what they are in every type.
+        view.for_each_f64(|value| inside &= !value.is_finite() || (least..=most).contains(&value));
+        inside
+    };
+    match (view.dtype(), dtype) {
+        (given, declared) if given == declared => true,
+        // Half precision is computed in single.
+        (DType::Float64, DType::Float32 | DType::Float16) => in_range(f64::from(f32::MIN), f64::from(f32::MAX)),
+        (_, DType::Int8) => in_range(f64::from(i8::MIN), f64::from(i8::MAX)),
+        (DType::Int64 | DType::UInt64 | DType::UInt32, DType::Int32) => {
+            in_range(f64::from(i32::MIN), f64::from(i32::MAX))
+        }
+        _ => true,
+    }
 }
 
 /// Elements of another sort as `dtype`, if all of them keep their value.
@@ -238,7 +264,7 @@ pub(crate) fn admits(array: &ArrayFeature, dims: Shape) -> bool {
     match &array.constraint {
         ShapeConstraint::Enumerated(shapes) => shapes.iter().any(|shape| shape == &*dims) || array.shape == *dims,
         ShapeConstraint::Range(ranges) => {
-            ranges.len() == dims.rank() && ranges.iter().zip(dims.iter()).all(|(range, &size)| within(range, size))
+            ranges.len() == dims.rank() && ranges.iter().zip(dims.iter()).all(|(range, &size)| range.contains(size))
         }
         _ => array.shape == *dims,
     }
@@ -282,7 +308,13 @@ fn pixels<'a>(image: &ImageFeature, view: TensorView<'a>) -> Result<CheckedValue
             view.dtype()
         ));
     }
-    let &[1, c, height, width] = &*dims else {
+    let planes = match *dims {
+        [1, c, h, w] | [c, h, w] => Some([1, c, h, w]),
+        [h, w] if channels == 1 => Some([1, 1, h, w]),
+        _ => None,
+    };
+    let Some((view, [_, c, height, width])) = planes.and_then(|dims| Some((view.reshape(dims.into()).ok()?, dims)))
+    else {
         return Err(format!("takes planes of shape [1, {channels}, height, width], {dims} was given"));
     };
     if c != channels {
@@ -353,7 +385,24 @@ mod tests {
         let enumerated = ShapeConstraint::Enumerated(vec![vec![1, 4], vec![1, 8]]);
         let halves = Tensor::new(Shape::new(&[1, 4]), vec![0.5f32; 4]).unwrap();
         // What is declared, what is given, and the words of the refusal, if it is one.
-        let rows: [(_, Tensor, Option<&str>); 10] = [
+        let wide = |values: Vec<i64>| Tensor::new(Shape::new(&[1, 4]), values).unwrap();
+        let double = |value: f64| Tensor::new(Shape::new(&[1, 4]), vec![value; 4]).unwrap();
+        let scalar = FeatureKind::MultiArray(ArrayFeature {
+            dtype: DType::Float32,
+            shape: vec![1],
+            constraint: ShapeConstraint::Fixed,
+            default: None,
+        });
+        let int32 = || array(DType::Int32, ShapeConstraint::Fixed);
+        let rows: [(_, Tensor, Option<&str>); 18] = [
+            (int32(), wide(vec![0, -1, i32::MAX.into(), i32::MIN.into()]), None),
+            (int32(), wide(vec![0, 1, 2, 1 << 32]), Some("takes elements of type int32; the int64 elements")),
+            (int32(), wide(vec![0, 1, 2, -(1 << 31) - 1]), Some("do not all fit it")),
+            (array(DType::Float32, ShapeConstraint::Fixed), double(1e300), Some("type fp32; the fp64 elements")),
+            (array(DType::Float16, ShapeConstraint::Fixed), double(-1e300), Some("do not all fit it")),
+            (array(DType::Float32, ShapeConstraint::Fixed), double(f64::INFINITY), None),
+            (array(DType::Float32, ShapeConstraint::Fixed), double(0.1), None),
+            (scalar, Tensor::scalar(1.0f32), None),
             (array(DType::Float32, ShapeConstraint::Fixed), zeros(DType::Float16, &[1, 4]), None),
             (array(DType::Float16, ShapeConstraint::Fixed), zeros(DType::Float64, &[1, 4]), None),
             (array(DType::Int32, ShapeConstraint::Fixed), zeros(DType::UInt8, &[1, 4]), None),
@@ -390,7 +439,16 @@ mod tests {
         let nan = Tensor::new(Shape::new(&[1, 3, 2, 3]), vec![f32::NAN; 18]).unwrap();
         assert!(refusal(&rgb, &with(nan)).contains("NaN"));
         let gray = picture(ColorLayout::Grayscale);
-        assert!(check(&interface(vec![feature("x", gray.clone())]), &with(zeros(DType::UInt8, &[2, 3]))).is_ok());
+        for tensor in [zeros(DType::UInt8, &[2, 3]), zeros(DType::Float32, &[2, 3]), zeros(DType::Float64, &[1, 2, 3])]
+        {
+            let (interface, inputs) = (interface(vec![feature("x", gray.clone())]), with(tensor));
+            let checked = check(&interface, &inputs).unwrap();
+            match checked.get("x") {
+                Some(CheckedValue::Planes(planes)) => assert_eq!(planes.shape(), Shape::new(&[1, 1, 2, 3])),
+                Some(CheckedValue::Image(image)) => assert_eq!((image.width, image.height), (3, 2)),
+                other => panic!("{other:?}"),
+            }
+        }
         assert!(refusal(&gray, &with(zeros(DType::UInt8, &[2, 3, 3]))).contains("[height, width]"));
         assert!(refusal(&gray, &Inputs::new().string("x", "y")).contains("a string was given"));
     }

@@ -7,20 +7,31 @@ use coreml_model::{ColorLayout, ImageFeature, ShapeConstraint};
 use image::imageops::{self, FilterType};
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Pixel, Rgb, RgbImage};
 
-use crate::check::within;
 use crate::error::{Error, ErrorKind};
+
+#[cfg(feature = "image-files")]
+mod file;
+mod fit;
+
+#[cfg(feature = "image-files")]
+pub use file::ImageReader;
+pub(crate) use fit::admits;
 
 /// A decoded picture with 8 bits per channel, and how it is cut where a model wants another size.
 ///
-/// A picture whose size the feature admits is used as it is. Any other is cropped in the middle to the model's aspect
-/// ratio, see [`Crop`], and resized with a Catmull-Rom filter.
+/// A picture whose size the feature admits is used as it is. Any other is cropped in the middle to the shape the model
+/// wants, see [`Crop`], and resized with a Catmull-Rom filter. Of a feature that admits several sizes the one nearest to
+/// the picture's shape is taken, and among those of one shape the one nearest to its size.
+///
+/// The alpha channel of a picture that has one is left out: colours are taken as they are stored.
 #[derive(Clone)]
 pub struct Image<'a> {
     width: usize,
     height: usize,
     channels: Channels,
     pixels: Cow<'a, [u8]>,
-    crop: Crop,
+    /// `None` until somebody chooses.
+    crop: Option<Crop>,
 }
 
 /// What part of a picture the model sees when the picture has another size than the model wants.
@@ -28,15 +39,16 @@ pub struct Image<'a> {
 #[non_exhaustive]
 pub enum Crop {
     /// The largest part in the middle with the model's aspect ratio, its sides multiplied by this number (above 0, at
-    /// most 1). The default is 0.875, with which image classifiers are customarily trained and evaluated.
+    /// most 1). If nothing is chosen it is 0.875 for a model that takes one size, with which image classifiers are
+    /// customarily trained and evaluated, and 1 for one that takes several.
     CenterFraction(f32),
     /// The whole picture, stretched.
     Stretch,
 }
 
-impl Default for Crop {
-    fn default() -> Self {
-        Self::CenterFraction(0.875)
+impl Crop {
+    fn usual(feature: &ImageFeature) -> Self {
+        Self::CenterFraction(if feature.constraint == ShapeConstraint::Fixed { 0.875 } else { 1.0 })
     }
 }
 
@@ -104,21 +116,22 @@ impl<'a> Image<'a> {
         Self::new(width, height, Channels::Gray, pixels.into())
     }
 
-    /// Reads a PNG or JPEG file.
+    /// Reads a picture file as [`ImageReader`] does: PNG, JPEG, GIF, WebP or BMP, turned upright.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] when the file cannot be read or is not such a picture.
+    /// [`ErrorKind::InvalidInput`] when the file cannot be read, is not such a picture, or is cut off.
     #[cfg(feature = "image-files")]
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Image<'static>, Error> {
-        let path = path.as_ref();
-        let bad = |source: Box<dyn std::error::Error + Send + Sync>| {
-            let message = format!("cannot read the picture {}", path.display());
-            Error::caused_by(ErrorKind::InvalidInput, message, source)
-        };
-        let reader = image::ImageReader::open(path).map_err(|error| bad(error.into()))?;
-        let reader = reader.with_guessed_format().map_err(|error| bad(error.into()))?;
-        let decoded = reader.decode().map_err(|error| bad(error.into()))?;
-        Ok(Image::from(&decoded).into_owned())
+        ImageReader::new().open(path)
+    }
+
+    /// As [`Image::open`], of a file's contents.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when they are not such a picture, or cut off.
+    #[cfg(feature = "image-files")]
+    pub fn from_bytes(bytes: &[u8]) -> Result<Image<'static>, Error> {
+        ImageReader::new().decode(bytes)
     }
 
     fn new(width: usize, height: usize, channels: Channels, pixels: Cow<'a, [u8]>) -> Result<Self, Error> {
@@ -128,12 +141,12 @@ impl<'a> Image<'a> {
             let message = format!("{} bytes are no image of {width} x {height} x {count}", pixels.len());
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
-        Ok(Self { width, height, channels, pixels, crop: Crop::default() })
+        Ok(Self { width, height, channels, pixels, crop: None })
     }
 
     /// The same picture, cut in another way.
     pub fn with_crop(self, crop: Crop) -> Self {
-        Self { crop, ..self }
+        Self { crop: Some(crop), ..self }
     }
 
     /// The same picture with pixels of its own.
@@ -162,8 +175,8 @@ impl<'a> Image<'a> {
         if admits(feature, self.width, self.height) {
             return Ok(PreparedImage { width: self.width, height: self.height, channels, pixels });
         }
-        let (width, height) = (feature.width, feature.height);
-        let part = self.part(width, height)?;
+        let (width, height) = fit::nearest(feature, self.width, self.height);
+        let part = self.part(self.crop.unwrap_or(Crop::usual(feature)), width, height)?;
         let pixels = Cow::Owned(if channels == 1 {
             self.resize::<Luma<u8>>(&pixels, part, width, height)?
         } else {
@@ -173,9 +186,9 @@ impl<'a> Image<'a> {
     }
 
     /// Left, top, width and height of the part that a model of this size sees.
-    fn part(&self, width: usize, height: usize) -> Result<[u32; 4], Error> {
+    fn part(&self, crop: Crop, width: usize, height: usize) -> Result<[u32; 4], Error> {
         let whole = [0, 0, self.width as u32, self.height as u32];
-        let fraction = match self.crop {
+        let fraction = match crop {
             Crop::Stretch => return Ok(whole),
             Crop::CenterFraction(fraction) if fraction > 0.0 && fraction <= 1.0 => f64::from(fraction),
             Crop::CenterFraction(fraction) => {
@@ -224,16 +237,6 @@ pub(crate) fn is_gray(color: ColorLayout) -> bool {
     matches!(color, ColorLayout::Grayscale | ColorLayout::GrayscaleFloat16)
 }
 
-/// Whether the feature takes images of this size.
-pub(crate) fn admits(feature: &ImageFeature, width: usize, height: usize) -> bool {
-    let default = (width, height) == (feature.width, feature.height);
-    match &feature.constraint {
-        ShapeConstraint::Enumerated(sizes) => default || sizes.contains(&[width, height]),
-        ShapeConstraint::Range([w, h]) => default || (within(w, width) && within(h, height)),
-        _ => default,
-    }
-}
-
 impl<'a> From<&'a Image<'_>> for Image<'a> {
     fn from(image: &'a Image<'_>) -> Self {
         Self { pixels: Cow::Borrowed(&image.pixels), ..*image }
@@ -251,7 +254,7 @@ impl<'a> From<&'a DynamicImage> for Image<'a> {
             other => (Channels::Gray, Cow::Owned(other.to_luma8().into_raw())),
         };
         let (width, height) = (image.width() as usize, image.height() as usize);
-        Self { width, height, channels, pixels, crop: Crop::default() }
+        Self { width, height, channels, pixels, crop: None }
     }
 }
 
@@ -259,7 +262,7 @@ impl<'a> From<&'a RgbImage> for Image<'a> {
     fn from(image: &'a RgbImage) -> Self {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let pixels = Cow::Borrowed(image.as_raw().as_slice());
-        Self { width, height, channels: Channels::Rgb, pixels, crop: Crop::default() }
+        Self { width, height, channels: Channels::Rgb, pixels, crop: None }
     }
 }
 
@@ -267,7 +270,7 @@ impl<'a> From<&'a GrayImage> for Image<'a> {
     fn from(image: &'a GrayImage) -> Self {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let pixels = Cow::Borrowed(image.as_raw().as_slice());
-        Self { width, height, channels: Channels::Gray, pixels, crop: Crop::default() }
+        Self { width, height, channels: Channels::Gray, pixels, crop: None }
     }
 }
 

@@ -28,9 +28,11 @@ pub use check::{CheckedInputs, CheckedValue, check, describe};
 pub use clock::{Clock, SystemClock};
 pub use coreml_breaker as breaker;
 pub use error::{Error, ErrorKind};
+#[cfg(feature = "image-files")]
+pub use image::ImageReader;
 pub use image::{Crop, Image, PreparedImage};
 pub use inputs::Inputs;
-pub use outputs::{Label, Outputs, Value, cast};
+pub use outputs::{Label, NonFinite, Outputs, Value, cast};
 pub use owned::{OwnedInputs, OwnedValue};
 pub use parity::{Parity, Tolerance};
 pub use session::{Attempt, Hedging, Passed, Prediction, Session, SessionBuilder, Shadow, State};

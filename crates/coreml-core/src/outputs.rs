@@ -142,6 +142,14 @@ impl Outputs {
         }
     }
 
+    /// Outputs with numbers that are NaN or infinite, how many of each, and of how many.
+    pub fn non_finite(&self) -> Vec<NonFinite<'_>> {
+        self.iter()
+            .map(|(name, value)| NonFinite::of(name, value))
+            .filter(|found| found.nan + found.infinite > 0)
+            .collect()
+    }
+
     /// The `k` largest entries of the first dictionary, largest first: a classifier's likeliest classes. Empty if no
     /// output is a dictionary.
     pub fn top(&self, k: usize) -> Vec<(&Label, f64)> {
@@ -153,6 +161,46 @@ impl Outputs {
         entries.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         entries.truncate(k);
         entries
+    }
+}
+
+/// What is not a finite number in one output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NonFinite<'a> {
+    /// The output.
+    pub name: &'a str,
+    /// Numbers that are NaN.
+    pub nan: usize,
+    /// Numbers that are infinite.
+    pub infinite: usize,
+    /// All numbers of the output.
+    pub count: usize,
+}
+
+impl<'a> NonFinite<'a> {
+    fn of(name: &'a str, value: &Value) -> Self {
+        let mut found = Self { name, nan: 0, infinite: 0, count: 0 };
+        let mut look = |number: f64| {
+            found.nan += usize::from(number.is_nan());
+            found.infinite += usize::from(number.is_infinite());
+            found.count += 1;
+        };
+        match value {
+            Value::Tensor(tensor) | Value::Image(tensor) => tensor.view().for_each_f64(look),
+            Value::Dictionary(entries) => entries.iter().for_each(|&(_, number)| look(number)),
+            Value::Double(number) => look(*number),
+            Value::String(_) | Value::Int64(_) => {}
+        }
+        found
+    }
+}
+
+/// `y: of 10 numbers 3 are NaN and 1 infinite`.
+impl fmt::Display for NonFinite<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, nan, infinite, count } = self;
+        write!(f, "{name}: of {count} numbers {nan} are NaN and {infinite} infinite")
     }
 }
 
@@ -202,6 +250,16 @@ mod tests {
         assert_eq!(as_u8.as_slice::<u8>(), Some(&[0, 0, 2, 255, 255, 0][..]));
         let as_i8 = cast(values.view(), DType::Int8).unwrap();
         assert_eq!(as_i8.as_slice::<i8>(), Some(&[-1, 0, 2, 127, 127, 0][..]));
+    }
+
+    #[test]
+    fn what_is_no_finite_number_is_counted() {
+        let tensor = Tensor::new([4].into(), vec![f32::NAN, 1.0, f32::INFINITY, f32::NAN]).unwrap();
+        let whole = Tensor::new([2].into(), vec![1i32, 2]).unwrap();
+        let outputs = Outputs::new(vec![("y".into(), Value::Tensor(tensor)), ("n".into(), Value::Tensor(whole))]);
+        let found = outputs.non_finite();
+        assert_eq!(found, [NonFinite { name: "y", nan: 2, infinite: 1, count: 4 }]);
+        assert_eq!(found[0].to_string(), "y: of 4 numbers 2 are NaN and 1 infinite");
     }
 
     #[test]

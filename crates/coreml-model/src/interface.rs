@@ -112,6 +112,13 @@ pub enum ShapeConstraint<S, R> {
     Range(R),
 }
 
+impl SizeRange {
+    /// Whether `size` lies in the range.
+    pub fn contains(&self, size: usize) -> bool {
+        size >= self.min && self.max.is_none_or(|max| size <= max)
+    }
+}
+
 /// The sizes a dimension may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SizeRange {

@@ -197,6 +197,15 @@ impl<'a> TensorView<'a> {
         T::peek(&self.data)
     }
 
+    /// The same elements under another shape.
+    ///
+    /// # Errors
+    /// [`TensorError::Count`] when the number of elements differs.
+    pub fn reshape(self, shape: Shape) -> Result<Self, TensorError> {
+        let found = self.data.len();
+        if shape.count() == found { Ok(Self { shape, ..self }) } else { Err(TensorError::Count { shape, found }) }
+    }
+
     /// Copies the tensor.
     pub fn to_tensor(&self) -> Tensor {
         Tensor { shape: self.shape, data: self.data.to_owned() }
