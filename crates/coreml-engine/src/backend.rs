@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use coreml_convert::ConvertError;
 use coreml_core::{
     Availability, Backend, CheckedInputs, CheckedValue, Error, ErrorKind, Label, LoadOptions, Model, ModelInfo,
     ModelState, Outputs, Value, cast,
@@ -132,7 +133,9 @@ impl CpuBackend {
         let name = options.function.as_deref().unwrap_or(package.default_function());
         let interface = package.interface(Some(name)).map_err(|error: ReadError| Error::from(error))?.clone();
         let load = |stage: usize, interface: Interface, function: &str| {
+            let network = package.stages()[stage].network().map(|network| coreml_convert::lower(network, &interface));
             let model = CpuModel {
+                lowered: network.transpose().map_err(|error| lower_error(package, &error))?,
                 package: package.clone(),
                 stage,
                 interface,
@@ -159,6 +162,8 @@ pub(crate) struct CpuModel {
     package: Arc<Package>,
     /// Which of the package's stages it is.
     stage: usize,
+    /// What the stage was lowered to, if it is a neural network.
+    lowered: Option<Function>,
     interface: Interface,
     function: String,
     options: PlanOptions,
@@ -254,6 +259,9 @@ impl CpuModel {
     }
 
     fn program(&self) -> Result<&Function, Error> {
+        if let Some(function) = &self.lowered {
+            return Ok(function);
+        }
         self.package.stages()[self.stage].program().functions.get(&self.function).ok_or_else(|| {
             Error::new(ErrorKind::InvalidModel, format!("the program has no function `{}`", self.function))
         })
@@ -458,6 +466,11 @@ fn picture(feature: &ImageFeature, tensor: &Tensor) -> Result<Tensor, String> {
         Tensor::new(shape, bytes)
     };
     image.map_err(|error| error.to_string())
+}
+
+fn lower_error(package: &Package, error: &ConvertError) -> Error {
+    let kind = if error.is_unsupported() { ErrorKind::Unsupported } else { ErrorKind::InvalidModel };
+    Error::new(kind, format!("{}: {error}", package.path().display()))
 }
 
 /// `invalid` is the kind for a program that contradicts itself: the file's fault for its own default shapes, the

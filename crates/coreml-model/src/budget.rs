@@ -93,6 +93,8 @@ fn field(message: Message, number: u64) -> Field {
 
     match (message, number) {
         (M::Model, 2) => Inline(M::Description),
+        // Networks stay as bytes, which `NeuralNetwork` walks.
+        (M::Model, 303 | 403 | 500) => Text,
         (M::Model, 502) => Inline(M::Program),
         (M::Model, 200 | 201) => Inline(M::PipelineHolder),
         (M::Model, 202) | (M::PipelineHolder, 1) => Inline(M::Pipeline),

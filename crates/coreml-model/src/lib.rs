@@ -25,20 +25,24 @@ mod element;
 mod error;
 mod interface;
 mod limits;
+mod neural_network;
 mod package;
 mod program;
 mod proto;
+mod wire;
 
 pub use error::{ReadError, ReadErrorKind, tame};
 pub use interface::{
     ArrayFeature, ColorLayout, DictionaryKey, Feature, FeatureKind, ImageFeature, Interface, ShapeConstraint, SizeRange,
 };
 pub use limits::Limits;
+pub use neural_network::{Layer, NetworkKind, NeuralNetwork};
 pub use package::{Metadata, Package, Stage};
 pub use program::{
     Argument, Block, Constant, Dim, Function, Operation, Opset, PackedTensor, PackedType, Program, TensorType, Value,
     ValueId, ValueType,
 };
+pub use wire::Fields;
 
 #[cfg(test)]
 mod tests;

@@ -58,6 +58,28 @@ pub(crate) fn describe(
     Ok((interfaces, default, metadata(description.metadata)))
 }
 
+/// The interface and the metadata of a model without functions and states: whatever is no ML Program.
+pub(crate) fn plain(description: proto::Description) -> Result<(Interface, Metadata), ReadError> {
+    if !description.functions.is_empty() || !description.states.is_empty() {
+        return Err(refuse("only ML Programs have functions and states"));
+    }
+    let interface = interface(proto::FunctionDescription {
+        name: MAIN.to_owned(),
+        inputs: description.inputs,
+        outputs: description.outputs,
+        states: Vec::new(),
+        predicted_feature: description.predicted_feature,
+        predicted_probabilities: description.predicted_probabilities,
+    })?;
+    for features in [&interface.inputs, &interface.outputs] {
+        let mut seen = BTreeSet::new();
+        if let Some(feature) = features.iter().find(|feature| !seen.insert(&feature.name)) {
+            return Err(refuse(format!("feature {} is described twice", quote(&feature.name))));
+        }
+    }
+    Ok((interface, metadata(description.metadata)))
+}
+
 pub(crate) fn metadata(metadata: Option<proto::Metadata>) -> Metadata {
     let metadata = metadata.unwrap_or_default();
     Metadata {

@@ -9,6 +9,7 @@ use crate::budget;
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::interface::Interface;
 use crate::limits::Limits;
+use crate::neural_network::{NetworkKind, NeuralNetwork};
 use crate::package::blob::BlobStore;
 use crate::package::impostor::impostor;
 use crate::package::{Metadata, Stage};
@@ -72,8 +73,28 @@ pub(crate) fn model(spec: &[u8], blobs: &mut BlobStore, limits: &Limits) -> Resu
     }
 }
 
-/// A model that is an ML Program, with the interfaces of its functions and its metadata.
+/// A model that is an ML Program or a neural network, with the interfaces of its functions and its metadata.
 fn stage(
+    model: proto::Model,
+    blobs: &mut BlobStore,
+    limits: &Limits,
+) -> Result<(Stage, BTreeMap<String, Interface>, Metadata), ReadError> {
+    let network = |kind, bytes| NeuralNetwork::new(kind, bytes, limits);
+    let network = match model.kind {
+        Some(Kind::NeuralNetwork(bytes)) => network(NetworkKind::Plain, bytes)?,
+        Some(Kind::NeuralNetworkClassifier(bytes)) => network(NetworkKind::Classifier, bytes)?,
+        Some(Kind::NeuralNetworkRegressor(bytes)) => network(NetworkKind::Regressor, bytes)?,
+        kind => return program_stage(proto::Model { kind, ..model }, blobs, limits),
+    };
+    let (interface, metadata) = description::plain(description(model.description)?)?;
+    let function = description::MAIN.to_owned();
+    let interfaces = BTreeMap::from([(function.clone(), interface.clone())]);
+    let program = Program { functions: BTreeMap::new() };
+    Ok((Stage { program, network: Some(network), interface, function }, interfaces, metadata))
+}
+
+/// As [`stage`], of an ML Program.
+fn program_stage(
     model: proto::Model,
     blobs: &mut BlobStore,
     limits: &Limits,
@@ -84,7 +105,7 @@ fn stage(
         Some(other) => {
             let message = format!(
                 "a model of type `{}` is not supported yet; only `mlProgram` is, which converters write for iOS 15 and \
-                 later, and pipelines of it",
+                 later, neural networks are, and pipelines of both",
                 kind_name(&other)
             );
             return Err(ReadError::new(ReadErrorKind::Unsupported, message));
@@ -102,7 +123,7 @@ fn stage(
     let (interfaces, function, metadata) = description::describe(description(model.description)?, &program)?;
     let interface = interfaces.get(&function).cloned();
     let interface = interface.ok_or_else(|| ReadError::new(ReadErrorKind::Interface, "the model has no interface"))?;
-    Ok((Stage { program, interface, function }, interfaces, metadata))
+    Ok((Stage { program, network: None, interface, function }, interfaces, metadata))
 }
 
 fn description(description: Option<proto::Description>) -> Result<proto::Description, ReadError> {
@@ -115,7 +136,15 @@ fn check_version(model: &proto::Model) -> Result<(), ReadError> {
     // What is neither a program nor a pipeline is refused for its type, which says more.
     let read = matches!(
         model.kind,
-        Some(Kind::MlProgram(_) | Kind::Pipeline(_) | Kind::PipelineClassifier(_) | Kind::PipelineRegressor(_))
+        Some(
+            Kind::NeuralNetwork(_)
+                | Kind::NeuralNetworkClassifier(_)
+                | Kind::NeuralNetworkRegressor(_)
+                | Kind::MlProgram(_)
+                | Kind::Pipeline(_)
+                | Kind::PipelineClassifier(_)
+                | Kind::PipelineRegressor(_)
+        )
     );
     if read && version > NEWEST_SPECIFICATION {
         let message = format!(

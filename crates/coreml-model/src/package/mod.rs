@@ -10,6 +10,7 @@ use crate::decode::{self, Decoded};
 use crate::error::{ReadError, ReadErrorKind, quote};
 use crate::interface::Interface;
 use crate::limits::Limits;
+use crate::neural_network::NeuralNetwork;
 use crate::program::Program;
 
 pub(crate) mod blob;
@@ -30,12 +31,18 @@ pub struct Package {
 #[derive(Debug)]
 pub struct Stage {
     pub(crate) program: Program,
+    pub(crate) network: Option<NeuralNetwork>,
     pub(crate) interface: Interface,
     pub(crate) function: String,
 }
 
 impl Stage {
-    /// The program.
+    /// The neural network, if the stage is one. It has no program then, but can be lowered to one.
+    pub fn network(&self) -> Option<&NeuralNetwork> {
+        self.network.as_ref()
+    }
+
+    /// The program; without functions if the stage is a neural network.
     pub fn program(&self) -> &Program {
         &self.program
     }
@@ -68,7 +75,7 @@ pub struct Metadata {
 }
 
 impl Package {
-    /// Opens an `.mlpackage` folder or an `.mlmodel` file that holds an ML Program or a pipeline of them; which of them `path` is, its
+    /// Opens an `.mlpackage` folder or an `.mlmodel` file that holds an ML Program, a neural network or a pipeline of them; which of them `path` is, its
     /// contents tell.
     ///
     /// # Errors

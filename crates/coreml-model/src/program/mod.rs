@@ -46,6 +46,11 @@ impl Function {
 pub struct ValueId(pub(crate) u32);
 
 impl ValueId {
+    /// The value at `position` of [`Function::values`], for those who make programs.
+    pub const fn new(position: u32) -> Self {
+        Self(position)
+    }
+
     /// The position in [`Function::values`].
     pub const fn index(self) -> usize {
         self.0 as usize

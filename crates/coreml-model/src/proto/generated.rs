@@ -28,8 +28,8 @@ pub mod model {
         SupportVectorRegressor(super::Opaque),
         #[prost(message, tag = "302")]
         TreeEnsembleRegressor(super::Opaque),
-        #[prost(message, tag = "303")]
-        NeuralNetworkRegressor(super::Opaque),
+        #[prost(bytes, tag = "303")]
+        NeuralNetworkRegressor(::prost::alloc::vec::Vec<u8>),
         #[prost(message, tag = "304")]
         BayesianProbitRegressor(super::Opaque),
         #[prost(message, tag = "400")]
@@ -38,12 +38,12 @@ pub mod model {
         SupportVectorClassifier(super::Opaque),
         #[prost(message, tag = "402")]
         TreeEnsembleClassifier(super::Opaque),
-        #[prost(message, tag = "403")]
-        NeuralNetworkClassifier(super::Opaque),
+        #[prost(bytes, tag = "403")]
+        NeuralNetworkClassifier(::prost::alloc::vec::Vec<u8>),
         #[prost(message, tag = "404")]
         KNearestNeighborsClassifier(super::Opaque),
-        #[prost(message, tag = "500")]
-        NeuralNetwork(super::Opaque),
+        #[prost(bytes, tag = "500")]
+        NeuralNetwork(::prost::alloc::vec::Vec<u8>),
         #[prost(message, tag = "501")]
         ItemSimilarityRecommender(super::Opaque),
         #[prost(message, tag = "502")]

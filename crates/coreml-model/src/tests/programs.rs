@@ -227,7 +227,7 @@ fn other_models_are_refused_by_name() {
     let other = |kind, mention: &str| {
         refused(|m| m.kind = Some(kind), ReadErrorKind::Unsupported, &[mention, "not supported yet"]);
     };
-    other(Kind::NeuralNetwork(proto::Opaque {}), "`neuralNetwork`");
+    other(Kind::CustomModel(proto::Opaque {}), "`customModel`");
     other(Kind::TreeEnsembleClassifier(proto::Opaque {}), "`treeEnsembleClassifier`");
     refused(|m| m.kind = None, ReadErrorKind::Unsupported, &["no type", "version 9"]);
     refused(|m| m.specification_version = 11, ReadErrorKind::Unsupported, &["version 11 is newer than 10"]);

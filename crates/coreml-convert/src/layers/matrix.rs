@@ -1,0 +1,116 @@
+//! Products with matrices, tables of embeddings, scales and biases.
+
+use super::{Context, Lowered, Row, int, row, size};
+use crate::builder::tensor;
+use crate::error::ConvertError;
+use crate::weights::{Layout, weights};
+
+pub(super) static ROWS: &[Row] = &[
+    row(140, "innerProduct", inner_product),
+    row(1045, "batchedMatmul", batched_matmul),
+    row(1040, "embeddingND", |c| {
+        let x = c.input(0)?;
+        let (vocabulary, width) = (c.size(1)?, c.size(2)?);
+        let table = transposed(c, 20, [width, vocabulary])?;
+        let axis = int(x.rank)? - 1;
+        let ids = c.builder.cast(x, "int32");
+        let ids = c.builder.op("squeeze", x.rank - 1, vec![("x", ids.into()), ("axes", vec![axis].into())]);
+        let table = c.builder.constant(tensor(&[vocabulary, width], table)?);
+        let inputs = vec![("x", table.into()), ("indices", ids.into()), ("axis", 0.into())];
+        let found = c.builder.op("gather", x.rank, inputs);
+        if !c.fields.bool(3)? {
+            return Ok(vec![found]);
+        }
+        let bias = weights(c.fields.message(21)?.unwrap_or_default(), Layout::rows(&[width])?)?;
+        Ok(vec![c.builder.binary("add", found, tensor(&[width], bias)?)])
+    }),
+    row(245, "scale", |c| {
+        let x = c.input(0)?;
+        let scale = aligned(c, 1, 2)?;
+        let scaled = c.builder.binary("mul", x, scale);
+        if !c.fields.bool(3)? {
+            return Ok(vec![scaled]);
+        }
+        let bias = aligned(c, 4, 5)?;
+        Ok(vec![c.builder.binary("add", scaled, bias)])
+    }),
+    row(250, "bias", |c| {
+        let x = c.input(0)?;
+        let bias = aligned(c, 1, 2)?;
+        Ok(vec![c.builder.binary("add", x, bias)])
+    }),
+];
+
+/// Weights of a shape that is aligned with channels, height and width.
+fn aligned(c: &Context<'_>, shape: u32, values: u32) -> Result<coreml_tensor::Tensor, ConvertError> {
+    let mut dims = c.fields.uints(shape)?.into_iter().map(size).collect::<Result<Vec<_>, _>>()?;
+    let values = weights(c.fields.message(values)?.unwrap_or_default(), Layout::rows(&dims)?)?;
+    if dims.len() == 1 && dims != [1] {
+        dims.extend([1, 1]);
+    }
+    tensor(&dims, values)
+}
+
+/// A stored matrix with its axes exchanged.
+fn transposed(c: &Context<'_>, number: u32, [rows, columns]: [usize; 2]) -> Result<Vec<f32>, ConvertError> {
+    let stored = weights(c.fields.message(number)?.unwrap_or_default(), Layout::rows(&[rows, columns])?)?;
+    Ok((0..columns).flat_map(|column| (0..rows).map(move |row| row * columns + column)).map(|at| stored[at]).collect())
+}
+
+fn inner_product(c: &mut Context<'_>) -> Lowered {
+    let x = c.input(0)?;
+    let (inputs, outputs) = (c.size(1)?, c.size(2)?);
+    let weight = weights(c.fields.message(20)?.unwrap_or_default(), Layout::rows(&[outputs, inputs])?)?;
+    let bias = if c.fields.bool(10)? {
+        Some(weights(c.fields.message(21)?.unwrap_or_default(), Layout::rows(&[outputs])?)?)
+    } else {
+        None
+    };
+    // From four axes on, the last three are the channels.
+    let flat = match x.rank {
+        1..=3 => x,
+        4 => c.builder.op("flatten2d", 2, vec![("x", x.into()), ("axis", 1.into())]),
+        rank => return Err(ConvertError::unsupported(format!("of a blob with {rank} axes is not supported yet"))),
+    };
+    let mut arguments = vec![("x", flat.into()), ("weight", tensor(&[outputs, inputs], weight)?.into())];
+    if let Some(bias) = bias {
+        arguments.push(("bias", tensor(&[outputs], bias)?.into()));
+    }
+    let product = c.builder.op("linear", flat.rank, arguments);
+    if x.rank < 4 {
+        return Ok(vec![product]);
+    }
+    Ok(vec![c.builder.op("expand_dims", 4, vec![("x", product.into()), ("axes", vec![2, 3].into())])])
+}
+
+fn batched_matmul(c: &mut Context<'_>) -> Lowered {
+    let mut x = c.input(0)?;
+    if let Some(&other) = c.inputs.get(1) {
+        let mut y = other;
+        // Vectors become matrices and stay so.
+        if x.rank == 1 {
+            x = c.builder.op("expand_dims", 2, vec![("x", x.into()), ("axes", vec![0].into())]);
+        }
+        if y.rank == 1 {
+            y = c.builder.op("expand_dims", 2, vec![("x", y.into()), ("axes", vec![1].into())]);
+        }
+        let inputs = vec![
+            ("x", x.into()),
+            ("y", y.into()),
+            ("transpose_x", c.fields.bool(1)?.into()),
+            ("transpose_y", c.fields.bool(2)?.into()),
+        ];
+        return Ok(vec![c.builder.op("matmul", x.rank.max(y.rank), inputs)]);
+    }
+    let (rows, columns) = (c.size(5)?, c.size(6)?);
+    // Stored by columns: transposed.
+    let weight = weights(c.fields.message(8)?.unwrap_or_default(), Layout::rows(&[columns, rows])?)?;
+    let weight = tensor(&[columns, rows], weight)?;
+    let inputs = vec![("x", x.into()), ("y", weight.into()), ("transpose_y", true.into())];
+    let product = c.builder.op("matmul", x.rank.max(2), inputs);
+    if !c.fields.bool(7)? {
+        return Ok(vec![product]);
+    }
+    let bias = weights(c.fields.message(9)?.unwrap_or_default(), Layout::rows(&[columns])?)?;
+    Ok(vec![c.builder.binary("add", product, tensor(&[columns], bias)?)])
+}

@@ -1,0 +1,192 @@
+//! Lowers neural networks, the model type before ML Programs, to ML Programs.
+//!
+//! [`lower`] makes of a network a [`Function`] of the operations that ML Programs have, so that an engine for these runs
+//! networks too. One row of the table `layers::ROWS` for each type of layer says its name and how it is lowered. Only the
+//! ranks of blobs are followed, not their sizes: the result serves every shape that the model takes.
+//!
+//! In the old mapping of shapes a blob has five axes: sequence, batch, channels, height, width. The batch is 1 where
+//! features have the shapes the model declares, so blobs have the four axes sequence, channels, height, width here, which
+//! is what convolutions of ML Programs take.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod builder;
+mod error;
+mod layers;
+mod weights;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use coreml_model::{
+    ColorLayout, Constant, Dim, Feature, FeatureKind, Fields, Function, Interface, NetworkKind, NeuralNetwork,
+    ShapeConstraint, TensorType, ValueId, ValueType,
+};
+use coreml_tensor::{DType, Shape};
+
+pub use crate::error::ConvertError;
+
+use crate::builder::{Arg, Blob, Builder, tensor};
+
+type Blobs<'a> = HashMap<&'a str, Blob>;
+
+/// The network as the body of a function that takes and gives the features of `interface`.
+///
+/// # Errors
+/// A layer that breaks the rules of the format, or that there is no lowering for.
+pub fn lower(network: &NeuralNetwork, interface: &Interface) -> Result<Function, ConvertError> {
+    let fields = network.fields();
+    let exact = fields.uint(5)? == 1;
+    let mut builder = Builder::default();
+    let mut blobs = Blobs::new();
+    for feature in &interface.inputs {
+        let blob = input(&mut builder, feature, exact, fields)?;
+        blobs.insert(&feature.name, blob);
+    }
+    let layers = network.layers()?;
+    for layer in &layers {
+        layers::lower(&mut builder, &mut blobs, layer)
+            .map_err(|error| error.within(&format!("layer `{}`", layer.name)))?;
+    }
+    let last = layers.iter().rev().find_map(|layer| layer.outputs.first().copied());
+    let classes = if network.kind() == NetworkKind::Classifier {
+        Some(classify(&mut builder, fields, &blobs, last)?)
+    } else {
+        None
+    };
+    let flexible = interface.inputs.iter().any(is_flexible);
+    let output = |builder: &mut Builder, feature: &Feature| {
+        let [label, probabilities] = classes.map_or([None, None], |classes| classes.map(Some));
+        let blob = match &feature.kind {
+            FeatureKind::String | FeatureKind::Int64 => label,
+            FeatureKind::Dictionary(_) => probabilities,
+            _ => None,
+        };
+        let blob = blob.or_else(|| blobs.get(feature.name.as_str()).copied());
+        let blob = blob.ok_or_else(|| {
+            ConvertError::invalid(format!("no layer gives the output `{}`", feature.name.escape_debug()))
+        })?;
+        Ok::<ValueId, ConvertError>(result(builder, feature, blob, exact || flexible))
+    };
+    let outputs = interface.outputs.iter().map(|feature| output(&mut builder, feature));
+    let outputs = outputs.collect::<Result<_, _>>()?;
+    Ok(builder.finish(outputs))
+}
+
+/// A parameter of the program, and what layers see of it.
+fn input(builder: &mut Builder, feature: &Feature, exact: bool, network: Fields<'_>) -> Result<Blob, ConvertError> {
+    let floats = |rank: usize| ValueType::Tensor(TensorType { dtype: DType::Float32, dims: vec![Dim::Unknown; rank] });
+    match &feature.kind {
+        FeatureKind::Image(image) => {
+            let blob = builder.input(&feature.name, floats(4), 4);
+            preprocess(builder, feature, image.color, blob, network)
+        }
+        FeatureKind::MultiArray(array) => {
+            let rank = array.shape.len();
+            let blob = builder.input(&feature.name, floats(rank), rank);
+            if exact {
+                return Ok(blob);
+            }
+            let axes = match rank {
+                1 => vec![0, 2, 3],
+                3 => vec![0],
+                4 => return Ok(blob),
+                _ => {
+                    let message = format!("input `{}` has {rank} axes; 1 or 3 are admitted", feature.name);
+                    return Err(ConvertError::unsupported(message));
+                }
+            };
+            Ok(builder.op("expand_dims", 4, vec![("x", blob.into()), ("axes", axes.into())]))
+        }
+        _ => Err(ConvertError::unsupported(format!("input `{}` is neither an array nor an image", feature.name))),
+    }
+}
+
+/// Scales, biases and mean images of an image feature, whose planes come in the order of its colours.
+fn preprocess(
+    builder: &mut Builder,
+    feature: &Feature,
+    color: ColorLayout,
+    blob: Blob,
+    network: Fields<'_>,
+) -> Result<Blob, ConvertError> {
+    let mut blob = blob;
+    for entry in network.messages(2)? {
+        let name = entry.text(1)?;
+        if !name.is_empty() && name != feature.name {
+            continue;
+        }
+        if let Some(scaler) = entry.message(10)? {
+            let scale = if scaler.has(10)? { scaler.float(10)? } else { 1.0 };
+            let [blue, green, red, gray] = [scaler.float(20)?, scaler.float(21)?, scaler.float(22)?, scaler.float(30)?];
+            let biases = match color {
+                ColorLayout::Rgb => vec![red, green, blue],
+                ColorLayout::Bgr => vec![blue, green, red],
+                _ => vec![gray],
+            };
+            blob = builder.binary("mul", blob, scale);
+            blob = builder.binary("add", blob, tensor(&[biases.len(), 1, 1], biases)?);
+        }
+        if let Some(mean) = entry.message(11)? {
+            let mean = mean.floats(1)?;
+            let FeatureKind::Image(image) = &feature.kind else { continue };
+            let planes = if matches!(color, ColorLayout::Rgb | ColorLayout::Bgr) { 3 } else { 1 };
+            blob = builder.binary("sub", blob, tensor(&[planes, image.height, image.width], mean)?);
+        }
+    }
+    Ok(blob)
+}
+
+/// The label and the probabilities of a classifier.
+fn classify(
+    builder: &mut Builder,
+    network: Fields<'_>,
+    blobs: &Blobs<'_>,
+    last: Option<&str>,
+) -> Result<[Blob; 2], ConvertError> {
+    let named = network.text(200)?;
+    let name = if named.is_empty() { last.unwrap_or_default() } else { named };
+    let scores = blobs.get(name).copied();
+    let scores = scores.ok_or_else(|| ConvertError::invalid(format!("no layer gives the scores `{name}`")))?;
+    let classes = match (network.message(100)?, network.message(101)?) {
+        (Some(labels), _) => {
+            let labels: Vec<_> = labels.texts(1)?.into_iter().map(str::to_owned).collect();
+            let shape = Shape::try_new(&[labels.len()]);
+            Constant::Strings(shape.map_err(|error| ConvertError::invalid(error.to_string()))?, labels)
+        }
+        (None, Some(labels)) => {
+            let labels = labels.ints(1)?;
+            Constant::Tensor(Arc::new(tensor(&[labels.len()], labels)?))
+        }
+        (None, None) => return Err(ConvertError::invalid("the classifier has no labels")),
+    };
+    let flat = builder.reshape(scores, vec![-1]);
+    let inputs = vec![("probabilities", flat.into()), ("classes", Arg::Constant(classes))];
+    let both = builder.many("classify", &[0, 1], inputs);
+    Ok([both[0], both[1]])
+}
+
+/// Whether a caller may choose among shapes.
+fn is_flexible(feature: &Feature) -> bool {
+    match &feature.kind {
+        FeatureKind::MultiArray(array) => array.constraint != ShapeConstraint::Fixed,
+        FeatureKind::Image(image) => image.constraint != ShapeConstraint::Fixed,
+        _ => false,
+    }
+}
+
+/// A blob as the output `feature`. In the old mapping it gets the shape that the feature declares, unless `as_is`.
+fn result(builder: &mut Builder, feature: &Feature, blob: Blob, as_is: bool) -> ValueId {
+    let declared = match &feature.kind {
+        FeatureKind::MultiArray(array) if !as_is => array.shape.as_slice(),
+        _ => &[],
+    };
+    let dims: Option<Vec<i32>> = declared.iter().map(|&size| i32::try_from(size).ok().filter(|&n| n > 0)).collect();
+    let named = match dims {
+        // What was counted along all axes is the declared number of elements, or the engine refuses the model.
+        Some(dims) if !dims.is_empty() => builder.reshape(blob, dims),
+        _ => builder.unary("identity", blob),
+    };
+    builder.name(named, &feature.name);
+    named.id
+}
