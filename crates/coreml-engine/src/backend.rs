@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use coreml_core::{
-    Availability, Backend, CheckedInputs, CheckedValue, Error, ErrorKind, Label, LoadOptions, Model, ModelInfo,
+    Availability, Backend, Cancel, CheckedInputs, CheckedValue, Error, ErrorKind, Label, LoadOptions, Model, ModelInfo,
     ModelState, Outputs, Value, cast,
 };
 use coreml_kernels::Isa;
@@ -20,11 +20,14 @@ use coreml_model::{
 use coreml_tensor::{DType, Shape, Tensor, TensorView};
 use parking_lot::Mutex;
 
-use crate::error::{PlanError, PlanErrorKind, RunError};
-use crate::graph::Labels;
+use crate::compute::Compute;
+use crate::error::{PlanError, PlanErrorKind, RunError, RunErrorKind};
+use crate::literal::Labels;
+use crate::options::PlanOptions;
 use crate::pipeline::{Features, Pipeline};
-use crate::plan::{Compute, Plan, PlanOptions, Workspace};
+use crate::plan::Plan;
 use crate::state::States;
+use crate::workspace::Workspace;
 
 /// Plans kept for a model with flexible shapes, the most recently used ones.
 const PLANS: usize = 8;
@@ -122,6 +125,17 @@ impl Backend for CpuBackend {
 }
 
 impl CpuBackend {
+    fn plan_options(&self, load: &LoadOptions) -> PlanOptions {
+        let mut options = if self.options.reference { PlanOptions::reference() } else { PlanOptions::default() };
+        if let Some(bytes) = load.max_memory {
+            options.max_bytes = bytes;
+        }
+        if let Some(rounds) = load.max_loop_rounds {
+            options.max_loop_rounds = rounds;
+        }
+        options
+    }
+
     /// The model, ready for predictions, as a pipeline of one member or more.
     pub(crate) fn open(&self, package: &Arc<Package>, options: &LoadOptions) -> Result<Pipeline, Error> {
         if let Some(error) = package.missing_weights() {
@@ -137,7 +151,7 @@ impl CpuBackend {
                 stage,
                 interface,
                 function: function.to_owned(),
-                options: if self.options.reference { PlanOptions::reference() } else { PlanOptions::default() },
+                options: self.plan_options(options),
                 compute: Compute::new(threads).with_precision(self.precision),
                 plans: Mutex::default(),
             };
@@ -194,7 +208,20 @@ struct Planned {
 
 impl Model for CpuModel {
     fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error> {
-        Ok(Outputs::new(self.run(Features { given: inputs, made: &[] }, state, &mut ())?))
+        Ok(Outputs::new(self.run(Features { given: inputs, made: &[] }, state, None, &mut ())?))
+    }
+
+    fn predict_until(
+        &self,
+        inputs: &CheckedInputs<'_>,
+        state: Option<&mut ModelState>,
+        cancel: &Cancel,
+    ) -> Result<Outputs, Error> {
+        Ok(Outputs::new(self.run(Features { given: inputs, made: &[] }, state, Some(cancel), &mut ())?))
+    }
+
+    fn stops(&self) -> bool {
+        true
     }
 
     fn new_state(&self) -> Result<ModelState, Error> {
@@ -221,13 +248,15 @@ impl CpuModel {
         &self,
         inputs: Features<'_>,
         state: Option<&mut ModelState>,
+        cancel: Option<&Cancel>,
         observer: &mut impl Observer,
     ) -> Result<Vec<(String, Value)>, Error> {
         let shapes = self.shapes(inputs)?;
         let planned = self.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidInput))?;
         let plan = &planned.plan;
         let idle = planned.idle.lock().pop();
-        let mut workspace = idle.unwrap_or_else(|| plan.workspace());
+        let limit = |error: PlanError| plan_error(error, ErrorKind::Unsupported);
+        let mut workspace = idle.map_or_else(|| plan.workspace(), Ok).map_err(limit)?;
         for (i, port) in plan.inputs().iter().enumerate() {
             self.set_input(plan, &mut workspace, i, &port.name, inputs.get(&port.name))?;
         }
@@ -239,10 +268,8 @@ impl CpuModel {
             None => &mut none,
         };
         observer.begin();
-        let run = plan.run_observed(&mut workspace, states, |_, _| observer.step());
-        run.map_err(|RunError { operation, output, message }| {
-            Error::operation(ErrorKind::Fault, format!("{operation} -> %{output}"), message)
-        })?;
+        let run = plan.run_observed(&mut workspace, states, cancel.cloned(), |_, _| observer.step());
+        run.map_err(run_error)?;
         observer.end(plan, &workspace);
         let output = |feature: &Feature| Ok((feature.name.clone(), self.output(plan, &workspace, feature)?));
         let outputs = self.interface.outputs.iter().map(output).collect::<Result<Vec<_>, Error>>()?;
@@ -357,7 +384,7 @@ impl CpuModel {
         let bad = |message: String| Error::feature(ErrorKind::InvalidModel, &feature.name, message);
         let i = plan.output_position(&feature.name).ok_or_else(|| bad("the program does not give it".into()))?;
         let labels = plan.outputs()[i].labels.as_deref();
-        let tensor = plan.output_tensor(workspace, i);
+        let tensor = plan.output_tensor(workspace, i).map_err(run_error)?;
         let first = || tensor.view().to_f64_vec().first().copied();
         match (&feature.kind, labels) {
             (FeatureKind::MultiArray(array), _) => {
@@ -458,6 +485,15 @@ fn picture(feature: &ImageFeature, tensor: &Tensor) -> Result<Tensor, String> {
         Tensor::new(shape, bytes)
     };
     image.map_err(|error| error.to_string())
+}
+
+fn run_error(error: RunError) -> Error {
+    let kind = match error.kind {
+        RunErrorKind::Data => ErrorKind::Fault,
+        RunErrorKind::Limit => ErrorKind::Unsupported,
+        RunErrorKind::Cancelled => ErrorKind::Cancelled,
+    };
+    Error::operation(kind, format!("{} -> %{}", error.operation, error.output), error.message)
 }
 
 /// `invalid` is the kind for a program that contradicts itself: the file's fault for its own default shapes, the

@@ -46,7 +46,9 @@ impl PlanError {
         Self::new(kind, vec![Problem { operation: String::new(), output: String::new(), message }])
     }
 
-    pub(crate) fn at(kind: PlanErrorKind, operation: &str, output: &str, error: &OpError) -> Self {
+    /// The fault of an operation that contradicts its rules, or asks for too much.
+    pub(crate) fn at(operation: &str, output: &str, error: &OpError) -> Self {
+        let kind = if matches!(error, OpError::Limit(_)) { PlanErrorKind::Limit } else { PlanErrorKind::Invalid };
         Self::new(
             kind,
             vec![Problem { operation: operation.into(), output: output.into(), message: error.to_string() }],
@@ -95,10 +97,35 @@ impl fmt::Display for PlanError {
 
 impl std::error::Error for PlanError {}
 
+/// Why a prediction failed inside the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RunErrorKind {
+    /// An operation met data it has no answer for.
+    Data,
+    /// It would take more memory or rounds of loops than [`PlanOptions`](crate::PlanOptions) admit, or than there is.
+    Limit,
+    /// It was to stop.
+    Cancelled,
+}
+
+impl RunErrorKind {
+    pub(crate) fn of(error: &OpError) -> Self {
+        match error {
+            OpError::Limit(_) => Self::Limit,
+            OpError::Cancelled => Self::Cancelled,
+            OpError::NeedsValue | OpError::Invalid { .. } => Self::Data,
+        }
+    }
+}
+
 /// A prediction that failed inside the engine, and the operation it failed in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{operation} -> %{output}: {message}")]
+#[non_exhaustive]
 pub struct RunError {
+    /// Why it failed.
+    pub kind: RunErrorKind,
     /// The operation's type.
     pub operation: String,
     /// The operation's first output.

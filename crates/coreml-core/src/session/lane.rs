@@ -14,6 +14,7 @@ use super::meter::Meter;
 use super::pace::Pace;
 use super::workers::Workers;
 use crate::backend::{Backend, LoadOptions, Model, ModelState};
+use crate::cancel::Cancel;
 use crate::check::CheckedInputs;
 use crate::classify::{Health, classify};
 use crate::clock::Clock;
@@ -153,7 +154,13 @@ impl Lane {
 
     /// Answers one prediction on the calling thread, loading the model if need be; waits no longer than `patience` for
     /// a load that is under way.
-    pub(super) fn perform(&self, inputs: &CheckedInputs<'_>, state: StateUse, patience: Option<Duration>) -> Reply {
+    pub(super) fn perform(
+        &self,
+        inputs: &CheckedInputs<'_>,
+        state: StateUse,
+        patience: Option<Duration>,
+        cancel: Option<&Cancel>,
+    ) -> Reply {
         let model = match self.model(patience) {
             Ok(model) => model,
             Err(error) => return Reply { result: Err(error), state: None },
@@ -166,7 +173,10 @@ impl Lane {
                 StateUse::Fresh => Some(model.new_state()?),
                 StateUse::Given(state) => Some(state),
             };
-            let outputs = model.predict(inputs, state.as_mut())?;
+            let outputs = match cancel {
+                Some(cancel) => model.predict_until(inputs, state.as_mut(), cancel)?,
+                None => model.predict(inputs, state.as_mut())?,
+            };
             Ok((outputs, state))
         });
         match done {
@@ -239,16 +249,24 @@ impl Lane {
         self.meter.attempt(error, elapsed);
     }
 
-    /// The caller of a call of this lane goes on without it.
-    pub(super) fn abandon(&self) {
+    /// The caller of a call of this lane goes on without it. Whether the call counts as abandoned: a model that stops when
+    /// it is told to frees its thread by itself.
+    pub(super) fn abandon(&self) -> bool {
+        if self.loading.model().is_some_and(Model::stops) {
+            return false;
+        }
         ABANDONED.fetch_add(1, Ordering::Relaxed);
         let _telling = self.telling.lock();
         let before = self.abandoned.fetch_add(1, Ordering::Relaxed);
         self.count_abandoned(before + 1);
+        true
     }
 
-    /// An abandoned call has returned after all.
-    pub(super) fn returned_late(&self) {
+    /// A call that was left behind has returned after all.
+    pub(super) fn returned_late(&self, abandoned: bool) {
+        if !abandoned {
+            return;
+        }
         ABANDONED.fetch_sub(1, Ordering::Relaxed);
         self.meter.returned_late();
         let _telling = self.telling.lock();

@@ -88,9 +88,11 @@ impl<'s, 'i> Route<'s, 'i> {
                 }
             };
             let state = self.state_for(position);
-            let reply = lane.perform(self.inputs, state, None);
+            let reply = lane.perform(self.inputs, state, None, None);
             let flight = Flight { position, permit, started, cut: started };
-            match self.conclude(flight, reply, |reference| Some(reference.perform(self.inputs, StateUse::None, None))) {
+            match self
+                .conclude(flight, reply, |reference| Some(reference.perform(self.inputs, StateUse::None, None, None)))
+            {
                 Ok(answer) => {
                     self.compare_aside(&answer, || Arc::new(OwnedInputs::from(self.inputs)));
                     return Ok(answer);

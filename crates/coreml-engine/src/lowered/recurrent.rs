@@ -4,9 +4,9 @@
 use coreml_kernels::gemm::{self, PackedB};
 use coreml_kernels::recurrent::{Layer, Outputs, PackedCell};
 
+use crate::compute::Compute;
 use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work, times};
 use crate::ops::recurrent::Sizes;
-use crate::plan::Compute;
 use crate::value::Type;
 
 /// Inputs: `[steps, batch, features]`, then the initial states.

@@ -7,10 +7,10 @@ use coreml_model::Opset;
 use coreml_tensor::{MAX_RANK, Shape};
 
 use super::elementwise_binary::broadcast;
+use crate::compute::Compute;
 use crate::op::{
     Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, Work, constant, input, shape_of, times, variadic,
 };
-use crate::plan::Compute;
 use crate::value::{Kind, Type};
 
 pub(crate) static OPS: &[OpSpec] = &[

@@ -10,8 +10,8 @@ use coreml_kernels::gemm::{MatMulShape, MatStrides, matmul, matmul_scratch_len};
 use coreml_kernels::recurrent::{Cell, Squash};
 use coreml_model::Opset;
 
+use crate::compute::Compute;
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, Work, constant, input, shape_of, times};
-use crate::plan::Compute;
 use crate::value::Type;
 
 pub(crate) static OPS: &[OpSpec] = &[
@@ -432,6 +432,7 @@ impl Op for Recurrent {
                 scratch: &mut *whole,
                 nested: &mut *env.nested,
                 states: &mut *env.states,
+                ledger: &mut *env.ledger,
             };
             self.direction(sizes, backward, ins, outs, &mut part)?;
         }
