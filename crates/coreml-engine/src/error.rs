@@ -2,7 +2,40 @@
 
 use std::fmt;
 
-use crate::op::OpError;
+/// What goes wrong with one operation.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum OpError {
+    /// The result depends on the value of an input that is not known yet. Not a fault: the plan defers the node.
+    NeedsValue,
+    /// The run would take more than it may.
+    Limit(String),
+    /// Somebody wants the run to stop.
+    Cancelled,
+    /// The operation cannot run as the program has it.
+    Invalid { parameter: Option<&'static str>, message: String },
+}
+
+impl OpError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self::Invalid { parameter: None, message: message.into() }
+    }
+
+    pub(crate) fn parameter(name: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid { parameter: Some(name), message: message.into() }
+    }
+}
+
+impl fmt::Display for OpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeedsValue => f.write_str("depends on a value that is not known"),
+            Self::Limit(message) => f.write_str(message),
+            Self::Cancelled => f.write_str("was stopped, as the caller wished"),
+            Self::Invalid { parameter: Some(name), message } => write!(f, "parameter `{name}`: {message}"),
+            Self::Invalid { parameter: None, message } => f.write_str(message),
+        }
+    }
+}
 
 /// A program the engine cannot plan. Lists everything it found, not only the first fault.
 #[derive(Debug, Clone, PartialEq)]

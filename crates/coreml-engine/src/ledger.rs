@@ -6,7 +6,7 @@
 
 use coreml_core::Cancel;
 
-use crate::op::OpError;
+use crate::error::OpError;
 use crate::value::Buffer;
 
 /// What a run may take.
