@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod hostile;
+mod met;
 mod photos;
 mod pictures;
 mod resilience;
