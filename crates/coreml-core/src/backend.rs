@@ -50,6 +50,12 @@ pub trait Model: Send + Sync + fmt::Debug {
         self.predict(inputs, state)
     }
 
+    /// How many predictions it is worth computing at once; more only make all of them slower. `None` if the backend sees to
+    /// that itself.
+    fn concurrency(&self) -> Option<usize> {
+        None
+    }
+
     /// Whether [`Model::predict_until`] heeds its switch. A call of a model that does not is counted as abandoned when its
     /// caller has left, until it returns.
     fn stops(&self) -> bool {

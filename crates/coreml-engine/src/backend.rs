@@ -94,6 +94,15 @@ impl CpuBackend {
     }
 }
 
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How many predictions of so many threads the processors have room for.
+fn at_once(threads: usize) -> usize {
+    (processors() / threads.max(1)).max(1)
+}
+
 /// The instruction set the engine uses on this machine.
 pub fn isa() -> &'static str {
     Isa::detect().name()
@@ -141,7 +150,6 @@ impl CpuBackend {
         if let Some(error) = package.missing_weights() {
             return Err(Error::new(ErrorKind::InvalidModel, error.to_string()));
         }
-        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = [self.options.threads, options.threads].into_iter().find(|&n| n > 0).unwrap_or_else(processors);
         let name = options.function.as_deref().unwrap_or(package.default_function());
         let interface = package.interface(Some(name)).map_err(|error: ReadError| Error::from(error))?.clone();
@@ -222,6 +230,10 @@ impl Model for CpuModel {
 
     fn stops(&self) -> bool {
         true
+    }
+
+    fn concurrency(&self) -> Option<usize> {
+        Some(at_once(self.compute.threads()))
     }
 
     fn new_state(&self) -> Result<ModelState, Error> {

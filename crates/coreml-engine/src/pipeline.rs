@@ -80,6 +80,10 @@ impl Model for Pipeline {
         true
     }
 
+    fn concurrency(&self) -> Option<usize> {
+        self.members.first().and_then(Model::concurrency)
+    }
+
     fn new_state(&self) -> Result<ModelState, Error> {
         Ok(ModelState::new(States::default()))
     }

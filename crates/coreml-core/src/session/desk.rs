@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use smallvec::SmallVec;
 
+use super::gate::Place;
 use super::lane::{Lane, Reply, StateUse};
 use crate::cancel::Cancel;
 use crate::error::Error;
@@ -48,11 +49,14 @@ impl Desk {
         lane: &Arc<Lane>,
         state: StateUse,
         patience: Duration,
+        place: Option<Place>,
     ) -> Result<(), Error> {
         let (desk, own, cancel) = (self.clone(), lane.clone(), Cancel::new());
         self.mail.lock().asked.push((position, cancel.clone()));
         lane.run(move || {
             let reply = own.perform(&desk.inputs.checked(), state, Some(patience), Some(&cancel));
+            // The next one need not wait until this reply has been read.
+            drop(place);
             let mut mail = desk.mail.lock();
             if let Some(&(_, abandoned)) = mail.left.iter().find(|(of, _)| *of == position) {
                 drop(mail);

@@ -1,14 +1,15 @@
 //! One backend of a session: its model, its circuit breaker, the threads its calls run on, and what is counted of it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use coreml_breaker::{BreakerConfig, CircuitBreaker, Mode, Outcome, Permit, Rejected, State};
 use coreml_model::Package;
 use parking_lot::Mutex;
 
+use super::gate::{Gate, Place};
 use super::load::{Loading, Turn};
 use super::meter::Meter;
 use super::pace::Pace;
@@ -44,6 +45,8 @@ pub(super) struct Lane {
     abandoned: AtomicU32,
     /// Held while the breaker is told of them, so that it is told in order.
     telling: Mutex<()>,
+    /// The places of the backend, once its model says how many there are; `None` without a limit.
+    gate: OnceLock<Option<Arc<Gate>>>,
     /// No other backend comes after it.
     last: bool,
     pub(super) pace: Pace,
@@ -98,6 +101,7 @@ impl Lane {
             breaker,
             abandoned: AtomicU32::new(0),
             telling: Mutex::default(),
+            gate: OnceLock::new(),
             last,
             pace: Pace::default(),
             meter,
@@ -150,6 +154,21 @@ impl Lane {
             return refuse(format!("{ABANDONED_IN_PROCESS} abandoned calls of this process have not returned"));
         }
         self.breaker.admit(now).or_else(|rejected| refuse(in_words(&rejected)))
+    }
+
+    /// A place among the predictions that the backend computes at once, by `deadline` at the latest or, unless the caller
+    /// `waits`, now. `None` where there is no limit, or nobody knows it yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Overloaded`] when there is no place in time.
+    pub(super) fn place(&self, now: Instant, deadline: Instant, waits: bool) -> Result<Option<Place>, Error> {
+        let Some(model) = self.loading.model() else { return Ok(None) };
+        let Some(gate) = self.gate.get_or_init(|| model.concurrency().map(Gate::new)) else { return Ok(None) };
+        let place = if waits { gate.enter(now, deadline, self.pace.usual()) } else { gate.enter_now() };
+        place.map(Some).ok_or_else(|| {
+            self.meter.attempt(Some(ErrorKind::Overloaded), Duration::ZERO);
+            Error::new(ErrorKind::Overloaded, "so many predictions wait that this one would come too late")
+        })
     }
 
     /// Answers one prediction on the calling thread, loading the model if need be; waits no longer than `patience` for
