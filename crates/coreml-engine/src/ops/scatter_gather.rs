@@ -3,7 +3,7 @@
 //! Semantics: coremltools `scatter_gather`. A negative index counts from the end in every operation set, which the
 //! later ones leave open. An index that is out of range all the same is an error, whether the program asks for
 //! `validate_indices` or not: the format leaves open what is read there, and any number would look like an answer. Only
-//! `scatter` without validation has an expected answer in the converter's tests: the nearest position is written.
+//! `scatter` without validation writes the nearest position; `docs/architecture.md` says why, under "Numbers".
 
 use coreml_model::Opset;
 use coreml_tensor::Shape;

@@ -2,6 +2,7 @@
 //!
 //! Updates are combined with the data one after the other, so that an index that appears twice is combined twice.
 
+use coreml_kernels::binary::Binary;
 use coreml_model::Opset;
 use coreml_tensor::Shape;
 
@@ -83,8 +84,8 @@ impl Mode {
             Self::Sub => old - update,
             Self::Mul => old * update,
             Self::Div => old / update,
-            Self::Max => old.max(update),
-            Self::Min => old.min(update),
+            Self::Max => Binary::Max.apply(old, update),
+            Self::Min => Binary::Min.apply(old, update),
             Self::Update => update,
         }
     }
