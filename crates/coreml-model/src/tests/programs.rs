@@ -244,7 +244,7 @@ fn an_output_described_twice_in_the_same_words_is_one_output() {
     let (name, count) = (output.name.clone(), description(&mut twice).outputs.len());
     description(&mut twice).outputs.push(output);
     let package = read(&twice).unwrap();
-    let outputs = &package.interface().outputs;
+    let outputs = &package.interface(None).unwrap().outputs;
     assert_eq!(outputs.len(), count);
     assert_eq!(outputs[0].name, name);
 }
