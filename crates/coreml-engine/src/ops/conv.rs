@@ -8,10 +8,10 @@ use coreml_kernels::conv::GeneralConv;
 use coreml_kernels::reference::{self, ConvParams};
 use coreml_model::Opset;
 
+use crate::compute::Compute;
 use crate::op::{
     Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Param, Types, Work, constant, input, shape_of, times,
 };
-use crate::plan::Compute;
 use crate::value::Type;
 
 const CONV: &[Param] = &[
