@@ -80,7 +80,7 @@ fn a_warm_plan_allocates_nothing() {
             .collect();
         for threads in [1, 2] {
             let plan = Plan::new(function, &shapes, &PlanOptions::default(), &Compute::new(threads)).unwrap();
-            let (mut workspace, mut states) = (plan.workspace(), plan.states());
+            let (mut workspace, mut states) = (plan.workspace().unwrap(), plan.states());
             let image = Tensor::zeros(DType::Float32, shapes[0]);
             let mut cycle = || {
                 plan.set_input(&mut workspace, 0, image.view()).unwrap();

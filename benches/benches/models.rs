@@ -23,7 +23,7 @@ fn models(c: &mut Criterion) {
         group.bench_function("plan", |b| b.iter(|| plan(1)));
         for threads in [1, 2] {
             let plan = plan(threads);
-            let (mut workspace, mut states) = (plan.workspace(), plan.states());
+            let (mut workspace, mut states) = (must(plan.workspace()), plan.states());
             group.bench_function(format!("run, {threads} threads"), |b| {
                 b.iter(|| {
                     must(plan.set_input(&mut workspace, 0, image));

@@ -148,7 +148,7 @@ fn operations(c: &mut Criterion) {
         for (name, options) in [("plan", PlanOptions::default()), ("reference plan", PlanOptions::reference())] {
             let shapes = shapes(&function);
             let plan = must(Plan::new(&function, &shapes, &options, &compute));
-            let (mut workspace, mut states) = (plan.workspace(), plan.states());
+            let (mut workspace, mut states) = (must(plan.workspace()), plan.states());
             for (i, shape) in shapes.iter().enumerate() {
                 let values = values(shape.count());
                 must(plan.set_input(&mut workspace, i, must(TensorView::new(*shape, &values))));

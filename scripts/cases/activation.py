@@ -258,3 +258,30 @@ case(
     literal=True,
     note="the parameter is bound as a value, not by the name of a const operation",
 )
+
+# ---- far from zero, and no numbers
+# Nothing large above zero: it would make the bound on the other results large.
+FAR = given([[np.nan, -np.inf, np.finfo(np.float32).min, -1e38, -1e30, -100.0, -1e-40, 1e-40, 1.0]], "fp32")
+for name, program, reference in (
+    ("relu", lambda x: mb.relu(x=x), lambda x: F.relu(x)),
+    ("relu6", lambda x: mb.relu6(x=x), lambda x: F.relu6(x)),
+    ("silu", lambda x: mb.silu(x=x), lambda x: F.silu(x)),
+    ("sigmoid", lambda x: mb.sigmoid(x=x), lambda x: torch.sigmoid(x)),
+    ("gelu", lambda x: mb.gelu(x=x, mode="EXACT"), lambda x: F.gelu(x)),
+    ("elu", lambda x: mb.elu(x=x, alpha=1.0), lambda x: F.elu(x)),
+    ("softplus", lambda x: mb.softplus(x=x), lambda x: F.softplus(x)),
+    ("clip", lambda x: mb.clip(x=x, alpha=-1.0, beta=2.0), lambda x: torch.clamp(x, -1.0, 2.0)),
+    ("maximum", lambda x: mb.maximum(x=x, y=np.float32(0.5)), lambda x: torch.maximum(x, torch.tensor(0.5))),
+    ("minimum", lambda x: mb.minimum(x=x, y=np.float32(0.5)), lambda x: torch.minimum(x, torch.tensor(0.5))),
+    ("reduce_max", lambda x: mb.reduce_max(x=x, axes=[0]), lambda x: torch.amax(x, 0)),
+    ("reduce_argmax", lambda x: mb.reduce_argmax(x=x, axis=1), lambda x: torch.argmax(x, 1).to(torch.int32)),
+):
+    options = {"result_types": {"out": "int32"}} if name == "reduce_argmax" else {}
+    case(
+        f"activation/{name}-far-from-zero",
+        program,
+        torch_reference(reference),
+        {"x": FAR},
+        note="NaN stays, infinities and the largest numbers as torch has them",
+        **options,
+    )

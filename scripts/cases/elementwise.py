@@ -467,3 +467,29 @@ case(
     both=True,
     note="how converters write hard swish",
 )
+
+# ---- integers wrap
+EDGE_INTS = given([2**31 - 1, -(2**31), 46341, -65537])
+WRAPPING = {"x": EDGE_INTS, "y": given([1, -1, 46341, 65536])}
+for name, function in (("add", torch.add), ("sub", torch.sub), ("mul", torch.mul)):
+    case(
+        f"elementwise/{name}-int32-edges-wrap",
+        lambda x, y, name=name: getattr(mb, name)(x=x, y=y),
+        torch_reference(lambda x, y, function=function: function(x.to(torch.int32), y.to(torch.int32))),
+        WRAPPING,
+        result_types={"out": "int32"},
+    )
+case(
+    "elementwise/square-int32-edges-wrap",
+    lambda x: mb.square(x=x),
+    torch_reference(lambda x: torch.square(x.to(torch.int32))),
+    {"x": EDGE_INTS},
+    result_types={"out": "int32"},
+)
+case(
+    "elementwise/reduce_sum-int32-edges-wrap",
+    lambda x: mb.reduce_sum(x=x, axes=[0], keep_dims=True),
+    torch_reference(lambda x: torch.sum(x.to(torch.int32), 0, keepdim=True, dtype=torch.int32)),
+    {"x": EDGE_INTS},
+    result_types={"out": "int32"},
+)

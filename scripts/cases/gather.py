@@ -305,3 +305,14 @@ case(
     {"x": real(4, 3), "u": real(3, 3), "i": given([[0], [2], [0]])},
     opset=17,
 )
+
+# ---- beyond the end
+# The format leaves this open; the values are our rule's, see "Numbers" in docs/architecture.md.
+case(
+    "gather/scatter-ios17-beyond-the-end",
+    lambda data, i, updates: mb.scatter(data=data, indices=i, updates=updates, validate_indices=False),
+    lambda data, i, updates: np.array([data[0] + updates[1], data[1] + updates[0]]),
+    {"data": real(2, 3), "updates": real(2, 3), "i": given([10, 0])},
+    opset=17,
+    note="an index beyond the end is the last one where nothing is validated",
+)

@@ -496,3 +496,21 @@ case(
     {"x": real(2, 3, 7, 4), "m": given([[0.8, 0.3, 0.1, -0.2, 1.1, 0.0]], "fp32")},
     note="one matrix for the whole batch",
 )
+
+case(
+    "image/crop_resize-ios15-backwards-beyond",
+    lambda x, r: mb.crop_resize(
+        x=x,
+        roi=r,
+        target_height=2,
+        target_width=2,
+        normalized_coordinates=True,
+        box_coordinate_mode="CORNERS_HEIGHT_FIRST",
+        sampling_mode="UNALIGN_CORNERS",
+    ),
+    # The centres of the four quarters of the image, between four pixels each.
+    lambda x, r: x.reshape(1, 1, 2, 2, 2, 2).mean((3, 5))[None],
+    {"x": real(1, 1, 4, 4), "r": given(np.array([2, 2, 1, 1]).reshape(1, 1, 4, 1, 1), "fp32")},
+    opset=15,
+    note="a box that runs backwards and begins beyond the image is the whole image",
+)

@@ -586,3 +586,21 @@ case(
     functions=list(FUNCTIONS),
     note="three functions on one set of weights; the first is the default",
 )
+
+
+def describe_twice(model):
+    """Describes the only output a second time, and returns it twice: what converters make of `return y, y`."""
+    model.description.output.add().CopyFrom(model.description.output[0])
+    for function in model.mlProgram.functions.values():
+        block = function.block_specializations[function.opset]
+        block.outputs.append(block.outputs[0])
+
+
+case(
+    "interface/output-described-twice",
+    lambda x: mb.relu(x=x),
+    lambda x: np.maximum(x, 0),
+    {"x": real(2, 3)},
+    edit=describe_twice,
+    note="one value under one name is one output",
+)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from coremltools.converters.mil.mil import Builder as mb
 
-from .case import case, normal, real, torch_reference
+from .case import case, given, normal, real, torch_reference
 
 STEPS, BATCH, WIDTH, SIZE = 5, 2, 3, 4
 
@@ -369,3 +369,29 @@ case(
     {"w": normal(SIZE, WIDTH + SIZE, scale=0.6), "b": normal(SIZE)},
     note="the body reads the sequence and the weights from outside the loop",
 )
+
+for kind, gates in (("lstm", 4), ("gru", 3)):
+
+    def program(x, rows, w, r, b, kind=kind):
+        zeros = mb.fill(shape=rows, value=np.float32(0))
+        layer = {"x": x, "initial_h": zeros, "weight_ih": w, "weight_hh": r, "bias": b, "output_sequence": True}
+        return mb.lstm(initial_c=zeros, **layer)[0] if kind == "lstm" else mb.gru(**layer)[0]
+
+    def reference(x, rows, w, r, b, kind=kind):
+        zeros = np.zeros((BATCH, SIZE))
+        if kind == "lstm":
+            return lstm_pass(x, zeros, zeros, (w, r, b, np.zeros(3 * SIZE)), range(STEPS))[0]
+        return gru_reference(x, zeros, w, r, b, output_sequence=True)[0]
+
+    case(
+        f"recurrent/{kind}-zeros-of-another-batch",
+        program,
+        reference,
+        {"x": real(STEPS, BATCH, WIDTH), "rows": given([STEPS, SIZE])},
+        {
+            "w": normal(gates * SIZE, WIDTH, scale=0.5),
+            "r": normal(gates * SIZE, SIZE, scale=0.5),
+            "b": normal(gates * SIZE, scale=0.5),
+        },
+        note="packed sequences begin with as many zeros as the longest has steps",
+    )

@@ -3,9 +3,10 @@
 //! * `golden`: the cases of this repository, which cover every operation;
 //! * `zoo`: converted models, against what the stored program gives in single precision (`exact:`) and against the
 //!   network it was converted from (`out:`);
-//! * `single_operations`: cases harvested from the converter's own tests.
+//! * `single_operations`: cases harvested from the converter's own tests;
+//! * `failures_of_old`: models that failed when the product was used.
 //!
-//! The last two lie beside the repository where they are at hand and run if `COREML_COLLECTIONS` is set; they are skipped,
+//! All but the first lie beside the repository where they are at hand and run if `COREML_COLLECTIONS` is set; they are skipped,
 //! loudly, otherwise. Every case that is known to fail is listed with its cause; a listed case that passes fails the suite too.
 //!
 //! `COREML_CASES=text` runs only the cases whose name contains the text.
@@ -14,7 +15,7 @@
 mod known;
 mod runner;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coreml_testing::npz::Array;
 use runner::{Bound, Case, Suite};
@@ -103,6 +104,36 @@ fn single_operations() {
         suite.run(&Case { name: format!("{} {}", row.id, row.ops.join(",")), model, npz, prefix: "out:", bound });
     }
     suite.finish();
+}
+
+/// What failed when the product was used.
+#[test]
+fn failures_of_old() {
+    let Some(folder) = coreml_testing::shared("cases") else { return };
+    let mut suite = Suite::new("failures of old", known::FAILURES_OF_OLD);
+    let mut models = Vec::new();
+    collect_packages(&folder, &mut models);
+    assert!(!models.is_empty(), "{} holds no packages with values", folder.display());
+    for model in models {
+        let npz = model.with_extension("npz");
+        let bound = Bound::HalfAware { atol: 1e-4, rtol: 1e-4, floor: 5e-3 };
+        let name = model.strip_prefix(&folder).unwrap().display().to_string();
+        suite.run(&Case { name, model, npz, prefix: "out:", bound });
+    }
+    suite.finish();
+}
+
+/// The packages below `folder` that have a file of values beside them, in order.
+fn collect_packages(folder: &Path, found: &mut Vec<PathBuf>) {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries.into_iter().filter(|path| path.is_dir()) {
+        if path.extension().is_none_or(|extension| extension != "mlpackage") {
+            collect_packages(&path, found);
+        } else if path.with_extension("npz").exists() {
+            found.push(path);
+        }
+    }
 }
 
 /// A comparison that cannot fail is no test: a reference that is off must be noticed.

@@ -1,7 +1,7 @@
 //! One case: a model, its inputs and what must come out.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coreml_anywhere::model::{FeatureKind, Interface, ValueType};
@@ -56,7 +56,7 @@ impl Suite {
             return;
         }
         self.total += 1;
-        let arrays = coreml_testing::load(&case.npz);
+        let arrays = load(&case.npz);
         for ((_, backend), failures) in self.backends.iter().zip(&mut self.failures) {
             if let Err(why) = predict_all(case, &arrays, backend) {
                 failures.push((case.name.clone(), why));
@@ -107,6 +107,20 @@ impl Bound {
             Self::Shape => Self::Shape,
         }
     }
+}
+
+/// The arrays of a case. A file without roles in its keys holds inputs; the outputs are then in `NAME_out.npz`.
+fn load(npz: &Path) -> Arrays {
+    let arrays = coreml_testing::load(npz);
+    if arrays.keys().any(|key| key.contains(':')) {
+        return arrays;
+    }
+    let name = npz.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+    let outputs = coreml_testing::load(&npz.with_file_name(format!("{name}_out.npz")));
+    let with_role = |role: &'static str, arrays: Arrays| {
+        arrays.into_iter().map(move |(key, array)| (format!("{role}:{key}"), array))
+    };
+    with_role("in", arrays).chain(with_role("out", outputs)).collect()
 }
 
 /// All predictions of a case: plain, with a second shape, in steps on one state, through other functions.

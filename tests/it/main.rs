@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 
+mod hostile;
+mod met;
 mod photos;
 mod pictures;
 mod resilience;

@@ -98,3 +98,56 @@ fn nothing_names_the_machine_it_was_written_on() {
         }
     }
 }
+
+/// The layers of the engine, lowest first: each file or folder of `coreml-engine/src` may import those of earlier lines, and
+/// of its own line. Read in this order, nothing needs a later one.
+const ENGINE_LAYERS: &[&[&str]] = &[
+    // Values, what is kept between runs, what plans compute with.
+    &["value", "compute", "state", "error", "workspace"],
+    // What a run may take, and constants.
+    &["ledger", "literal"],
+    // The contract of an operation.
+    &["op"],
+    // The table of operations.
+    &["ops"],
+    // How a plan is made.
+    &["options"],
+    // The graph and its builder.
+    &["graph"],
+    // The forms that passes put in operations' stead.
+    &["lowered"],
+    // Passes, memory, executor.
+    &["plan"],
+    // The backend, its pipelines, profiles.
+    &["backend", "pipeline", "profile"],
+];
+
+#[test]
+fn the_engine_s_imports_follow_its_layers() {
+    let layer = |name: &str| ENGINE_LAYERS.iter().position(|layer| layer.contains(&name));
+    let source = repository().join("crates/coreml-engine/src");
+    let mut files = Vec::new();
+    texts(&source, &mut files);
+    let mut imports = 0;
+    for file in files {
+        let inside = file.strip_prefix(&source).unwrap();
+        let own = inside.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs");
+        let path = inside.to_str().unwrap().replace('\\', "/");
+        // Tests plan and run what they test.
+        let is_test =
+            ["ops/properties", "ops/robustness", "ops/testing", "tests.rs"].iter().any(|test| path.contains(test));
+        if own == "lib" || is_test {
+            continue;
+        }
+        let from = layer(own).unwrap_or_else(|| panic!("{path} has no line in ENGINE_LAYERS"));
+        let text = std::fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        for (_, rest) in code.match_indices("crate::").map(|(at, word)| code[at..].split_at(word.len())) {
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let Some(to) = layer(&name) else { continue };
+            imports += 1;
+            assert!(to <= from, "{path} imports `{name}`, a later layer; see ENGINE_LAYERS in tests/it/tidy.rs");
+        }
+    }
+    assert!(imports > 100, "only {imports} imports were found");
+}

@@ -79,7 +79,8 @@ fn run(model: &Path, arrays: &Arrays, prefixes: &[&str], bound: Bound, backend: 
         for (key, expected) in arrays {
             let name = prefixes.iter().find_map(|prefix| key.strip_prefix(&format!("{start}{prefix}")));
             let Some(name) = name else { continue };
-            if let Err(why) = matches(&outputs, name, expected, bound) {
+            let keys = arrays.get(&key.replace(".values", ".keys"));
+            if let Err(why) = matches(&outputs, name, expected, keys, bound) {
                 return Fate::Wrong(format!("{key}: {why}"));
             }
             compared += 1;
@@ -97,22 +98,33 @@ fn picture(pixels: &Tensor) -> Image<'_> {
     }
 }
 
-fn matches(outputs: &Outputs, name: &str, expected: &Array, bound: Bound) -> Result<(), String> {
+fn matches(outputs: &Outputs, name: &str, expected: &Array, keys: Option<&Array>, bound: Bound) -> Result<(), String> {
     let value = outputs.get(name.trim_end_matches(".values").trim_end_matches(".keys"));
     let value = value.map_err(|error| error.to_string())?;
     match (value, expected) {
         (Value::String(found), Array::Strings(_, labels)) if labels.as_slice() == [found.as_str()] => Ok(()),
         (Value::Int64(found), Array::Tensor(label)) if label.view().to_f64_vec() == [*found as f64] => Ok(()),
-        // The labels come in the order of the values; the label of the largest is compared as such.
+        // Compared with the values.
         (Value::Dictionary(_), Array::Strings(..)) if name.ends_with(".keys") => Ok(()),
         (Value::Dictionary(_), Array::Tensor(_)) if name.ends_with(".keys") => Ok(()),
         (Value::Dictionary(entries), Array::Tensor(expected)) => {
-            let mut found: Vec<f64> = entries.iter().map(|(_, p)| *p).collect();
-            let mut expected = expected.view().to_f64_vec();
-            // Dictionaries have no order.
-            found.sort_by(f64::total_cmp);
-            expected.sort_by(f64::total_cmp);
-            close(&found, &expected, bound)
+            // Dictionaries have no order: by label.
+            let labels: Vec<String> = match keys {
+                Some(Array::Strings(_, labels)) => labels.clone(),
+                Some(Array::Tensor(labels)) => {
+                    labels.view().to_f64_vec().into_iter().map(|label| format!("{label}")).collect()
+                }
+                None => return Err("the expected labels are missing".into()),
+            };
+            let mut found: Vec<(String, f64)> = entries.iter().map(|(label, p)| (label.to_string(), *p)).collect();
+            let mut expected: Vec<(String, f64)> = labels.into_iter().zip(expected.view().to_f64_vec()).collect();
+            found.sort_by(|a, b| a.0.cmp(&b.0));
+            expected.sort_by(|a, b| a.0.cmp(&b.0));
+            if found.iter().map(|(label, _)| label).ne(expected.iter().map(|(label, _)| label)) {
+                return Err("the labels are others".into());
+            }
+            let numbers = |entries: Vec<(String, f64)>| entries.into_iter().map(|(_, p)| p).collect::<Vec<_>>();
+            close(&numbers(found), &numbers(expected), bound)
         }
         (Value::Tensor(found), Array::Tensor(expected)) => {
             close(&found.view().to_f64_vec(), &expected.view().to_f64_vec(), bound)
@@ -211,6 +223,9 @@ struct LayerRow {
     #[serde(default)]
     tol_relative_to: Option<String>,
     trust: String,
+    /// Why the model must be refused.
+    #[serde(default)]
+    expect_error: Option<String>,
 }
 
 #[test]
@@ -219,7 +234,12 @@ fn single_layers() {
     let rows: Vec<LayerRow> =
         serde_json::from_str(&std::fs::read_to_string(folder.join("index.json")).unwrap()).unwrap();
     let mut suite = Suite::new("single layers");
-    for row in rows.iter().filter(|row| !row.layers.iter().any(|layer| layer == "custom" || layer == "unset")) {
+    for row in &rows {
+        if let Some(why) = &row.expect_error {
+            let error = Session::builder().open(folder.join(format!("{}.mlmodel", row.id))).map(drop).expect_err(why);
+            assert_ne!(error.kind(), ErrorKind::Bug, "{}: {error}", row.id);
+            continue;
+        }
         let tol = row.tol.unwrap_or(1e-3);
         let bound = match (row.trust.as_str(), row.tol_relative_to.as_deref()) {
             ("none", _) => Bound::Shape,

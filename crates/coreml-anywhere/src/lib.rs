@@ -25,7 +25,7 @@ use std::sync::Arc;
 #[cfg(feature = "image-files")]
 pub use coreml_core::ImageReader;
 pub use coreml_core::{
-    Attempt, Availability, Backend, CheckedInputs, CheckedValue, Clock, ComputeUnits, Crop, DeviceShare, Error,
+    Attempt, Availability, Backend, Cancel, CheckedInputs, CheckedValue, Clock, ComputeUnits, Crop, DeviceShare, Error,
     ErrorKind, Hedging, Image, Inputs, Label, LoadOptions, Model, ModelInfo, ModelState, NonFinite, Outputs,
     OwnedInputs, OwnedValue, Parity, Passed, Placement, Prediction, Shadow, State, SystemClock, Tolerance, Value,
     breaker, cast, check, describe,

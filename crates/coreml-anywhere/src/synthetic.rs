@@ -2,7 +2,7 @@
 
 use coreml_core::{Error, ErrorKind, Image, Inputs, cast};
 use coreml_model::{ColorLayout, FeatureKind, Interface};
-use coreml_tensor::{Shape, Tensor};
+use coreml_tensor::{DType, Shape, Tensor};
 
 /// Inputs of the default shapes that depend on nothing but `seed`: noise for pictures and floating-point arrays, zeros
 /// and ones for the others, as these are indices more often than not.
@@ -16,8 +16,9 @@ pub fn synthetic_inputs(interface: &Interface, seed: u64) -> Result<Inputs<'stat
         inputs = match &feature.kind {
             FeatureKind::Image(image) => {
                 let gray = matches!(image.color, ColorLayout::Grayscale | ColorLayout::GrayscaleFloat16);
-                let bytes = image.width * image.height * if gray { 1 } else { 3 };
-                let pixels: Vec<u8> = (0..bytes).map(|_| (noise.next() * 256.0) as u8).collect();
+                let channels = if gray { 1 } else { 3 };
+                let bytes = image.width.checked_mul(image.height).and_then(|area| area.checked_mul(channels));
+                let pixels = made(&feature.name, bytes, || (noise.next() * 256.0) as u8)?;
                 let make = if gray { Image::gray8 } else { Image::rgb8 };
                 inputs.image(&feature.name, make(image.width, image.height, pixels)?)
             }
@@ -25,11 +26,16 @@ pub fn synthetic_inputs(interface: &Interface, seed: u64) -> Result<Inputs<'stat
                 let bad = |message: String| Error::feature(ErrorKind::InvalidModel, &feature.name, message);
                 let shape = Shape::try_new(&array.shape).map_err(|error| bad(error.to_string()))?;
                 let float = array.dtype.is_float();
-                let value = |x: f64| if float { 2.0 * x - 1.0 } else { (2.0 * x).floor() };
-                let values = (0..shape.count()).map(|_| value(noise.next())).collect();
-                let tensor = Tensor::new::<f64>(shape, values).map_err(|error| bad(error.to_string()))?;
-                let tensor = cast(tensor.view(), array.dtype)
-                    .ok_or_else(|| bad(format!("elements of type {} are not supported", array.dtype)))?;
+                let mut value = || {
+                    let x = noise.next();
+                    (if float { 2.0 * x - 1.0 } else { (2.0 * x).floor() }) as f32
+                };
+                let values = made(&feature.name, Some(shape.count()), &mut value)?;
+                let tensor = Tensor::new(shape, values).map_err(|error| bad(error.to_string()))?;
+                let tensor =
+                    if array.dtype == DType::Float32 { Some(tensor) } else { cast(tensor.view(), array.dtype) };
+                let tensor =
+                    tensor.ok_or_else(|| bad(format!("elements of type {} are not supported", array.dtype)))?;
                 inputs.owned_tensor(&feature.name, tensor)
             }
             _ if feature.optional => inputs,
@@ -40,6 +46,17 @@ pub fn synthetic_inputs(interface: &Interface, seed: u64) -> Result<Inputs<'stat
         };
     }
     Ok(inputs)
+}
+
+/// So many values for a feature, whose size comes from the model's file.
+fn made<T>(feature: &str, count: Option<usize>, make: impl FnMut() -> T) -> Result<Vec<T>, Error> {
+    let mut values = Vec::new();
+    let room = count.filter(|&count| values.try_reserve_exact(count).is_ok());
+    let count = room.ok_or_else(|| {
+        Error::feature(ErrorKind::Unsupported, feature, "there is no memory for made-up values of its default size")
+    })?;
+    values.extend(std::iter::repeat_with(make).take(count));
+    Ok(values)
 }
 
 /// A linear congruential generator (Knuth's MMIX constants): the same noise everywhere.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::config::{BreakerConfig, ConfigError, Mode, Window};
 use crate::machine::{self, Machine};
-use crate::permit::{Outcome, Permit, Settled, Ticket};
+use crate::outcome::{Outcome, Settled, Ticket};
+use crate::permit::Permit;
 use crate::report::{Rejected, State, Status, Transition};
 use crate::shards::Shards;
 use crate::sync::atomic::{AtomicU64, Ordering};

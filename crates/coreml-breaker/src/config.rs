@@ -45,6 +45,9 @@ pub struct BreakerConfig {
     pub mode: Mode,
 }
 
+/// The parts of a time window, which enter and leave as a whole.
+pub(crate) const PARTS: u64 = 10;
+
 /// The calls that rates are taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
@@ -258,7 +261,7 @@ impl Window {
     fn is_empty(self) -> bool {
         match self {
             Self::Calls(calls) => calls == 0,
-            Self::Time(duration) => duration.as_nanos() < crate::window::PARTS as u128,
+            Self::Time(duration) => duration.as_nanos() < PARTS as u128,
         }
     }
 }

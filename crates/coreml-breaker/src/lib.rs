@@ -40,6 +40,7 @@
 mod breaker;
 mod config;
 mod machine;
+mod outcome;
 mod permit;
 mod report;
 mod shards;
@@ -50,6 +51,7 @@ mod word;
 
 pub use breaker::CircuitBreaker;
 pub use config::{BreakerConfig, ConfigError, MemoryLimit, Mode, OpenWait, SlowCalls, Window};
-pub use permit::{Outcome, Permit, Settled};
+pub use outcome::{Outcome, Settled};
+pub use permit::Permit;
 pub use report::{Reason, Rejected, State, Status, Transition};
 pub use window::Counts;

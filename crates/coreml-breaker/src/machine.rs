@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::config::{BreakerConfig, MemoryLimit, Mode};
-use crate::permit::{Outcome, Settled};
+use crate::outcome::{Outcome, Settled};
 use crate::report::{Reason, Rejected, State, Status, Transition};
 use crate::wait::Waits;
 use crate::window::{Calls, Marks, nanoseconds};

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::Window;
-
-/// The parts of a time window, which enter and leave as a whole.
-pub(crate) const PARTS: u64 = 10;
+use crate::config::{PARTS, Window};
 
 /// What is counted about a call beyond that it happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,67 +1,15 @@
 //! `coreml bench`: how long predictions take.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
-use coreml_anywhere::model::Interface;
 use coreml_anywhere::telemetry::{Environment, percentile};
-use coreml_anywhere::{ImageReader, Inputs, synthetic_inputs};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value as Json, json};
 
+use crate::bench_args::{Arguments, Format, heading, inputs};
 use crate::failure::Failure;
-use crate::io_files::{NamedFile, read_inputs};
-use crate::model_args::ModelArgs;
 use crate::profile;
-
-/// Measure how long predictions take
-///
-/// Predictions run one after another, each timed alone. Percentiles are nearest ranks, and are given only where there are
-/// enough samples for them: 11 for p50, 130 for p95, 662 for p99.
-#[derive(Debug, Args)]
-pub(crate) struct Arguments {
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    /// Arrays by feature name; without inputs, noise of the default shapes
-    #[arg(long, value_name = "FILE.npz")]
-    inputs: Option<PathBuf>,
-    /// One feature from an .npy, .npz, .png or .jpg file; may be repeated
-    #[arg(long, value_name = "NAME=FILE")]
-    input: Vec<NamedFile>,
-    /// Timed predictions for each thread count
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    pub(crate) iterations: u32,
-    /// Predictions before those, not timed
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub(crate) warmup: u32,
-    /// Thread counts to measure, separated by commas; 0 for all
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
-    pub(crate) threads: Vec<usize>,
-    /// How to print the result
-    #[arg(long, value_enum, default_value_t = Format::Md)]
-    pub(crate) format: Format,
-    /// Seed of the noise
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Tell where the time goes, operation by operation, and how that compares with the processor's peak; the CPU engine only
-    #[arg(long)]
-    pub(crate) profile: bool,
-    /// Write the profile's typical prediction as a trace for chrome://tracing or ui.perfetto.dev
-    #[arg(long, value_name = "FILE.json", requires = "profile")]
-    pub(crate) trace: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// A table
-    Md,
-    /// Everything, all samples included
-    Json,
-    /// One line for each thread count
-    Csv,
-}
 
 /// One thread count's result.
 struct Run {
@@ -123,14 +71,6 @@ fn measure(arguments: &Arguments, threads: usize) -> Result<Run, Failure> {
     progress.finish_and_clear();
     let threads = if info.threads > 0 { info.threads } else { threads };
     Ok(Run { threads, load, first, served_by, isa: info.isa, samples })
-}
-
-pub(crate) fn inputs(arguments: &Arguments, interface: &Interface) -> Result<Inputs<'static>, Failure> {
-    if arguments.inputs.is_none() && arguments.input.is_empty() {
-        return Ok(synthetic_inputs(interface, arguments.seed)?);
-    }
-    let mut predictions = read_inputs(interface, arguments.inputs.as_slice(), &arguments.input, ImageReader::new())?;
-    Ok(predictions.swap_remove(0))
 }
 
 /// A bar on standard error if a person is watching, nothing otherwise.
@@ -221,17 +161,6 @@ fn table(arguments: &Arguments, runs: &[Run], out: &mut impl Write) -> io::Resul
         Some(insufficient) => writeln!(out, "\n{insufficient}."),
         None => Ok(()),
     }
-}
-
-/// The model and the machine, and whether times mean anything.
-pub(crate) fn heading(arguments: &Arguments, isa: &str, out: &mut impl Write) -> io::Result<()> {
-    let environment = Environment::detect(isa, env!("CARGO_PKG_VERSION"));
-    let cpu = environment.cpu.as_deref().unwrap_or(&environment.arch);
-    writeln!(out, "{}, {cpu}, {} processors, {isa}", arguments.model.name(), environment.cores)?;
-    if !environment.optimised {
-        writeln!(out, "This is a debug build: its times say nothing about speed.")?;
-    }
-    Ok(())
 }
 
 fn csv(runs: &[Run], out: &mut impl Write) -> io::Result<()> {

@@ -13,6 +13,7 @@ use tame::Tame;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 mod bench;
+mod bench_args;
 mod compare;
 mod doctor;
 mod failure;
@@ -42,7 +43,7 @@ enum Command {
     Run(run::Arguments),
     Inspect(inspect::Arguments),
     Ops(ops::Arguments),
-    Bench(bench::Arguments),
+    Bench(bench_args::Arguments),
     Compare(compare::Arguments),
     Doctor(doctor::Arguments),
     /// Serves a host process on standard input, which is a socket: see `coreml_anywhere::isolation`

@@ -12,7 +12,7 @@ use coreml_anywhere::telemetry::Environment;
 use coreml_anywhere::{Error, LoadOptions, SystemClock, check};
 use serde_json::{Value as Json, json};
 
-use crate::bench::{Arguments, Format, heading, inputs};
+use crate::bench_args::{Arguments, Format, heading, inputs};
 use crate::failure::Failure;
 use crate::table::markdown;
 use crate::trace::{self, microseconds};

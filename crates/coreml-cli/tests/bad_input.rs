@@ -249,7 +249,7 @@ fn wrong_calls() {
         ("an unknown option", vec!["--bogus".into()], 2, "--bogus"),
         ("an input without a name", vec![format!("--input={good}")], 2, "NAME=FILE"),
         ("an unknown backend", vec!["--backend=gpu".into()], 2, "gpu"),
-        ("an unknown kind of file", vec!["--input=image=photo.bmp".into()], 2, ".bmp"),
+        ("an unknown kind of file", vec!["--input=image=photo.tiff".into()], 2, ".tiff"),
     ];
     for (what, arguments, code, words) in &rows {
         let mut call = vec!["run", model, "--threads=1"];

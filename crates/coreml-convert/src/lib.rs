@@ -62,7 +62,12 @@ pub fn lower(network: &NeuralNetwork, interface: &Interface) -> Result<Function,
             FeatureKind::Dictionary(_) => probabilities,
             _ => None,
         };
-        let blob = blob.or_else(|| blobs.get(feature.name.as_str()).copied());
+        if let Some(class) = blob {
+            // What the numbers are called comes with the value itself.
+            builder.name(class, &feature.name);
+            return Ok(class.id);
+        }
+        let blob = blobs.get(feature.name.as_str()).copied();
         let blob = blob.ok_or_else(|| {
             ConvertError::invalid(format!("no layer gives the output `{}`", feature.name.escape_debug()))
         })?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use coreml_model::Package;
 
+use crate::cancel::Cancel;
 use crate::check::CheckedInputs;
 use crate::error::Error;
 use crate::outputs::Outputs;
@@ -34,6 +35,32 @@ pub trait Model: Send + Sync + fmt::Debug {
     /// # Errors
     /// By whose fault it is; the inputs have been checked against the interface.
     fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error>;
+
+    /// As [`Model::predict`], but stops soon after `cancel` is set, with [`ErrorKind::Cancelled`](crate::ErrorKind), if
+    /// the model [can](Model::stops). One that cannot goes on to its end.
+    ///
+    /// # Errors
+    /// As [`Model::predict`].
+    fn predict_until(
+        &self,
+        inputs: &CheckedInputs<'_>,
+        state: Option<&mut ModelState>,
+        _cancel: &Cancel,
+    ) -> Result<Outputs, Error> {
+        self.predict(inputs, state)
+    }
+
+    /// How many predictions it is worth computing at once; more only make all of them slower. `None` if the backend sees to
+    /// that itself.
+    fn concurrency(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether [`Model::predict_until`] heeds its switch. A call of a model that does not is counted as abandoned when its
+    /// caller has left, until it returns.
+    fn stops(&self) -> bool {
+        false
+    }
 
     /// A fresh state, all zero.
     ///
@@ -129,6 +156,12 @@ pub struct LoadOptions {
     pub compute_units: ComputeUnits,
     /// Threads for one prediction; 0 for as many as there are processors.
     pub threads: usize,
+    /// The most bytes one prediction may work in, states included, on a backend that can tell; the backend's own limit if
+    /// `None`.
+    pub max_memory: Option<usize>,
+    /// The most rounds that all loops of one prediction may run, on a backend that can tell; the backend's own limit if
+    /// `None`.
+    pub max_loop_rounds: Option<u64>,
 }
 
 /// Where Core ML may run a model: permissions, not placement. The CPU engine runs on the CPU whatever this says.

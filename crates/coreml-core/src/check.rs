@@ -126,7 +126,7 @@ fn default<'a>(feature: &Feature) -> Result<CheckedValue<'a>, Error> {
             outputs::cast(values.view(), array.dtype)
                 .ok_or_else(|| bad(format!("there are no defaults of type {}", array.dtype)))?
         }
-        _ => Tensor::zeros(array.dtype, shape),
+        _ => Tensor::try_zeros(array.dtype, shape).map_err(|error| bad(error.to_string()))?,
     };
     Ok(CheckedValue::Made(filled))
 }

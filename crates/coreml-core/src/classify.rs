@@ -26,7 +26,7 @@ pub(crate) enum Health {
 pub(crate) fn classify(kind: ErrorKind) -> Verdict {
     let (try_next, health) = match kind {
         ErrorKind::InvalidInput | ErrorKind::InvalidModel | ErrorKind::Cancelled => (false, Health::Unaffected),
-        ErrorKind::Unsupported => (true, Health::Unaffected),
+        ErrorKind::Unsupported | ErrorKind::Overloaded => (true, Health::Unaffected),
         ErrorKind::Unavailable | ErrorKind::Fault | ErrorKind::Bug => (true, Health::Failed),
         ErrorKind::Timeout => (true, Health::Late),
     };

@@ -34,6 +34,9 @@ pub enum ErrorKind {
     Fault,
     /// The backend's: it did not answer in time.
     Timeout,
+    /// Nobody's: so many predictions wait for the backend that this one would come too late. Refused at once, before the
+    /// work; ask again later or elsewhere.
+    Overloaded,
     /// The caller's wish.
     Cancelled,
     /// This library's. Please report it.
@@ -50,6 +53,7 @@ impl ErrorKind {
             Self::Unavailable => "unavailable",
             Self::Fault => "fault",
             Self::Timeout => "timeout",
+            Self::Overloaded => "overloaded",
             Self::Cancelled => "cancelled",
             Self::Bug => "bug",
         }
@@ -66,6 +70,7 @@ impl ErrorKind {
             Self::Unavailable,
             Self::Fault,
             Self::Timeout,
+            Self::Overloaded,
             Self::Cancelled,
             Self::Bug,
         ];

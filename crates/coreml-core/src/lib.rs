@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 mod backend;
+mod cancel;
 mod check;
 mod classify;
 mod clock;
@@ -24,6 +25,7 @@ pub use backend::{
     Availability, Backend, ComputeUnits, DeviceShare, LoadOptions, Model, ModelInfo, ModelState, Placement,
     UnknownComputeUnits,
 };
+pub use cancel::Cancel;
 pub use check::{CheckedInputs, CheckedValue, check, describe};
 pub use clock::{Clock, SystemClock};
 pub use coreml_breaker as breaker;

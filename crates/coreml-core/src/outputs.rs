@@ -209,12 +209,14 @@ fn mismatch(name: &str, found: &Value, wanted: &str) -> Error {
 }
 
 /// The elements as another type: integers saturate, fractions are rounded to the nearest integer, halves to the even
-/// one. `None` for types that have no conversion.
+/// one. `None` for types that have no conversion, and when there is no memory for it.
 pub fn cast(tensor: TensorView<'_>, dtype: DType) -> Option<Tensor> {
     if tensor.dtype() == dtype {
         return Some(tensor.to_tensor());
     }
-    let values = tensor.to_f64_vec();
+    let mut values = Vec::new();
+    values.try_reserve_exact(tensor.shape().count()).ok()?;
+    tensor.for_each_f64(|value| values.push(value));
     // `as` saturates, and takes NaN to 0.
     macro_rules! integers {
         ($variant:ident, $ty:ty) => {

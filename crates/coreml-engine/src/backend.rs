@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use coreml_convert::ConvertError;
 use coreml_core::{
-    Availability, Backend, CheckedInputs, CheckedValue, Error, ErrorKind, Label, LoadOptions, Model, ModelInfo,
+    Availability, Backend, Cancel, CheckedInputs, CheckedValue, Error, ErrorKind, Label, LoadOptions, Model, ModelInfo,
     ModelState, Outputs, Value, cast,
 };
 use coreml_kernels::Isa;
@@ -21,11 +21,14 @@ use coreml_model::{
 use coreml_tensor::{DType, Shape, Tensor, TensorView};
 use parking_lot::Mutex;
 
-use crate::error::{PlanError, PlanErrorKind, RunError};
-use crate::graph::Labels;
+use crate::compute::Compute;
+use crate::error::{PlanError, PlanErrorKind, RunError, RunErrorKind};
+use crate::literal::Labels;
+use crate::options::PlanOptions;
 use crate::pipeline::{Features, Pipeline};
-use crate::plan::{Compute, Plan, PlanOptions, Workspace};
+use crate::plan::Plan;
 use crate::state::States;
+use crate::workspace::Workspace;
 
 /// Plans kept for a model with flexible shapes, the most recently used ones.
 const PLANS: usize = 8;
@@ -92,6 +95,15 @@ impl CpuBackend {
     }
 }
 
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How many predictions of so many threads the processors have room for.
+fn at_once(threads: usize) -> usize {
+    (processors() / threads.max(1)).max(1)
+}
+
 /// The instruction set the engine uses on this machine.
 pub fn isa() -> &'static str {
     Isa::detect().name()
@@ -123,12 +135,22 @@ impl Backend for CpuBackend {
 }
 
 impl CpuBackend {
+    fn plan_options(&self, load: &LoadOptions) -> PlanOptions {
+        let mut options = if self.options.reference { PlanOptions::reference() } else { PlanOptions::default() };
+        if let Some(bytes) = load.max_memory {
+            options.max_bytes = bytes;
+        }
+        if let Some(rounds) = load.max_loop_rounds {
+            options.max_loop_rounds = rounds;
+        }
+        options
+    }
+
     /// The model, ready for predictions, as a pipeline of one member or more.
     pub(crate) fn open(&self, package: &Arc<Package>, options: &LoadOptions) -> Result<Pipeline, Error> {
         if let Some(error) = package.missing_weights() {
             return Err(Error::new(ErrorKind::InvalidModel, error.to_string()));
         }
-        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = [self.options.threads, options.threads].into_iter().find(|&n| n > 0).unwrap_or_else(processors);
         let name = options.function.as_deref().unwrap_or(package.default_function());
         let interface = package.interface(Some(name)).map_err(|error: ReadError| Error::from(error))?.clone();
@@ -140,7 +162,7 @@ impl CpuBackend {
                 stage,
                 interface,
                 function: function.to_owned(),
-                options: if self.options.reference { PlanOptions::reference() } else { PlanOptions::default() },
+                options: self.plan_options(options),
                 compute: Compute::new(threads).with_precision(self.precision),
                 plans: Mutex::default(),
             };
@@ -199,7 +221,24 @@ struct Planned {
 
 impl Model for CpuModel {
     fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error> {
-        Ok(Outputs::new(self.run(Features { given: inputs, made: &[] }, state, &mut ())?))
+        Ok(Outputs::new(self.run(Features { given: inputs, made: &[] }, state, None, &mut ())?))
+    }
+
+    fn predict_until(
+        &self,
+        inputs: &CheckedInputs<'_>,
+        state: Option<&mut ModelState>,
+        cancel: &Cancel,
+    ) -> Result<Outputs, Error> {
+        Ok(Outputs::new(self.run(Features { given: inputs, made: &[] }, state, Some(cancel), &mut ())?))
+    }
+
+    fn stops(&self) -> bool {
+        true
+    }
+
+    fn concurrency(&self) -> Option<usize> {
+        Some(at_once(self.compute.threads()))
     }
 
     fn new_state(&self) -> Result<ModelState, Error> {
@@ -226,13 +265,15 @@ impl CpuModel {
         &self,
         inputs: Features<'_>,
         state: Option<&mut ModelState>,
+        cancel: Option<&Cancel>,
         observer: &mut impl Observer,
     ) -> Result<Vec<(String, Value)>, Error> {
         let shapes = self.shapes(inputs)?;
         let planned = self.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidInput))?;
         let plan = &planned.plan;
         let idle = planned.idle.lock().pop();
-        let mut workspace = idle.unwrap_or_else(|| plan.workspace());
+        let limit = |error: PlanError| plan_error(error, ErrorKind::Unsupported);
+        let mut workspace = idle.map_or_else(|| plan.workspace(), Ok).map_err(limit)?;
         for (i, port) in plan.inputs().iter().enumerate() {
             self.set_input(plan, &mut workspace, i, &port.name, inputs.get(&port.name))?;
         }
@@ -244,10 +285,8 @@ impl CpuModel {
             None => &mut none,
         };
         observer.begin();
-        let run = plan.run_observed(&mut workspace, states, |_, _| observer.step());
-        run.map_err(|RunError { operation, output, message }| {
-            Error::operation(ErrorKind::Fault, format!("{operation} -> %{output}"), message)
-        })?;
+        let run = plan.run_observed(&mut workspace, states, cancel.cloned(), |_, _| observer.step());
+        run.map_err(run_error)?;
         observer.end(plan, &workspace);
         let output = |feature: &Feature| Ok((feature.name.clone(), self.output(plan, &workspace, feature)?));
         let outputs = self.interface.outputs.iter().map(output).collect::<Result<Vec<_>, Error>>()?;
@@ -365,7 +404,7 @@ impl CpuModel {
         let bad = |message: String| Error::feature(ErrorKind::InvalidModel, &feature.name, message);
         let i = plan.output_position(&feature.name).ok_or_else(|| bad("the program does not give it".into()))?;
         let labels = plan.outputs()[i].labels.as_deref();
-        let tensor = plan.output_tensor(workspace, i);
+        let tensor = plan.output_tensor(workspace, i).map_err(run_error)?;
         let first = || tensor.view().to_f64_vec().first().copied();
         match (&feature.kind, labels) {
             (FeatureKind::MultiArray(array), _) => {
@@ -471,6 +510,15 @@ fn picture(feature: &ImageFeature, tensor: &Tensor) -> Result<Tensor, String> {
 fn lower_error(package: &Package, error: &ConvertError) -> Error {
     let kind = if error.is_unsupported() { ErrorKind::Unsupported } else { ErrorKind::InvalidModel };
     Error::new(kind, format!("{}: {error}", package.path().display()))
+}
+
+fn run_error(error: RunError) -> Error {
+    let kind = match error.kind {
+        RunErrorKind::Data => ErrorKind::Fault,
+        RunErrorKind::Limit => ErrorKind::Unsupported,
+        RunErrorKind::Cancelled => ErrorKind::Cancelled,
+    };
+    Error::operation(kind, format!("{} -> %{}", error.operation, error.output), error.message)
 }
 
 /// `invalid` is the kind for a program that contradicts itself: the file's fault for its own default shapes, the

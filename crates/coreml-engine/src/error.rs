@@ -2,7 +2,40 @@
 
 use std::fmt;
 
-use crate::op::OpError;
+/// What goes wrong with one operation.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum OpError {
+    /// The result depends on the value of an input that is not known yet. Not a fault: the plan defers the node.
+    NeedsValue,
+    /// The run would take more than it may.
+    Limit(String),
+    /// Somebody wants the run to stop.
+    Cancelled,
+    /// The operation cannot run as the program has it.
+    Invalid { parameter: Option<&'static str>, message: String },
+}
+
+impl OpError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self::Invalid { parameter: None, message: message.into() }
+    }
+
+    pub(crate) fn parameter(name: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid { parameter: Some(name), message: message.into() }
+    }
+}
+
+impl fmt::Display for OpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeedsValue => f.write_str("depends on a value that is not known"),
+            Self::Limit(message) => f.write_str(message),
+            Self::Cancelled => f.write_str("was stopped, as the caller wished"),
+            Self::Invalid { parameter: Some(name), message } => write!(f, "parameter `{name}`: {message}"),
+            Self::Invalid { parameter: None, message } => f.write_str(message),
+        }
+    }
+}
 
 /// A program the engine cannot plan. Lists everything it found, not only the first fault.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +79,9 @@ impl PlanError {
         Self::new(kind, vec![Problem { operation: String::new(), output: String::new(), message }])
     }
 
-    pub(crate) fn at(kind: PlanErrorKind, operation: &str, output: &str, error: &OpError) -> Self {
+    /// The fault of an operation that contradicts its rules, or asks for too much.
+    pub(crate) fn at(operation: &str, output: &str, error: &OpError) -> Self {
+        let kind = if matches!(error, OpError::Limit(_)) { PlanErrorKind::Limit } else { PlanErrorKind::Invalid };
         Self::new(
             kind,
             vec![Problem { operation: operation.into(), output: output.into(), message: error.to_string() }],
@@ -95,10 +130,35 @@ impl fmt::Display for PlanError {
 
 impl std::error::Error for PlanError {}
 
+/// Why a prediction failed inside the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RunErrorKind {
+    /// An operation met data it has no answer for.
+    Data,
+    /// It would take more memory or rounds of loops than [`PlanOptions`](crate::PlanOptions) admit, or than there is.
+    Limit,
+    /// It was to stop.
+    Cancelled,
+}
+
+impl RunErrorKind {
+    pub(crate) fn of(error: &OpError) -> Self {
+        match error {
+            OpError::Limit(_) => Self::Limit,
+            OpError::Cancelled => Self::Cancelled,
+            OpError::NeedsValue | OpError::Invalid { .. } => Self::Data,
+        }
+    }
+}
+
 /// A prediction that failed inside the engine, and the operation it failed in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{operation} -> %{output}: {message}")]
+#[non_exhaustive]
 pub struct RunError {
+    /// Why it failed.
+    pub kind: RunErrorKind,
     /// The operation's type.
     pub operation: String,
     /// The operation's first output.

@@ -7,20 +7,28 @@
 #![warn(missing_docs)]
 
 mod backend;
+mod compute;
 mod error;
 mod graph;
+mod ledger;
+mod literal;
 mod lowered;
 mod op;
 mod ops;
+mod options;
 mod pipeline;
 mod plan;
 pub mod profile;
 mod state;
 mod value;
+mod workspace;
 
 pub use backend::{CpuBackend, CpuOptions, LowPrecision, isa};
+pub use compute::Compute;
 pub use coreml_kernels::gemm::Precision;
-pub use error::{PlanError, PlanErrorKind, Problem, RunError};
+pub use error::{PlanError, PlanErrorKind, Problem, RunError, RunErrorKind};
 pub use ops::{OperationInfo, ParameterInfo, operations, refused, supports};
-pub use plan::{Compute, Plan, PlanOptions, Workspace};
+pub use options::PlanOptions;
+pub use plan::Plan;
 pub use state::States;
+pub use workspace::Workspace;

@@ -14,10 +14,13 @@ use coreml_kernels::{Isa, ThreadPool};
 use coreml_model::{Constant, Opset};
 use coreml_tensor::Shape;
 
-use crate::graph::Literal;
-use crate::plan::{Compute, Plan, Workspace};
+use crate::compute::Compute;
+pub(crate) use crate::error::OpError;
+use crate::ledger::Ledger;
+use crate::literal::Literal;
 use crate::state::States;
 use crate::value::{Buffer, Kind, Type};
+use crate::workspace::Workspace;
 
 /// Declares one operation.
 #[derive(Debug)]
@@ -54,6 +57,8 @@ pub(crate) struct Param {
     pub(crate) name: &'static str,
     pub(crate) role: Role,
     pub(crate) required: bool,
+    /// Names may stand in the place of numbers.
+    pub(crate) names: bool,
 }
 
 /// How a parameter reaches the operation.
@@ -69,17 +74,17 @@ pub(crate) enum Role {
 
 /// A required input.
 pub(crate) const fn input(name: &'static str) -> Param {
-    Param { name, role: Role::Input, required: true }
+    Param { name, role: Role::Input, required: true, names: false }
 }
 
 /// Any number of inputs.
 pub(crate) const fn variadic(name: &'static str) -> Param {
-    Param { name, role: Role::Variadic, required: true }
+    Param { name, role: Role::Variadic, required: true, names: false }
 }
 
 /// A required constant.
 pub(crate) const fn constant(name: &'static str) -> Param {
-    Param { name, role: Role::Constant, required: true }
+    Param { name, role: Role::Constant, required: true, names: false }
 }
 
 impl Param {
@@ -87,34 +92,10 @@ impl Param {
     pub(crate) const fn optional(self) -> Self {
         Self { required: false, ..self }
     }
-}
 
-/// What goes wrong with one operation.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum OpError {
-    /// The result depends on the value of an input that is not known yet. Not a fault: the plan defers the node.
-    NeedsValue,
-    /// The operation cannot run as the program has it.
-    Invalid { parameter: Option<&'static str>, message: String },
-}
-
-impl OpError {
-    pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self::Invalid { parameter: None, message: message.into() }
-    }
-
-    pub(crate) fn parameter(name: &'static str, message: impl Into<String>) -> Self {
-        Self::Invalid { parameter: Some(name), message: message.into() }
-    }
-}
-
-impl fmt::Display for OpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NeedsValue => f.write_str("depends on a value that is not known"),
-            Self::Invalid { parameter: Some(name), message } => write!(f, "parameter `{name}`: {message}"),
-            Self::Invalid { parameter: None, message } => f.write_str(message),
-        }
+    /// Its values may be names instead of numbers.
+    pub(crate) const fn or_names(self) -> Self {
+        Self { names: true, ..self }
     }
 }
 
@@ -146,8 +127,8 @@ pub(crate) trait Op: Any + fmt::Debug + Send + Sync {
         0
     }
 
-    /// The plans of the operation's nested blocks; [`Env::nested`] then holds a workspace for each.
-    fn nested(&self) -> Vec<&Plan> {
+    /// The operation's nested blocks; [`Env::nested`] then holds a workspace for each.
+    fn nested(&self) -> Vec<&dyn Block> {
         Vec::new()
     }
 
@@ -167,6 +148,37 @@ pub(crate) trait Op: Any + fmt::Debug + Send + Sync {
     fn permuted(&self, _perm: &[usize]) -> Option<Box<dyn Op>> {
         None
     }
+}
+
+/// A nested block, compiled: what `cond` and `while_loop` run.
+pub(crate) trait Block: fmt::Debug + Send + Sync {
+    /// Storage for one run at a time.
+    fn workspace(&self) -> Result<Workspace, OpError>;
+
+    /// Bytes of that at first, blocks nested in this one included.
+    fn workspace_bytes(&self) -> usize;
+
+    /// The types of all outputs, if none depends on data.
+    fn output_types(&self) -> Option<Types>;
+
+    /// Types for outputs that the run decides: right in number, to be replaced.
+    fn placeholder_types(&self) -> Types;
+
+    /// Sets input `i`, whose type may differ from run to run.
+    fn set_input(
+        &self,
+        workspace: &mut Workspace,
+        i: usize,
+        ty: Type,
+        elements: &[f32],
+        ledger: &mut Ledger,
+    ) -> Result<(), OpError>;
+
+    /// Runs the block on the inputs set before.
+    fn run(&self, workspace: &mut Workspace, states: &mut States, ledger: &mut Ledger) -> Result<(), OpError>;
+
+    /// Type and elements of output `i` after a run.
+    fn output<'w>(&'w self, workspace: &'w Workspace, i: usize) -> (Type, &'w [f32]);
 }
 
 impl dyn Op {
@@ -345,6 +357,8 @@ pub(crate) struct Env<'a> {
     /// Workspaces of the operation's nested blocks.
     pub(crate) nested: &'a mut [Workspace],
     pub(crate) states: &'a mut States,
+    /// What the run takes; only operations whose results' types are found by running need it.
+    pub(crate) ledger: &'a mut Ledger,
 }
 
 /// The parameters of one occurrence of an operation, as `bind` reads them.

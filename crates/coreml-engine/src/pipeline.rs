@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use coreml_core::{
-    CheckedInputs, CheckedValue, Error, ErrorKind, Model, ModelInfo, ModelState, Outputs, PreparedImage, Value,
+    Cancel, CheckedInputs, CheckedValue, Error, ErrorKind, Model, ModelInfo, ModelState, Outputs, PreparedImage, Value,
 };
 use coreml_model::Interface;
 
@@ -39,16 +39,17 @@ impl Pipeline {
         &self,
         inputs: &CheckedInputs<'_>,
         state: Option<&mut ModelState>,
+        cancel: Option<&Cancel>,
         observer: &mut impl Observer,
     ) -> Result<Outputs, Error> {
         if let [only] = self.members.as_slice() {
-            return Ok(Outputs::new(only.run(Features { given: inputs, made: &[] }, state, observer)?));
+            return Ok(Outputs::new(only.run(Features { given: inputs, made: &[] }, state, cancel, observer)?));
         }
         let mut made: Vec<(String, Value)> = Vec::new();
         for member in &self.members {
             let known = made.iter().filter_map(|(name, value)| Some((name.as_str(), as_input(value)?)));
             let known: Vec<_> = known.collect();
-            let outputs = member.run(Features { given: inputs, made: &known }, None, observer)?;
+            let outputs = member.run(Features { given: inputs, made: &known }, None, cancel, observer)?;
             made.extend(outputs);
         }
         let output = |name: &String| {
@@ -63,7 +64,24 @@ impl Pipeline {
 
 impl Model for Pipeline {
     fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error> {
-        self.run(inputs, state, &mut ())
+        self.run(inputs, state, None, &mut ())
+    }
+
+    fn predict_until(
+        &self,
+        inputs: &CheckedInputs<'_>,
+        state: Option<&mut ModelState>,
+        cancel: &Cancel,
+    ) -> Result<Outputs, Error> {
+        self.run(inputs, state, Some(cancel), &mut ())
+    }
+
+    fn stops(&self) -> bool {
+        true
+    }
+
+    fn concurrency(&self) -> Option<usize> {
+        self.members.first().and_then(Model::concurrency)
     }
 
     fn new_state(&self) -> Result<ModelState, Error> {

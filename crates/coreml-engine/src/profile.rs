@@ -13,7 +13,8 @@ use coreml_model::Package;
 use coreml_tensor::Shape;
 
 use crate::backend::{CpuBackend, Observer};
-use crate::plan::{Plan, Workspace};
+use crate::plan::Plan;
+use crate::workspace::Workspace;
 
 /// How often the peak is measured: a machine that others use is slow at moments.
 const PEAKS: usize = 8;
@@ -112,9 +113,9 @@ impl Profile {
         let compute = model.members.first().map(|member| member.compute.clone()).ok_or_else(nothing)?;
         // An extra run, as what an operation does may depend on data.
         let mut described = Describe::default();
-        let mut outputs = model.run(inputs, Some(&mut state), &mut described)?;
+        let mut outputs = model.run(inputs, Some(&mut state), None, &mut described)?;
         for _ in 0..repetitions.warmup {
-            model.run(inputs, Some(&mut state), &mut ())?;
+            model.run(inputs, Some(&mut state), None, &mut ())?;
         }
         let peak = || peak_flops(compute.isa, &compute.pool);
         let mut most = peak();
@@ -123,7 +124,7 @@ impl Profile {
             let steps = Vec::with_capacity(described.steps.len());
             let start = clock.now();
             let mut watch = Watch { clock, start, mark: Duration::ZERO, steps };
-            outputs = model.run(inputs, Some(&mut state), &mut watch)?;
+            outputs = model.run(inputs, Some(&mut state), None, &mut watch)?;
             let whole = watch.now();
             runs.push(Run { steps: watch.steps, whole });
             if i.is_multiple_of(repetitions.runs.div_ceil(PEAKS)) {

@@ -65,6 +65,10 @@ impl Type {
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
+/// The system gives no more memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OutOfMemory;
+
 /// Cache-aligned storage for four-byte elements.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Buffer {
@@ -72,6 +76,29 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
+    /// Bytes that a buffer of `len` elements takes.
+    pub(crate) fn bytes_for(len: usize) -> usize {
+        len.div_ceil(16).saturating_mul(size_of::<Line>())
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(self.lines.as_slice())
+    }
+
+    /// As [`Buffer::grow`], where memory may be lacking because `len` comes from a file.
+    pub(crate) fn try_grow(&mut self, len: usize) -> Result<(), OutOfMemory> {
+        let lines = len.div_ceil(16);
+        if self.lines.is_empty() {
+            // Fresh memory comes from the system as zeros.
+            self.lines = bytemuck::try_zeroed_vec(lines).map_err(|()| OutOfMemory)?;
+            return Ok(());
+        }
+        let more = lines.saturating_sub(self.lines.len());
+        self.lines.try_reserve_exact(more).map_err(|_| OutOfMemory)?;
+        self.grow(len);
+        Ok(())
+    }
+
     pub(crate) fn with_len(len: usize) -> Self {
         let mut buffer = Self::default();
         buffer.grow(len);
@@ -125,16 +152,29 @@ pub(crate) fn load_tensor(tensor: DataView<'_>, out: &mut Buffer) {
     }
 }
 
-/// A tensor of `ty` holding the engine's elements: `f32`, `i32` or `bool`.
+/// As [`try_store_tensor`], for a constant that a plan has another form of already.
 pub(crate) fn store_tensor(ty: &Type, elements: &[f32]) -> Tensor {
-    let ints = || bytemuck::cast_slice::<f32, i32>(&elements[..ty.count()]);
+    try_store_tensor(ty, elements)
+        .unwrap_or_else(|OutOfMemory| std::alloc::handle_alloc_error(std::alloc::Layout::for_value(elements)))
+}
+
+/// A tensor of `ty` holding the engine's elements: `f32`, `i32` or `bool`.
+pub(crate) fn try_store_tensor(ty: &Type, elements: &[f32]) -> Result<Tensor, OutOfMemory> {
+    fn copy<T: Copy, U>(values: &[T], convert: impl Fn(T) -> U) -> Result<Vec<U>, OutOfMemory> {
+        let mut copied = Vec::new();
+        copied.try_reserve_exact(values.len()).map_err(|_| OutOfMemory)?;
+        copied.extend(values.iter().map(|&value| convert(value)));
+        Ok(copied)
+    }
+    let elements = &elements[..ty.count()];
+    let ints = bytemuck::cast_slice::<f32, i32>(elements);
     let data = match ty.kind {
-        Kind::Float => Data::Float32(elements[..ty.count()].to_vec()),
-        Kind::Int => Data::Int32(ints().to_vec()),
-        Kind::Bool => Data::Bool(ints().iter().map(|&x| x != 0).collect()),
+        Kind::Float => Data::Float32(copy(elements, |x| x)?),
+        Kind::Int => Data::Int32(copy(ints, |x| x)?),
+        Kind::Bool => Data::Bool(copy(ints, |x| x != 0)?),
     };
     match Tensor::from_data(ty.shape, data) {
-        Ok(tensor) => tensor,
+        Ok(tensor) => Ok(tensor),
         Err(error) => unreachable!("the elements were counted by the shape: {error}"),
     }
 }

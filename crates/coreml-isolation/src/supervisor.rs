@@ -171,9 +171,7 @@ impl Worker {
             shared: path.to_path_buf(),
             backend: job.backend.into(),
             package: job.package.clone(),
-            function: job.options.function.clone(),
-            units: job.options.compute_units.raw_value(),
-            threads: job.options.threads,
+            options: (&job.options).into(),
         };
         match worker.ask(&request, job.restart.load_deadline) {
             Ok(Reply::Loaded(loaded)) => {

@@ -20,7 +20,7 @@ const LONGEST: u32 = 64 << 20;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// The first message: where the numbers are, and what to load.
-    Load { shared: PathBuf, backend: String, package: PathBuf, function: Option<String>, units: i32, threads: usize },
+    Load { shared: PathBuf, backend: String, package: PathBuf, options: Options },
     /// A prediction, on the state of this number.
     Predict { inputs: Vec<(String, Item)>, state: Option<u64> },
     /// A new state of this number.
@@ -256,11 +256,36 @@ impl From<Loaded> for ModelInfo {
     }
 }
 
-/// The options a request to load carries.
-pub(crate) fn options(function: Option<String>, units: i32, threads: usize) -> LoadOptions {
-    let mut options = LoadOptions::default();
-    options.function = function;
-    options.compute_units = ComputeUnits::from_raw_value(units).unwrap_or_default();
-    options.threads = threads;
-    options
+/// The options that a request to load carries.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Options {
+    function: Option<String>,
+    units: i32,
+    threads: usize,
+    max_memory: Option<usize>,
+    max_loop_rounds: Option<u64>,
+}
+
+impl From<&LoadOptions> for Options {
+    fn from(options: &LoadOptions) -> Self {
+        Self {
+            function: options.function.clone(),
+            units: options.compute_units.raw_value(),
+            threads: options.threads,
+            max_memory: options.max_memory,
+            max_loop_rounds: options.max_loop_rounds,
+        }
+    }
+}
+
+impl From<Options> for LoadOptions {
+    fn from(carried: Options) -> Self {
+        let mut options = Self::default();
+        options.function = carried.function;
+        options.compute_units = ComputeUnits::from_raw_value(carried.units).unwrap_or_default();
+        options.threads = carried.threads;
+        options.max_memory = carried.max_memory;
+        options.max_loop_rounds = carried.max_loop_rounds;
+        options
+    }
 }

@@ -45,7 +45,7 @@ pub fn serve(backends: &[Arc<dyn Backend>]) -> io::Result<()> {
         }
     });
     let next = || requests.recv().map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof));
-    let Request::Load { shared, backend, package, function, units, threads } = next()? else {
+    let Request::Load { shared, backend, package, options } = next()? else {
         return Err(malformed("something else before the model"));
     };
     let shared = Shared::open(&shared)?;
@@ -55,7 +55,7 @@ pub fn serve(backends: &[Arc<dyn Backend>]) -> io::Result<()> {
             .find(|known| known.name() == backend)
             .ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("the worker has no backend `{backend}`")))?;
         let package = Arc::new(Package::open(&package)?);
-        known.load(&package, &wire::options(function, units, threads))
+        known.load(&package, &options.into())
     });
     let model = match loaded {
         Ok(model) => model,

@@ -127,7 +127,7 @@ impl Kernel for ActivateRows {
             Activation::ThresholdedRelu { alpha } => each!(x => s.select(s.lt(x, s.splat(alpha)), zero, x)),
             Activation::Gelu => each!(x => math::gelu(s, x)),
             Activation::GeluTanh => each!(x => math::gelu_tanh(s, x)),
-            Activation::GeluSigmoid => each!(x => s.mul(x, math::sigmoid(s, s.mul(x, s.splat(1.702))))),
+            Activation::GeluSigmoid => each!(x => math::gelu_sigmoid(s, x)),
             Activation::Silu => each!(x => math::silu(s, x)),
             Activation::Sigmoid => each!(x => math::sigmoid(s, x)),
             Activation::Tanh => each!(x => math::tanh(s, x)),

@@ -34,6 +34,14 @@ pub enum TensorError {
     /// The shape itself cannot be represented.
     #[error(transparent)]
     Shape(#[from] ShapeError),
+    /// The system gives no memory for the elements.
+    #[error("there is no memory for {} elements of type {dtype}", shape.count())]
+    Memory {
+        /// The element type asked for.
+        dtype: DType,
+        /// The shape asked for.
+        shape: Shape,
+    },
 }
 
 macro_rules! data {
@@ -60,6 +68,17 @@ macro_rules! data {
 
             fn zeros(dtype: DType, count: usize) -> Self {
                 match dtype { $(DType::$variant => Self::$variant(vec![Default::default(); count]),)* }
+            }
+
+            /// `None` when there is no memory for them.
+            fn try_zeros(dtype: DType, count: usize) -> Option<Self> {
+                fn elements<T: Default + Clone>(count: usize) -> Option<Vec<T>> {
+                    let mut elements = Vec::new();
+                    elements.try_reserve_exact(count).ok()?;
+                    elements.resize(count, T::default());
+                    Some(elements)
+                }
+                Some(match dtype { $(DType::$variant => Self::$variant(elements(count)?),)* })
             }
         }
 
@@ -118,6 +137,15 @@ impl Tensor {
     /// A tensor of zeros (`false` for booleans).
     pub fn zeros(dtype: DType, shape: Shape) -> Self {
         Self { shape, data: Data::zeros(dtype, shape.count()) }
+    }
+
+    /// As [`Tensor::zeros`], for a shape that comes from a file and may be too large.
+    ///
+    /// # Errors
+    /// [`TensorError::Memory`] when it is.
+    pub fn try_zeros(dtype: DType, shape: Shape) -> Result<Self, TensorError> {
+        let data = Data::try_zeros(dtype, shape.count()).ok_or(TensorError::Memory { dtype, shape })?;
+        Ok(Self { shape, data })
     }
 
     /// The shape.

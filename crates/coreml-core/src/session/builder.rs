@@ -75,6 +75,19 @@ impl<S: From<Session>> SessionBuilder<S> {
         self
     }
 
+    /// The most bytes one prediction may work in on the CPU engine, states included; 4 GiB if nobody says otherwise. Models
+    /// that need more are refused when they are loaded where that is known, else when they run.
+    pub fn max_memory(mut self, bytes: usize) -> Self {
+        self.options.max_memory = Some(bytes);
+        self
+    }
+
+    /// The most rounds that all loops of one prediction may run on the CPU engine; 10 million if nobody says otherwise.
+    pub fn max_loop_rounds(mut self, rounds: u64) -> Self {
+        self.options.max_loop_rounds = Some(rounds);
+        self
+    }
+
     /// Bounds on what the model file may ask for.
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use smallvec::SmallVec;
 
+use super::gate::Place;
 use super::lane::{Lane, Reply, StateUse};
+use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::owned::OwnedInputs;
 
@@ -22,8 +24,10 @@ pub(super) struct Desk {
 #[derive(Debug, Default)]
 struct Mail {
     replies: SmallVec<[(usize, Reply); 2]>,
-    /// Lanes whose reply nobody waits for.
-    left: SmallVec<[usize; 2]>,
+    /// The switch of each call, by the position of its lane.
+    asked: SmallVec<[(usize, Cancel); 2]>,
+    /// Lanes whose reply nobody waits for, and whether the call counts as abandoned.
+    left: SmallVec<[(usize, bool); 2]>,
 }
 
 impl Desk {
@@ -45,14 +49,18 @@ impl Desk {
         lane: &Arc<Lane>,
         state: StateUse,
         patience: Duration,
+        place: Option<Place>,
     ) -> Result<(), Error> {
-        let (desk, own) = (self.clone(), lane.clone());
+        let (desk, own, cancel) = (self.clone(), lane.clone(), Cancel::new());
+        self.mail.lock().asked.push((position, cancel.clone()));
         lane.run(move || {
-            let reply = own.perform(&desk.inputs.checked(), state, Some(patience));
+            let reply = own.perform(&desk.inputs.checked(), state, Some(patience), Some(&cancel));
+            // The next one need not wait until this reply has been read.
+            drop(place);
             let mut mail = desk.mail.lock();
-            if mail.left.contains(&position) {
+            if let Some(&(_, abandoned)) = mail.left.iter().find(|(of, _)| *of == position) {
                 drop(mail);
-                own.returned_late();
+                own.returned_late(abandoned);
                 return;
             }
             mail.replies.push((position, reply));
@@ -79,8 +87,11 @@ impl Desk {
             mail.replies.remove(arrived);
             return;
         }
-        mail.left.push(position);
+        if let Some((_, cancel)) = mail.asked.iter().find(|(of, _)| *of == position) {
+            cancel.cancel();
+        }
         // Before the call can find that it was left, which takes the lock.
-        lane.abandon();
+        let abandoned = lane.abandon();
+        mail.left.push((position, abandoned));
     }
 }

@@ -1,19 +1,21 @@
 //! One backend of a session: its model, its circuit breaker, the threads its calls run on, and what is counted of it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use coreml_breaker::{BreakerConfig, CircuitBreaker, Mode, Outcome, Permit, Rejected, State};
 use coreml_model::Package;
 use parking_lot::Mutex;
 
+use super::gate::{Gate, Place};
 use super::load::{Loading, Turn};
 use super::meter::Meter;
 use super::pace::Pace;
 use super::workers::Workers;
 use crate::backend::{Backend, LoadOptions, Model, ModelState};
+use crate::cancel::Cancel;
 use crate::check::CheckedInputs;
 use crate::classify::{Health, classify};
 use crate::clock::Clock;
@@ -43,6 +45,8 @@ pub(super) struct Lane {
     abandoned: AtomicU32,
     /// Held while the breaker is told of them, so that it is told in order.
     telling: Mutex<()>,
+    /// The places of the backend, once its model says how many there are; `None` without a limit.
+    gate: OnceLock<Option<Arc<Gate>>>,
     /// No other backend comes after it.
     last: bool,
     pub(super) pace: Pace,
@@ -97,6 +101,7 @@ impl Lane {
             breaker,
             abandoned: AtomicU32::new(0),
             telling: Mutex::default(),
+            gate: OnceLock::new(),
             last,
             pace: Pace::default(),
             meter,
@@ -151,9 +156,30 @@ impl Lane {
         self.breaker.admit(now).or_else(|rejected| refuse(in_words(&rejected)))
     }
 
+    /// A place among the predictions that the backend computes at once, by `deadline` at the latest or, unless the caller
+    /// `waits`, now. `None` where there is no limit, or nobody knows it yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Overloaded`] when there is no place in time.
+    pub(super) fn place(&self, now: Instant, deadline: Instant, waits: bool) -> Result<Option<Place>, Error> {
+        let Some(model) = self.loading.model() else { return Ok(None) };
+        let Some(gate) = self.gate.get_or_init(|| model.concurrency().map(Gate::new)) else { return Ok(None) };
+        let place = if waits { gate.enter(now, deadline, self.pace.usual()) } else { gate.enter_now() };
+        place.map(Some).ok_or_else(|| {
+            self.meter.attempt(Some(ErrorKind::Overloaded), Duration::ZERO);
+            Error::new(ErrorKind::Overloaded, "so many predictions wait that this one would come too late")
+        })
+    }
+
     /// Answers one prediction on the calling thread, loading the model if need be; waits no longer than `patience` for
     /// a load that is under way.
-    pub(super) fn perform(&self, inputs: &CheckedInputs<'_>, state: StateUse, patience: Option<Duration>) -> Reply {
+    pub(super) fn perform(
+        &self,
+        inputs: &CheckedInputs<'_>,
+        state: StateUse,
+        patience: Option<Duration>,
+        cancel: Option<&Cancel>,
+    ) -> Reply {
         let model = match self.model(patience) {
             Ok(model) => model,
             Err(error) => return Reply { result: Err(error), state: None },
@@ -166,7 +192,10 @@ impl Lane {
                 StateUse::Fresh => Some(model.new_state()?),
                 StateUse::Given(state) => Some(state),
             };
-            let outputs = model.predict(inputs, state.as_mut())?;
+            let outputs = match cancel {
+                Some(cancel) => model.predict_until(inputs, state.as_mut(), cancel)?,
+                None => model.predict(inputs, state.as_mut())?,
+            };
             Ok((outputs, state))
         });
         match done {
@@ -239,16 +268,24 @@ impl Lane {
         self.meter.attempt(error, elapsed);
     }
 
-    /// The caller of a call of this lane goes on without it.
-    pub(super) fn abandon(&self) {
+    /// The caller of a call of this lane goes on without it. Whether the call counts as abandoned: a model that stops when
+    /// it is told to frees its thread by itself.
+    pub(super) fn abandon(&self) -> bool {
+        if self.loading.model().is_some_and(Model::stops) {
+            return false;
+        }
         ABANDONED.fetch_add(1, Ordering::Relaxed);
         let _telling = self.telling.lock();
         let before = self.abandoned.fetch_add(1, Ordering::Relaxed);
         self.count_abandoned(before + 1);
+        true
     }
 
-    /// An abandoned call has returned after all.
-    pub(super) fn returned_late(&self) {
+    /// A call that was left behind has returned after all.
+    pub(super) fn returned_late(&self, abandoned: bool) {
+        if !abandoned {
+            return;
+        }
         ABANDONED.fetch_sub(1, Ordering::Relaxed);
         self.meter.returned_late();
         let _telling = self.telling.lock();

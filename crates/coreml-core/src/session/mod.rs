@@ -34,6 +34,7 @@ use crate::owned::OwnedInputs;
 
 mod builder;
 mod desk;
+mod gate;
 mod lane;
 mod load;
 mod meter;

@@ -88,9 +88,11 @@ impl<'s, 'i> Route<'s, 'i> {
                 }
             };
             let state = self.state_for(position);
-            let reply = lane.perform(self.inputs, state, None);
+            let reply = lane.perform(self.inputs, state, None, None);
             let flight = Flight { position, permit, started, cut: started };
-            match self.conclude(flight, reply, |reference| Some(reference.perform(self.inputs, StateUse::None, None))) {
+            match self
+                .conclude(flight, reply, |reference| Some(reference.perform(self.inputs, StateUse::None, None, None)))
+            {
                 Ok(answer) => {
                     self.compare_aside(&answer, || Arc::new(OwnedInputs::from(self.inputs)));
                     return Ok(answer);
@@ -116,7 +118,7 @@ impl<'s, 'i> Route<'s, 'i> {
         loop {
             if flights.is_empty() {
                 let Some(position) = waiting.next() else { return Err(last.unwrap_or_else(no_backend)) };
-                match self.launch(&desk, position, deadline, total) {
+                match self.launch(&desk, position, deadline, total, true) {
                     Ok(flight) => flights.push(flight),
                     Err(error) => last = Some(self.refused(position, error)),
                 }
@@ -129,7 +131,7 @@ impl<'s, 'i> Route<'s, 'i> {
                     let flight = flights.remove(found);
                     let verify = |reference: &Arc<_>| {
                         let aside = Desk::new(desk.inputs().clone());
-                        aside.ask(0, reference, StateUse::None, remaining(deadline)).ok()?;
+                        aside.ask(0, reference, StateUse::None, remaining(deadline), None).ok()?;
                         let reply = aside.wait(remaining(deadline));
                         if reply.is_none() {
                             aside.leave(0, reference);
@@ -156,7 +158,7 @@ impl<'s, 'i> Route<'s, 'i> {
                 None if self.state.is_none() && session.hedges.as_ref().is_some_and(|budget| budget.spend()) => {
                     hedged = true;
                     if let Some(position) = waiting.next() {
-                        match self.launch(&desk, position, deadline, total) {
+                        match self.launch(&desk, position, deadline, total, false) {
                             Ok(flight) => flights.push(flight),
                             Err(error) => last = Some(self.refused(position, error)),
                         }
@@ -172,28 +174,31 @@ impl<'s, 'i> Route<'s, 'i> {
         }
     }
 
-    /// Asks the lane at `position`, on a thread of its own.
+    /// Asks the lane at `position`, on a thread of its own; `waits` for a place if there is none now.
     fn launch(
         &mut self,
         desk: &Arc<Desk>,
         position: usize,
         deadline: Instant,
         total: Duration,
+        waits: bool,
     ) -> Result<Flight<'s>, Error> {
         let session = self.session;
         let lane = &session.lanes[position];
-        let started = if self.attempts.is_empty() { self.start } else { session.clock.now() };
-        let permit = lane.admit(started)?;
         let mut cut = deadline;
         if position + 1 < self.positions.end {
             cut -= session.lanes[position + 1].pace.reserve(total);
-            if session.hedges.is_some() {
-                let patience = lane.pace.patience(|| lane.meter.usual(0.99));
-                cut = patience.map_or(cut, |patience| cut.min(started + patience));
-            }
+        }
+        let asked = if self.attempts.is_empty() { self.start } else { session.clock.now() };
+        let place = lane.place(asked, cut, waits)?;
+        let started = if place.is_some() { session.clock.now() } else { asked };
+        let permit = lane.admit(started)?;
+        if position + 1 < self.positions.end && session.hedges.is_some() {
+            let patience = lane.pace.patience(|| lane.meter.usual(0.99));
+            cut = patience.map_or(cut, |patience| cut.min(started + patience));
         }
         let state = self.state_for(position);
-        match desk.ask(position, lane, state, deadline.saturating_duration_since(started)) {
+        match desk.ask(position, lane, state, deadline.saturating_duration_since(started), place) {
             Ok(()) => Ok(Flight { position, permit, started, cut }),
             Err(error) => {
                 lane.settle(permit, Some(error.kind()), Duration::ZERO, started);

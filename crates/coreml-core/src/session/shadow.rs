@@ -78,7 +78,7 @@ impl Watch {
         let (inputs, found) = (inputs(), found.clone());
         let started = reference.run(move || {
             let start = Instant::now();
-            let expected = own.perform(&inputs.checked(), StateUse::None, None).result.ok();
+            let expected = own.perform(&inputs.checked(), StateUse::None, None, None).result.ok();
             // The answer has been given: the breaker knows, which is all that can be done about it.
             let _ = watch.judge(&lane, &found, expected.as_ref(), now);
             let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);

@@ -4,22 +4,31 @@
 //! bound. Where every input is known and the operation is pure it is evaluated on the spot, so that shape arithmetic
 //! (`shape`, `gather`, `concat` …) has vanished by the time somebody needs its result as a constant parameter.
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use coreml_model::{Argument, Block, Constant, Dim, Function, Operation, ValueId, ValueType};
 use coreml_tensor::DType;
 
-use super::{Graph, GraphOperands, Id, Labels, Node};
+use super::{Graph, GraphOperands, Id, Node};
+use crate::compute::Compute;
 use crate::error::{PlanError, PlanErrorKind, Problem};
-use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Role};
+use crate::ledger::Ledger;
+use crate::op::{Args, Bind, Block as Compiled, Env, Ins, Op, OpError, OpSpec, Outs, Param, Role};
+use crate::ops::control_flow::{Cond, Nested, WhileLoop};
 use crate::ops::{self, classify::Classify, states::ReadState, states::WriteState};
-use crate::plan::{Compute, PlanOptions};
+use crate::options::PlanOptions;
 use crate::state::States;
-use crate::value::{Buffer, Kind, Type, store_tensor};
+use crate::value::{Buffer, Kind, Type, try_store_tensor};
 
 /// Elements above which a constant result is left to run time rather than kept with the plan.
 const MAX_FOLDED: usize = 1 << 24;
+/// Bytes of constant results that are kept with a plan; others are left to run time.
+const MAX_FOLDED_BYTES: usize = 256 << 20;
+
+/// Compiles the graph of a nested block.
+pub(crate) type Compile<'a> = &'a dyn Fn(Graph) -> Result<Box<dyn Compiled>, PlanError>;
 
 /// The graph of a function, with the states it uses.
 pub(crate) fn build(
@@ -27,6 +36,7 @@ pub(crate) fn build(
     input_types: &[Type],
     options: &PlanOptions,
     compute: &Compute,
+    compile: Compile<'_>,
 ) -> Result<(Graph, Vec<(String, Type)>), PlanError> {
     check_supported(function)?;
     let mut states = Vec::new();
@@ -60,7 +70,20 @@ pub(crate) fn build(
         }
     }
     let state_types = states.clone();
-    let builder = Builder { function, options, compute, state_types: &state_types };
+    for &ty in input_types {
+        within_limit(ty, options)
+            .map_err(|error| PlanError::general(PlanErrorKind::Limit, format!("an input is too large: {error}")))?;
+    }
+    let builder = Builder {
+        function,
+        options,
+        compute,
+        compile,
+        state_types: &state_types,
+        looked_at: Cell::new(0),
+        folded_bytes: Cell::new(0),
+        changing: RefCell::default(),
+    };
     builder.block(&mut scope, &function.body, None)?;
     Ok((scope.graph, states))
 }
@@ -77,6 +100,12 @@ fn check_supported(function: &Function) -> Result<(), PlanError> {
                 None => report(ops::why_missing(&operation.kind, function.opset)),
                 Some(spec) => {
                     let given = |name: &str| operation.input(name).is_some() || operation.attribute(name).is_some();
+                    for (name, arguments) in &operation.inputs {
+                        let variadic = |param: &Param| param.name == name && param.role == Role::Variadic;
+                        if arguments.len() != 1 && !spec.params.iter().any(variadic) {
+                            report(format!("parameter `{name}` takes one value, {} are given", arguments.len()));
+                        }
+                    }
                     for param in spec.params.iter().filter(|param| param.required && !given(param.name)) {
                         report(format!("required parameter `{}` is missing", param.name));
                     }
@@ -109,7 +138,24 @@ struct Builder<'a> {
     function: &'a Function,
     options: &'a PlanOptions,
     compute: &'a Compute,
+    compile: Compile<'a>,
     state_types: &'a [(String, Type)],
+    /// Operations looked at so far, each time they were.
+    looked_at: Cell<usize>,
+    /// Bytes of the constant results that are kept.
+    folded_bytes: Cell<usize>,
+    /// Which variables of a loop change their shape, as far as it was found out. What changes it when more is known of the
+    /// values around the loop changes it when less is, so nothing has to be found out again in a loop around it.
+    changing: RefCell<HashMap<*const Operation, Vec<bool>>>,
+}
+
+/// Whether one value may be as large as that.
+fn within_limit(ty: Type, options: &PlanOptions) -> Result<(), OpError> {
+    let bytes = ty.count().saturating_mul(4);
+    if bytes <= options.max_bytes {
+        return Ok(());
+    }
+    Err(OpError::Limit(format!("a value of shape {} has {bytes} bytes, the limit is {}", ty.shape, options.max_bytes)))
 }
 
 /// A nested block as an operation holds it.
@@ -125,26 +171,42 @@ impl Builder<'_> {
                 Failure::Plan(error) => error,
                 Failure::Op(error) => {
                     let output = operation.outputs.first().map_or("", |&id| self.function.value(id).name.as_str());
-                    PlanError::at(PlanErrorKind::Invalid, &operation.kind, output, &error)
+                    PlanError::at(&operation.kind, output, &error)
                 }
             })?;
         }
         for &id in &block.outputs {
             let output = self.resolve(scope, id, outer);
+            let output = output.map_err(|error| PlanError::general(PlanErrorKind::Invalid, error.to_string()))?;
             scope.graph.outputs.push(output);
         }
         Ok(())
     }
 
-    /// The graph value of a program value, captured from the enclosing block if need be.
-    fn resolve(&self, scope: &mut Scope, id: ValueId, outer: Option<&Scope>) -> Id {
-        if let Some(&known) = scope.ids.get(&id) {
-            return known;
+    /// Counts an operation that is looked at.
+    fn look(&self) -> Result<(), OpError> {
+        self.looked_at.set(self.looked_at.get() + 1);
+        let limit = self.options.max_planned_operations;
+        if self.looked_at.get() <= limit {
+            return Ok(());
         }
-        let Some(outer_id) = outer.and_then(|outer| Some((outer, *outer.ids.get(&id)?))) else {
-            unreachable!("the program was validated: {} is defined before use", self.function.value(id).name)
-        };
-        let (outer, outer_id) = outer_id;
+        Err(OpError::Limit(format!(
+            "planning would look at more than {limit} operations, those in loops several times"
+        )))
+    }
+
+    /// The graph value of a program value, captured from the enclosing block if need be.
+    ///
+    /// # Errors
+    /// When it is a state, which only operations on states take.
+    fn resolve(&self, scope: &mut Scope, id: ValueId, outer: Option<&Scope>) -> Result<Id, OpError> {
+        if let Some(&known) = scope.ids.get(&id) {
+            return Ok(known);
+        }
+        // The program was validated: a value is defined before it is used.
+        let found = outer.and_then(|outer| Some((outer, *outer.ids.get(&id)?)));
+        let (outer, outer_id) =
+            found.ok_or_else(|| OpError::new(format!("{} is not a tensor", self.function.value(id).name)))?;
         let info = outer.graph.value(outer_id).clone();
         let constant = info.constant.is_some();
         scope.graph.values.push(info);
@@ -154,25 +216,42 @@ impl Builder<'_> {
             scope.captures.push(id);
         }
         scope.ids.insert(id, captured);
-        captured
+        Ok(captured)
     }
 
-    fn argument(&self, scope: &mut Scope, argument: &Argument, outer: Option<&Scope>) -> Id {
+    fn argument(&self, scope: &mut Scope, argument: &Argument, outer: Option<&Scope>) -> Result<Id, OpError> {
         match argument {
             Argument::Value(id) => self.resolve(scope, *id, outer),
-            Argument::Constant(constant) => scope.graph.add_constant("literal", Arc::clone(constant)),
+            Argument::Constant(constant) => Ok(scope.graph.add_constant("literal", Arc::clone(constant))),
         }
+    }
+
+    /// As [`Builder::argument`], of an operation's parameter: what is not a tensor, it must admit.
+    fn operand(
+        &self,
+        scope: &mut Scope,
+        param: &Param,
+        argument: &Argument,
+        outer: Option<&Scope>,
+    ) -> Result<Id, OpError> {
+        let id = self.argument(scope, argument, outer)?;
+        let value = scope.graph.value(id);
+        if value.constant.is_some() && value.ty.is_none() && !param.names {
+            return Err(OpError::parameter(param.name, "must be a tensor of numbers"));
+        }
+        Ok(id)
     }
 
     fn operation(&self, scope: &mut Scope, operation: &Operation, outer: Option<&Scope>) -> Result<(), Failure> {
         let Some(spec) = ops::find(&operation.kind, self.function.opset) else {
             unreachable!("check_supported found every operation")
         };
+        self.look()?;
         match spec.bind {
             Bind::Node(_) | Bind::Constants(_) => {}
             Bind::Const => return self.constant(scope, operation),
-            Bind::While => return self.while_loop(scope, operation, outer),
-            Bind::Cond => return self.cond(scope, operation, outer),
+            Bind::While => return self.while_loop(scope, operation, &spec.params[0], outer),
+            Bind::Cond => return self.cond(scope, operation, &spec.params[0], outer),
             Bind::ReadState | Bind::WriteState => return self.state_access(scope, operation, spec, outer),
         }
         let mut inputs = Vec::new();
@@ -183,7 +262,7 @@ impl Builder<'_> {
             match param.role {
                 Role::Input => {
                     let id = match (arguments.and_then(<[_]>::first), operation.attribute(param.name)) {
-                        (Some(argument), _) => Some(self.argument(scope, argument, outer)),
+                        (Some(argument), _) => Some(self.operand(scope, param, argument, outer)?),
                         (None, Some(constant)) => {
                             Some(scope.graph.add_constant(param.name, Arc::new(constant.clone())))
                         }
@@ -195,15 +274,14 @@ impl Builder<'_> {
                     let arguments = arguments.unwrap_or_default();
                     variadic = arguments.len();
                     for argument in arguments {
-                        let id = self.argument(scope, argument, outer);
-                        inputs.push(Some(id));
+                        inputs.push(Some(self.operand(scope, param, argument, outer)?));
                     }
                 }
                 Role::Constant => {
                     let constant = match (arguments.and_then(<[_]>::first), operation.attribute(param.name)) {
                         (Some(Argument::Constant(constant)), _) => Some(Arc::clone(constant)),
                         (Some(Argument::Value(id)), _) => {
-                            let id = self.resolve(scope, *id, outer);
+                            let id = self.resolve(scope, *id, outer)?;
                             let literal = scope.graph.value(id).constant.as_ref();
                             let literal = literal.ok_or_else(|| {
                                 OpError::parameter(param.name, "must be a constant, but is computed at run time")
@@ -260,8 +338,9 @@ impl Builder<'_> {
             ))
             .into());
         }
+        types.iter().flatten().try_for_each(|&ty| within_limit(ty, self.options))?;
         let all_constant = inputs.iter().flatten().all(|&id| graph.value(id).constant.is_some());
-        let small = |types: &Vec<Type>| types.iter().all(|ty| ty.count() <= MAX_FOLDED);
+        let small = |types: &Vec<Type>| types.iter().all(|ty| ty.count() <= MAX_FOLDED) && self.keeps(types);
         let folded = match &types {
             Some(types) if op.is_pure() && all_constant && self.options.fold_constants() && small(types) => {
                 Some(self.evaluate(graph, &*op, &inputs, types)?)
@@ -300,6 +379,16 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// Whether there is room for one more node's results among those kept with the plan.
+    fn keeps(&self, types: &[Type]) -> bool {
+        let bytes = types.iter().fold(self.folded_bytes.get(), |sum, ty| sum.saturating_add(4 * ty.count()));
+        let room = bytes <= MAX_FOLDED_BYTES;
+        if room {
+            self.folded_bytes.set(bytes);
+        }
+        room
+    }
+
     /// The results of a node whose inputs are all constant.
     fn evaluate(
         &self,
@@ -310,8 +399,13 @@ impl Builder<'_> {
     ) -> Result<Vec<Arc<Constant>>, OpError> {
         let operands = GraphOperands { graph, inputs };
         let ins = Ins(&operands);
-        let mut buffers: Vec<Buffer> = types.iter().map(|ty| Buffer::with_len(ty.count())).collect();
-        let mut scratch = Buffer::with_len(op.scratch(ins, self.compute));
+        let mut ledger = Ledger::new(self.options.run_limits(), 0, None);
+        let mut buffers = vec![Buffer::default(); types.len()];
+        let mut scratch = Buffer::default();
+        for (buffer, ty) in buffers.iter_mut().zip(types) {
+            ledger.grow(buffer, ty.count())?;
+        }
+        ledger.grow(&mut scratch, op.scratch(ins, self.compute))?;
         let mut env = Env {
             isa: self.compute.isa,
             pool: &self.compute.pool,
@@ -319,12 +413,16 @@ impl Builder<'_> {
             scratch: scratch.floats_mut(),
             nested: &mut [],
             states: &mut States::default(),
+            ledger: &mut ledger,
         };
         let mut types = types.to_vec();
         op.run(ins, &mut Outs { buffers: &mut buffers, types: &mut types }, &mut env)?;
-        let tensor =
-            |(buffer, ty): (&Buffer, &Type)| Arc::new(Constant::Tensor(Arc::new(store_tensor(ty, buffer.floats()))));
-        Ok(buffers.iter().zip(&types).map(tensor).collect())
+        let tensor = |(buffer, ty): (&Buffer, &Type)| {
+            let tensor = try_store_tensor(ty, buffer.floats());
+            let tensor = tensor.map_err(|_| OpError::Limit("there is no memory for a constant".into()))?;
+            Ok(Arc::new(Constant::Tensor(Arc::new(tensor))))
+        };
+        buffers.iter().zip(&types).map(tensor).collect()
     }
 
     fn constant(&self, scope: &mut Scope, operation: &Operation) -> Result<(), Failure> {
@@ -358,7 +456,7 @@ impl Builder<'_> {
         let Some(data) = operation.input("data").and_then(<[_]>::first) else {
             return Err(OpError::parameter("data", "is missing").into());
         };
-        let data = self.argument(scope, data, outer);
+        let data = self.operand(scope, &spec.params[1], data, outer)?;
         self.add_node(scope, Arc::new(WriteState { state, ty }), operation, vec![Some(data)])
     }
 
@@ -386,67 +484,83 @@ impl Builder<'_> {
         nested.captures.iter().map(|id| position(inputs, scope.ids[id])).collect()
     }
 
-    fn while_loop(&self, scope: &mut Scope, operation: &Operation, outer: Option<&Scope>) -> Result<(), Failure> {
+    fn while_loop(
+        &self,
+        scope: &mut Scope,
+        operation: &Operation,
+        param: &Param,
+        outer: Option<&Scope>,
+    ) -> Result<(), Failure> {
         let [condition, body] = operation.blocks.as_slice() else {
             return Err(OpError::new(format!("needs two blocks, found {}", operation.blocks.len())).into());
         };
         let arguments = operation.input("loop_vars").unwrap_or_default();
-        self.bring_captures_in(scope, operation, outer);
-        let mut inputs: Vec<Option<Id>> =
-            arguments.iter().map(|argument| Some(self.argument(scope, argument, outer))).collect();
+        self.bring_captures_in(scope, operation, outer)?;
+        let inputs = arguments.iter().map(|argument| self.operand(scope, param, argument, outer).map(Some));
+        let mut inputs = inputs.collect::<Result<Vec<Option<Id>>, _>>()?;
         let vars = inputs.len();
         if condition.inputs.len() != vars || body.inputs.len() != vars || body.outputs.len() != vars {
             return Err(OpError::parameter("loop_vars", "must match the parameters and results of the blocks").into());
         }
-        // A variable whose shape the body changes has no fixed type; each round drops at least one, so this ends.
-        let mut types: Vec<Option<Type>> = inputs.iter().flatten().map(|&id| scope.graph.ty(id)).collect();
-        let body = loop {
+        // A variable whose shape the body changes has no fixed type; each round finds at least one, so this ends.
+        let key = std::ptr::from_ref(operation);
+        let mut changing = self.changing.borrow_mut().remove(&key).unwrap_or_else(|| vec![false; vars]);
+        let given: Vec<Option<Type>> = inputs.iter().flatten().map(|&id| scope.graph.ty(id)).collect();
+        let (types, body) = loop {
+            let types: Vec<_> = given.iter().zip(&changing).map(|(ty, changes)| ty.filter(|_| !changes)).collect();
             let nested = self.nested(scope, body, &types)?;
-            let results: Vec<_> = nested.graph.outputs.iter().map(|&id| nested.graph.ty(id)).collect();
-            let stable = types.iter().zip(&results).all(|(ty, result)| ty.is_none() || ty == result);
-            if stable {
-                break nested;
+            let results = nested.graph.outputs.iter().map(|&id| nested.graph.ty(id));
+            let changes: Vec<_> = types.iter().zip(results).map(|(ty, result)| ty.is_some() && *ty != result).collect();
+            if !changes.contains(&true) {
+                break (types, nested);
             }
-            for (ty, result) in types.iter_mut().zip(&results) {
-                *ty = ty.filter(|_| ty == result);
-            }
+            changing.iter_mut().zip(changes).for_each(|(known, changes)| *known |= changes);
         };
+        self.changing.borrow_mut().insert(key, changing);
         let condition = self.nested(scope, condition, &types)?;
-        let condition_captures = self.capture_inputs(scope, &mut inputs, &condition);
-        let body_captures = self.capture_inputs(scope, &mut inputs, &body);
-        let op = ops::control_flow::WhileLoop::new(
-            (condition.graph, condition_captures),
-            (body.graph, body_captures),
-            types,
-            self.options,
-            self.compute,
-        )?;
-        self.add_node(scope, Arc::new(op), operation, inputs)
+        let condition = self.compiled(scope, &mut inputs, condition)?;
+        let body = self.compiled(scope, &mut inputs, body)?;
+        self.add_node(scope, Arc::new(WhileLoop { condition, body, types }), operation, inputs)
     }
 
-    fn cond(&self, scope: &mut Scope, operation: &Operation, outer: Option<&Scope>) -> Result<(), Failure> {
+    fn cond(
+        &self,
+        scope: &mut Scope,
+        operation: &Operation,
+        param: &Param,
+        outer: Option<&Scope>,
+    ) -> Result<(), Failure> {
         let [then, otherwise] = operation.blocks.as_slice() else {
             return Err(OpError::new(format!("needs two blocks, found {}", operation.blocks.len())).into());
         };
         let Some(pred) = operation.input("pred").and_then(<[_]>::first) else {
             return Err(OpError::parameter("pred", "is missing").into());
         };
-        self.bring_captures_in(scope, operation, outer);
-        let mut inputs = vec![Some(self.argument(scope, pred, outer))];
-        let mut branch = |block: &Block| -> Result<(Graph, Vec<usize>), PlanError> {
+        self.bring_captures_in(scope, operation, outer)?;
+        let mut inputs = vec![Some(self.operand(scope, param, pred, outer)?)];
+        let mut branch = |block: &Block| -> Result<Nested, PlanError> {
             let nested = self.nested(scope, block, &[])?;
-            let captures = self.capture_inputs(scope, &mut inputs, &nested);
-            Ok((nested.graph, captures))
+            self.compiled(scope, &mut inputs, nested)
         };
         let branches = [branch(then)?, branch(otherwise)?];
-        let op = ops::control_flow::Cond::new(branches, self.options, self.compute)?;
-        self.add_node(scope, Arc::new(op), operation, inputs)
+        self.add_node(scope, Arc::new(Cond { branches }), operation, inputs)
+    }
+
+    /// A nested block as its operation holds it; what it captures joins the operation's `inputs`.
+    fn compiled(&self, scope: &Scope, inputs: &mut Vec<Option<Id>>, nested: NestedGraph) -> Result<Nested, PlanError> {
+        let captures = self.capture_inputs(scope, inputs, &nested);
+        Ok(Nested { block: (self.compile)(nested.graph)?, captures })
     }
 
     /// Values of the blocks around `scope` that nested blocks of `operation` use become values of `scope` first, so
     /// that a nested block only ever captures from the block directly around it.
-    fn bring_captures_in(&self, scope: &mut Scope, operation: &Operation, outer: Option<&Scope>) {
-        let Some(enclosing) = outer else { return };
+    fn bring_captures_in(
+        &self,
+        scope: &mut Scope,
+        operation: &Operation,
+        outer: Option<&Scope>,
+    ) -> Result<(), OpError> {
+        let Some(enclosing) = outer else { return Ok(()) };
         fn uses(block: &Block, found: &mut Vec<ValueId>) {
             for operation in &block.operations {
                 for argument in operation.inputs.iter().flat_map(|(_, arguments)| arguments) {
@@ -462,9 +576,10 @@ impl Builder<'_> {
         operation.blocks.iter().for_each(|block| uses(block, &mut found));
         for id in found {
             if enclosing.ids.contains_key(&id) {
-                self.resolve(scope, id, outer);
+                self.resolve(scope, id, outer)?;
             }
         }
+        Ok(())
     }
 }
 
@@ -491,25 +606,4 @@ impl From<PlanError> for Failure {
     fn from(error: PlanError) -> Self {
         Self::Plan(error)
     }
-}
-
-/// The labels in the `classes` parameter of `classify`.
-pub(crate) fn labels(constant: &Constant) -> Option<Labels> {
-    fn gather<T>(items: &[Constant], one: impl Fn(&Constant) -> Option<Vec<T>>) -> Option<Vec<T>> {
-        let parts: Option<Vec<Vec<T>>> = items.iter().map(one).collect();
-        Some(parts?.into_iter().flatten().collect())
-    }
-    let strings = |constant: &Constant| {
-        if let Constant::Strings(_, values) = constant {
-            Some(values.iter().map(|value| value.as_str().into()).collect())
-        } else {
-            None
-        }
-    };
-    let ints = |constant: &Constant| {
-        let tensor = constant.as_tensor()?;
-        (!tensor.dtype().is_float()).then(|| tensor.view().to_f64_vec().into_iter().map(|x| x as i64).collect())
-    };
-    let items = if let Constant::List(items) = constant { items.as_slice() } else { std::slice::from_ref(constant) };
-    gather(items, strings).map(Labels::Strings).or_else(|| gather(items, ints).map(Labels::Ints))
 }

@@ -5,14 +5,14 @@
 //! shape depends on data have no type until they exist.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use coreml_model::Constant;
-use coreml_tensor::{DType, Shape};
+use coreml_tensor::DType;
 
+use crate::literal::{Labels, Literal};
 use crate::op::{Op, Operands};
-use crate::ops::compression::Compressed;
-use crate::value::{Buffer, Kind, Type, load_tensor};
+use crate::value::{Kind, Type};
 
 pub(crate) mod build;
 
@@ -42,105 +42,6 @@ pub(crate) struct ValueInfo {
     pub(crate) constant: Option<Literal>,
     /// What the numbers stand for if the value is a class label or the probabilities of classes.
     pub(crate) labels: Option<Arc<Labels>>,
-}
-
-/// The classes of a classifier.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Labels {
-    Strings(Vec<Arc<str>>),
-    Ints(Vec<i64>),
-}
-
-impl Labels {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Strings(labels) => labels.len(),
-            Self::Ints(labels) => labels.len(),
-        }
-    }
-}
-
-/// A constant, with its elements in the engine's representation once somebody asked for them.
-#[derive(Clone)]
-pub(crate) struct Literal {
-    form: Form,
-    elements: Arc<OnceLock<Buffer>>,
-}
-
-/// What a constant is held as.
-#[derive(Clone)]
-enum Form {
-    Plain(Arc<Constant>),
-    Compressed(Arc<Compressed>),
-}
-
-impl Literal {
-    pub(crate) fn new(constant: Arc<Constant>) -> Self {
-        Self { form: Form::Plain(constant), elements: Arc::default() }
-    }
-
-    /// The constant, decompressed if need be.
-    pub(crate) fn constant(&self) -> &Arc<Constant> {
-        match &self.form {
-            Form::Plain(constant) => constant,
-            Form::Compressed(weights) => weights.dense(),
-        }
-    }
-
-    /// The weights, if they are compressed.
-    pub(crate) fn compressed(&self) -> Option<&Compressed> {
-        if let Form::Compressed(weights) = &self.form { Some(weights) } else { None }
-    }
-
-    /// The elements, if the constant is a tensor of numbers.
-    pub(crate) fn elements(&self) -> Option<&Buffer> {
-        let Constant::Tensor(tensor) = &**self.constant() else { return None };
-        Some(self.elements.get_or_init(|| {
-            let mut buffer = Buffer::default();
-            load_tensor(tensor.view().data(), &mut buffer);
-            buffer
-        }))
-    }
-
-    /// As [`Literal::elements`] for those that are looked at once: they are not kept but put into `buffer`, unless they are kept
-    /// already.
-    pub(crate) fn elements_in<'a>(&'a self, buffer: &'a mut Buffer) -> Option<&'a Buffer> {
-        if let Some(kept) = self.elements.get() {
-            return Some(kept);
-        }
-        let Constant::Tensor(tensor) = &**self.constant() else { return None };
-        load_tensor(tensor.view().data(), buffer);
-        Some(buffer)
-    }
-
-    /// Element type and shape, if the constant is a tensor of numbers.
-    fn tensor_type(&self) -> Option<(DType, Shape)> {
-        match &self.form {
-            Form::Compressed(weights) => Some((weights.dtype(), weights.shape())),
-            Form::Plain(constant) => constant.as_tensor().map(|tensor| (tensor.dtype(), tensor.shape())),
-        }
-    }
-}
-
-impl From<Constant> for Literal {
-    fn from(constant: Constant) -> Self {
-        Self::new(Arc::new(constant))
-    }
-}
-
-impl From<Compressed> for Literal {
-    fn from(weights: Compressed) -> Self {
-        Self { form: Form::Compressed(Arc::new(weights)), elements: Arc::default() }
-    }
-}
-
-impl fmt::Debug for Literal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.tensor_type() {
-            Some((dtype, shape)) => write!(f, "{dtype}{shape}"),
-            None => write!(f, "{:?}", self.constant()),
-        }
-    }
 }
 
 #[derive(Debug, Clone)]

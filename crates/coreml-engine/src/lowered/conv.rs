@@ -7,8 +7,8 @@ use coreml_kernels::Activation;
 use coreml_kernels::conv::{Conv2d, ConvEpilogue, ConvShape, ConvTranspose2d, Convolve, DenseDepthwise};
 
 use super::{Epilogue, images};
+use crate::compute::Compute;
 use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work, times};
-use crate::plan::Compute;
 use crate::value::Type;
 
 /// Inputs: the images, then the residual if there is one.

@@ -6,8 +6,8 @@ use coreml_kernels::conv::{Chain, Conv2d};
 
 use super::conv::products;
 use super::images;
+use crate::compute::Compute;
 use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work};
-use crate::plan::Compute;
 use crate::value::Type;
 
 /// Inputs: those of the first convolution, which has no residual, then the last one's residual if there is one.

@@ -6,8 +6,8 @@ use coreml_kernels::Activation;
 use coreml_kernels::gemm::{self, Format, PackedB};
 
 use super::Epilogue;
+use crate::compute::Compute;
 use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work, times};
-use crate::plan::Compute;
 use crate::value::Type;
 
 /// Inputs: `[..., k]`, then the residual if there is one.

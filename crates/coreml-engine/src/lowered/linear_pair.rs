@@ -4,8 +4,8 @@
 use coreml_kernels::gemm::{self, Format};
 
 use super::linear::{Linear, rows};
+use crate::compute::Compute;
 use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work};
-use crate::plan::Compute;
 use crate::value::Type;
 
 /// Inputs: those of the first product, which has no residual, then the second's residual if there is one.

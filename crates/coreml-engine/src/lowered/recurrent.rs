@@ -4,9 +4,9 @@
 use coreml_kernels::gemm::{self, PackedB};
 use coreml_kernels::recurrent::{Layer, Outputs, PackedCell};
 
+use crate::compute::Compute;
 use crate::op::{Env, Ins, Op, OpError, Outs, Types, Work, times};
 use crate::ops::recurrent::Sizes;
-use crate::plan::Compute;
 use crate::value::Type;
 
 /// Inputs: `[steps, batch, features]`, then the initial states.
@@ -33,13 +33,9 @@ impl Recurrent {
             return Err(OpError::parameter("x", format!("{x} does not end in {features}")));
         }
         let (hidden, gates) = (self.cells[0].hidden(), self.cells[0].cell().gates());
-        for (i, name) in (1..=self.states()).zip(["initial_h", "initial_c"]) {
-            let found = ins.float(i)?.shape;
-            if found[..] != [batch, directions * hidden] {
-                return Err(OpError::parameter(name, format!("{found} should be [{batch}, {}]", directions * hidden)));
-            }
-        }
-        Ok(Sizes { steps, batch, features, hidden, gates, directions })
+        let sizes = Sizes { steps, batch, features, hidden, gates, directions };
+        sizes.check_states(ins, self.states())?;
+        Ok(sizes)
     }
 
     fn states(&self) -> usize {
@@ -63,7 +59,10 @@ impl Op for Recurrent {
         let epilogue = gemm::Epilogue { bias: Some(&self.bias), ..gemm::Epilogue::default() };
         gemm::gemm(env.isa, env.pool, rows, ins.f32(0), self.input.k(), &self.input, &epilogue, products, n);
         for i in 1..=self.states() {
-            outs.f32(i).copy_from_slice(ins.f32(i));
+            match sizes.initial_state(ins, i)? {
+                Some(state) => outs.f32(i).copy_from_slice(state),
+                None => outs.f32(i).fill(0.0),
+            }
         }
         let [first, states @ ..] = &mut *outs.buffers else { unreachable!("a layer has an output") };
         let [h, rest @ ..] = states else { unreachable!("a layer has a state") };

@@ -6,7 +6,7 @@
 use coreml_kernels::Activation;
 use coreml_model::Opset;
 
-use super::elementwise_unary::{Oracle, Pointwise};
+use super::elementwise_unary::{Oracle, Pointwise, larger, smaller};
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Param, Types, axis_of, constant, input};
 
 const X: &[Param] = &[input("x")];
@@ -26,7 +26,7 @@ macro_rules! row {
 }
 
 pub(crate) static OPS: &[OpSpec] = &[
-    row!("relu", X, |x, _| x.max(0.0), |_, _| Some(Activation::Relu)),
+    row!("relu", X, |x, _| larger(x, 0.0), |_, _| Some(Activation::Relu)),
     row!("relu6", X, |x, _| x.clamp(0.0, 6.0), |_, _| Some(Activation::Clip { lo: 0.0, hi: 6.0 })),
     row!("leaky_relu", X_ALPHA, |x, [alpha, _]| if x >= 0.0 { x } else { alpha * x }, |alpha, _| {
         Some(Activation::LeakyRelu { alpha })
@@ -43,7 +43,12 @@ pub(crate) static OPS: &[OpSpec] = &[
     row!("softsign", X, |x, _| x / (1.0 + x.abs()), |_, _| None),
     row!("scaled_tanh", X_ALPHA_BETA, |x, [alpha, beta]| alpha * (beta * x).tanh(), |_, _| None),
     row!("linear_activation", X_ALPHA_BETA, |x, [alpha, beta]| alpha * x + beta, |_, _| None),
-    row!("clamped_relu", X_ALPHA_BETA, |x, [alpha, beta]| beta.min(if x >= 0.0 { x } else { alpha * x }), |_, _| None),
+    row!(
+        "clamped_relu",
+        X_ALPHA_BETA,
+        |x, [alpha, beta]| smaller(if x >= 0.0 { x } else { alpha * x }, beta),
+        |_, _| None
+    ),
     row!("thresholded_relu", X_ALPHA, |x, [alpha, _]| if x < alpha { 0.0 } else { x }, |alpha, _| {
         Some(Activation::ThresholdedRelu { alpha })
     }),
@@ -94,7 +99,8 @@ fn pointwise(
     kernel: fn(f32, f32) -> Option<Activation>,
 ) -> Result<Box<dyn Op>, OpError> {
     let (alpha, beta) = (args.float("alpha", 0.0)?, args.float("beta", 0.0)?);
-    Ok(Box::new(Pointwise { oracle, parameters: [alpha.into(), beta.into()], kernel: kernel(alpha, beta) }))
+    let parameters = [alpha.into(), beta.into()];
+    Ok(Box::new(Pointwise { oracle, parameters, kernel: kernel(alpha, beta), ints: None }))
 }
 
 fn bind_gelu(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
@@ -110,7 +116,7 @@ fn bind_gelu(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
         "SIGMOID_APPROXIMATION" => (|x, _| x * sigmoid(1.702 * x), Activation::GeluSigmoid),
         other => return Err(OpError::parameter("mode", format!("`{other}` is not a mode of gelu"))),
     };
-    Ok(Box::new(Pointwise { oracle, parameters: [0.0; 2], kernel: Some(kernel) }))
+    Ok(Box::new(Pointwise { oracle, parameters: [0.0; 2], kernel: Some(kernel), ints: None }))
 }
 
 /// A function with parameters of its own for each channel.

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use coreml_model::Opset;
+use coreml_model::{Constant, Opset};
 use coreml_tensor::Shape;
 
-use crate::graph::{Labels, build};
+use crate::literal::Labels;
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, constant, input};
 use crate::value::{Kind, Type};
 
@@ -25,7 +25,7 @@ pub(crate) struct Classify {
 }
 
 fn bind(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
-    let labels = args.get("classes").and_then(build::labels);
+    let labels = args.get("classes").and_then(labels);
     let labels = labels.ok_or_else(|| OpError::parameter("classes", "must be a list of strings or of integers"))?;
     Ok(Box::new(Classify { labels: Arc::new(labels) }))
 }
@@ -55,4 +55,25 @@ impl Op for Classify {
         outs.f32(1).copy_from_slice(probabilities);
         Ok(())
     }
+}
+
+/// The labels in the `classes` parameter of `classify`.
+fn labels(constant: &Constant) -> Option<Labels> {
+    fn gather<T>(items: &[Constant], one: impl Fn(&Constant) -> Option<Vec<T>>) -> Option<Vec<T>> {
+        let parts: Option<Vec<Vec<T>>> = items.iter().map(one).collect();
+        Some(parts?.into_iter().flatten().collect())
+    }
+    let strings = |constant: &Constant| {
+        if let Constant::Strings(_, values) = constant {
+            Some(values.iter().map(|value| value.as_str().into()).collect())
+        } else {
+            None
+        }
+    };
+    let ints = |constant: &Constant| {
+        let tensor = constant.as_tensor()?;
+        (!tensor.dtype().is_float()).then(|| tensor.view().to_f64_vec().into_iter().map(|x| x as i64).collect())
+    };
+    let items = if let Constant::List(items) = constant { items.as_slice() } else { std::slice::from_ref(constant) };
+    gather(items, strings).map(Labels::Strings).or_else(|| gather(items, ints).map(Labels::Ints))
 }

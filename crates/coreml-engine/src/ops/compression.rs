@@ -10,14 +10,13 @@ use std::sync::Arc;
 use coreml_model::{Constant, Opset, PackedType};
 use coreml_tensor::{DType, Data, MAX_RANK, Shape, Tensor, f16};
 
-use crate::graph::Literal;
+use crate::literal::Literal;
 use crate::op::{Args, Bind, OpError, OpSpec, axis_of, constant, shape_of};
 
 mod palette;
 mod weights;
 
-pub(crate) use weights::Compressed;
-use weights::{Codes, Meaning};
+use weights::{Codes, Compressed, Meaning};
 
 pub(crate) static OPS: &[OpSpec] = &[
     OpSpec {
@@ -186,7 +185,7 @@ fn blockwise(args: &Args<'_>) -> Result<Vec<Literal>, OpError> {
     if let Some(codes) = Codes::read(args, "data") {
         let Scales { scale, offset, blocks, dtype } = Scales::read(args, codes.shape)?;
         let meaning = Meaning::Affine { scale, zero: offset };
-        return Ok(vec![Compressed::new(codes, meaning, blocks, dtype)?.into()]);
+        return Ok(vec![Literal::of_compressed(Compressed::new(codes, meaning, blocks, dtype)?)]);
     }
     let data = Numbers::read(args, "data")?;
     let scales = Scales::read(args, data.shape)?;
@@ -216,7 +215,7 @@ fn affine_dequantize(args: &Args<'_>) -> Result<Vec<Literal>, OpError> {
     let meaning = Meaning::Affine { scale: each(&scale.values), zero: Some(each(&zero_point.values)) };
     let mut grid = vec![1; shape.rank()];
     grid[axis] = blocks;
-    Ok(vec![Compressed::new(codes, meaning, Blocks::new("scale", shape, &grid)?, scale.dtype)?.into()])
+    Ok(vec![Literal::of_compressed(Compressed::new(codes, meaning, Blocks::new("scale", shape, &grid)?, scale.dtype)?)])
 }
 
 fn cast(args: &Args<'_>) -> Result<Vec<Literal>, OpError> {

@@ -1,17 +1,15 @@
 //! Control flow: `const`, `select`, `cond`, `while_loop`.
 //!
-//! A nested block is a plan of its own. Its inputs are its parameters, then the values of the enclosing block it
+//! A nested block is compiled by itself. Its inputs are its parameters, then the values of the enclosing block it
 //! uses, which are ordinary inputs of the node.
 
 use coreml_model::Opset;
 
-use crate::error::PlanError;
-use crate::graph::Graph;
-use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, input, variadic};
+use crate::ledger::Ledger;
+use crate::op::{Args, Bind, Block, Env, Ins, Op, OpError, OpSpec, Outs, Types, input, variadic};
 use crate::ops::elementwise_binary::{Walk, broadcast};
-use crate::plan::{Compute, Plan, PlanOptions, Workspace};
-use crate::state::States;
 use crate::value::{Kind, Type};
+use crate::workspace::Workspace;
 
 pub(crate) static OPS: &[OpSpec] = &[
     OpSpec { name: "const", since: Opset::Ios15, params: &[], bind: Bind::Const },
@@ -53,60 +51,57 @@ impl Op for Select {
     }
 }
 
-/// A nested block: its plan, and which inputs of the node feed its captures.
+/// A nested block, and which inputs of the node feed its captures.
 #[derive(Debug)]
-struct Nested {
-    plan: Plan,
-    captures: Vec<usize>,
+pub(crate) struct Nested {
+    pub(crate) block: Box<dyn Block>,
+    pub(crate) captures: Vec<usize>,
 }
 
 impl Nested {
-    fn new(graph: (Graph, Vec<usize>), options: &PlanOptions, compute: &Compute) -> Result<Self, PlanError> {
-        Ok(Self { plan: Plan::compile(graph.0, Vec::new(), options, compute)?, captures: graph.1 })
-    }
-
-    fn capture(&self, ins: Ins<'_>, workspace: &mut Workspace, parameters: usize) {
+    fn capture(
+        &self,
+        ins: Ins<'_>,
+        workspace: &mut Workspace,
+        parameters: usize,
+        ledger: &mut Ledger,
+    ) -> Result<(), OpError> {
         for (i, &input) in self.captures.iter().enumerate() {
-            self.plan.set_raw(workspace, parameters + i, ins.ty(input), ins.f32(input));
+            self.block.set_input(workspace, parameters + i, ins.ty(input), ins.f32(input), ledger)?;
         }
-    }
-
-    fn run(&self, workspace: &mut Workspace, states: &mut States) -> Result<(), OpError> {
-        self.plan.run(workspace, states).map_err(|error| OpError::new(error.to_string()))
+        Ok(())
     }
 
     fn condition(&self, workspace: &Workspace) -> bool {
-        let (_, elements) = self.plan.output(workspace, 0);
+        let (_, elements) = self.block.output(workspace, 0);
         elements.first().is_some_and(|bits| bits.to_bits() != 0)
     }
 
     /// Gives output `i` of the block to output `i` of the node.
-    fn deliver(&self, workspace: &Workspace, i: usize, outs: &mut Outs<'_>) {
-        let (ty, elements) = self.plan.output(workspace, i);
-        set_output(outs, i, ty, elements);
+    fn deliver(
+        &self,
+        workspace: &Workspace,
+        i: usize,
+        outs: &mut Outs<'_>,
+        ledger: &mut Ledger,
+    ) -> Result<(), OpError> {
+        let (ty, elements) = self.block.output(workspace, i);
+        set_output(outs, i, ty, elements, ledger)
     }
 }
 
 /// Sets an output of a node with nested blocks, whose type is only known once the block has run.
-fn set_output(outs: &mut Outs<'_>, i: usize, ty: Type, elements: &[f32]) {
-    outs.buffers[i].grow(ty.count());
+fn set_output(outs: &mut Outs<'_>, i: usize, ty: Type, elements: &[f32], ledger: &mut Ledger) -> Result<(), OpError> {
+    ledger.grow(&mut outs.buffers[i], ty.count())?;
     outs.buffers[i].floats_mut()[..ty.count()].copy_from_slice(&elements[..ty.count()]);
     outs.types[i] = ty;
+    Ok(())
 }
 
+/// The branch for true, and the one for false.
 #[derive(Debug)]
 pub(crate) struct Cond {
-    branches: [Nested; 2],
-}
-
-impl Cond {
-    pub(crate) fn new(
-        [then, otherwise]: [(Graph, Vec<usize>); 2],
-        options: &PlanOptions,
-        compute: &Compute,
-    ) -> Result<Self, PlanError> {
-        Ok(Self { branches: [Nested::new(then, options, compute)?, Nested::new(otherwise, options, compute)?] })
-    }
+    pub(crate) branches: [Nested; 2],
 }
 
 impl Op for Cond {
@@ -114,11 +109,11 @@ impl Op for Cond {
         if ins.ty(0).kind == Kind::Float || ins.ty(0).count() != 1 {
             return Err(OpError::parameter("pred", "must be one boolean"));
         }
-        let [then, otherwise] = self.branches.each_ref().map(|branch| branch.plan.output_types());
+        let [then, otherwise] = self.branches.each_ref().map(|branch| branch.block.output_types());
         match (then, otherwise) {
             (Some(then), Some(otherwise)) if then == otherwise => Ok(then),
             // Which branch runs decides the type; `run` says what it came to.
-            _ if (0..ins.len()).all(|i| ins.0.elements(i).is_some()) => Ok(self.branches[0].plan.placeholder_types()),
+            _ if (0..ins.len()).all(|i| ins.0.elements(i).is_some()) => Ok(self.branches[0].block.placeholder_types()),
             _ => Err(OpError::NeedsValue),
         }
     }
@@ -126,16 +121,13 @@ impl Op for Cond {
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
         let chosen = usize::from(ins.i32(0)[0] == 0);
         let (branch, workspace) = (&self.branches[chosen], &mut env.nested[chosen]);
-        branch.capture(ins, workspace, 0);
-        branch.run(workspace, env.states)?;
-        for i in 0..outs.buffers.len() {
-            branch.deliver(workspace, i, outs);
-        }
-        Ok(())
+        branch.capture(ins, workspace, 0, env.ledger)?;
+        branch.block.run(workspace, env.states, env.ledger)?;
+        (0..outs.buffers.len()).try_for_each(|i| branch.deliver(workspace, i, outs, env.ledger))
     }
 
-    fn nested(&self) -> Vec<&Plan> {
-        self.branches.iter().map(|branch| &branch.plan).collect()
+    fn nested(&self) -> Vec<&dyn Block> {
+        self.branches.iter().map(|branch| &*branch.block).collect()
     }
 
     fn is_pure(&self) -> bool {
@@ -145,23 +137,10 @@ impl Op for Cond {
 
 #[derive(Debug)]
 pub(crate) struct WhileLoop {
-    condition: Nested,
-    body: Nested,
+    pub(crate) condition: Nested,
+    pub(crate) body: Nested,
     /// Types of the loop variables; `None` where the body changes the shape.
-    types: Vec<Option<Type>>,
-}
-
-impl WhileLoop {
-    pub(crate) fn new(
-        condition: (Graph, Vec<usize>),
-        body: (Graph, Vec<usize>),
-        types: Vec<Option<Type>>,
-        options: &PlanOptions,
-        compute: &Compute,
-    ) -> Result<Self, PlanError> {
-        let condition = Nested::new(condition, options, compute)?;
-        Ok(Self { condition, body: Nested::new(body, options, compute)?, types })
-    }
+    pub(crate) types: Vec<Option<Type>>,
 }
 
 impl Op for WhileLoop {
@@ -179,32 +158,32 @@ impl Op for WhileLoop {
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
         let vars = self.types.len();
         let [condition_space, body_space] = env.nested else { unreachable!("a loop has two nested blocks") };
+        let (condition, body) = (&*self.condition.block, &*self.body.block);
         for i in 0..vars {
-            set_output(outs, i, ins.ty(i), ins.f32(i));
+            set_output(outs, i, ins.ty(i), ins.f32(i), env.ledger)?;
         }
         // Slots pass from value to value within a round, so parameters and captures are set anew for each.
         loop {
-            self.condition.capture(ins, condition_space, vars);
+            env.ledger.next_round()?;
+            self.condition.capture(ins, condition_space, vars, env.ledger)?;
             for i in 0..vars {
-                self.condition.plan.set_raw(condition_space, i, outs.ty(i), outs.buffers[i].floats());
+                condition.set_input(condition_space, i, outs.ty(i), outs.buffers[i].floats(), env.ledger)?;
             }
-            self.condition.run(condition_space, env.states)?;
+            condition.run(condition_space, env.states, env.ledger)?;
             if !self.condition.condition(condition_space) {
                 return Ok(());
             }
             for i in 0..vars {
-                self.body.plan.set_raw(body_space, i, outs.ty(i), outs.buffers[i].floats());
+                body.set_input(body_space, i, outs.ty(i), outs.buffers[i].floats(), env.ledger)?;
             }
-            self.body.capture(ins, body_space, vars);
-            self.body.run(body_space, env.states)?;
-            for i in 0..vars {
-                self.body.deliver(body_space, i, outs);
-            }
+            self.body.capture(ins, body_space, vars, env.ledger)?;
+            body.run(body_space, env.states, env.ledger)?;
+            (0..vars).try_for_each(|i| self.body.deliver(body_space, i, outs, env.ledger))?;
         }
     }
 
-    fn nested(&self) -> Vec<&Plan> {
-        vec![&self.condition.plan, &self.body.plan]
+    fn nested(&self) -> Vec<&dyn Block> {
+        vec![&*self.condition.block, &*self.body.block]
     }
 
     fn is_pure(&self) -> bool {

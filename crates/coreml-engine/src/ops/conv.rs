@@ -4,9 +4,11 @@
 //! when `pad_type` is `custom`, `same` pads so that the output has `ceil(input / stride)` elements, the smaller half
 //! first (`same_lower`: the larger).
 
+use coreml_kernels::conv::GeneralConv;
 use coreml_kernels::reference::{self, ConvParams};
 use coreml_model::Opset;
 
+use crate::compute::Compute;
 use crate::op::{
     Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Param, Types, Work, constant, input, shape_of, times,
 };
@@ -122,6 +124,16 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
+    /// The form for weights that are not packed.
+    fn kernel(&self, ins: Ins<'_>, transposed: bool) -> GeneralConv {
+        let (x, weight) = (ins.shape(0), ins.shape(1));
+        let mut out = [0; MAX_SPATIAL + 2];
+        out[..2].copy_from_slice(&[x[0], self.output_channels]);
+        out[2..].copy_from_slice(&self.output);
+        let new = if transposed { GeneralConv::transposed } else { GeneralConv::new };
+        new(&x, &weight, &out[..self.spatial + 2], &self.params())
+    }
+
     fn params(&self) -> ConvParams<'_> {
         ConvParams {
             strides: &self.stride[..self.spatial],
@@ -227,12 +239,22 @@ impl Op for Conv {
         output_type(ins.ty(0), &self.0.geometry(ins, false)?)
     }
 
-    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
         let geometry = self.0.geometry(ins, false)?;
         let (x, weight) = (ins.shape(0), ins.shape(1));
         let bias = ins.optional_f32(2);
-        reference::conv(ins.f32(0), &x, ins.f32(1), &weight, bias, &geometry.params(), outs.f32(0));
+        if env.reference {
+            reference::conv(ins.f32(0), &x, ins.f32(1), &weight, bias, &geometry.params(), outs.f32(0));
+            return Ok(());
+        }
+        let kernel = geometry.kernel(ins, false);
+        kernel.run(env.isa, env.pool, ins.f32(0), ins.f32(1), bias, outs.f32(0), env.scratch);
         Ok(())
+    }
+
+    fn scratch(&self, ins: Ins<'_>, compute: &Compute) -> usize {
+        let geometry = self.0.geometry(ins, false);
+        geometry.map_or(0, |geometry| geometry.kernel(ins, false).scratch_len(compute.isa, compute.threads()))
     }
 
     /// Every element of the output is a sum over the weights of its channel.
@@ -275,11 +297,16 @@ impl Op for ConvTranspose {
         output_type(ins.ty(0), &self.geometry(ins)?)
     }
 
-    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
         let geometry = self.geometry(ins)?;
         let (x, weight, out) = (ins.shape(0), ins.shape(1), outs.shape(0));
-        let params = geometry.params();
-        reference::conv_transpose(ins.f32(0), &x, ins.f32(1), &weight, ins.optional_f32(2), &params, &out, outs.f32(0));
+        let (params, bias) = (geometry.params(), ins.optional_f32(2));
+        if env.reference {
+            reference::conv_transpose(ins.f32(0), &x, ins.f32(1), &weight, bias, &params, &out, outs.f32(0));
+            return Ok(());
+        }
+        let kernel = geometry.kernel(ins, true);
+        kernel.run(env.isa, env.pool, ins.f32(0), ins.f32(1), bias, outs.f32(0), env.scratch);
         Ok(())
     }
 

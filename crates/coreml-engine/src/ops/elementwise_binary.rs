@@ -1,6 +1,6 @@
 //! Element-wise functions of two tensors, with NumPy broadcasting: arithmetic, comparison, logic.
 //!
-//! Each row of [`BINARY`] has the function for floats and for integers; integers wrap. Integer division by zero,
+//! Each row has the function for floats and for integers; integers wrap. Integer division by zero,
 //! which the format leaves open, gives 0. Semantics: coremltools `elementwise_binary`; `mod` and `floor_div` follow
 //! the sign of the divisor, integer `real_div` truncates.
 
@@ -76,9 +76,9 @@ pub(crate) static OPS: &[OpSpec] = &[
     arithmetic!("real_div", Some(Binary::Div), |x, y| x / y, |x, y| if y == 0 { 0 } else { x.wrapping_div(y) }),
     arithmetic!("floor_div", None, |x, y| (x / y).floor(), floor_div),
     arithmetic!("mod", None, floor_mod, |x, y| x.wrapping_sub(floor_div(x, y).wrapping_mul(y))),
-    arithmetic!("pow", None, f32::powf, |x, y| f64::from(x).powf(f64::from(y)) as i32),
-    arithmetic!("maximum", Some(Binary::Max), f32::max, Ord::max),
-    arithmetic!("minimum", Some(Binary::Min), f32::min, Ord::min),
+    arithmetic!("pow", None, f32::powf, integer_power),
+    arithmetic!("maximum", Some(Binary::Max), |x, y| Binary::Max.apply(x, y), Ord::max),
+    arithmetic!("minimum", Some(Binary::Min), |x, y| Binary::Min.apply(x, y), Ord::min),
     comparison!("equal", ==),
     comparison!("not_equal", !=),
     comparison!("greater", >),
@@ -97,6 +97,14 @@ fn floor_div(x: i32, y: i32) -> i32 {
     let quotient = x.wrapping_div(y);
     let inexact = x.wrapping_rem(y) != 0;
     if inexact && ((x < 0) != (y < 0)) { quotient - 1 } else { quotient }
+}
+
+/// Wraps; a negative power is rounded towards zero, that of 0 saturates.
+fn integer_power(x: i32, y: i32) -> i32 {
+    match u32::try_from(y) {
+        Ok(y) => x.wrapping_pow(y),
+        Err(_) => f64::from(x).powi(y) as i32,
+    }
 }
 
 fn floor_mod(x: f32, y: f32) -> f32 {

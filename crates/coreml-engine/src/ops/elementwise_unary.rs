@@ -2,7 +2,8 @@
 //!
 //! A function is a row: its oracle, computed in `f64`, and the kernel that stands in for it in the optimised plan.
 //! Semantics: coremltools `elementwise_unary`. `round` rounds half to even, `sign(0)` is 0, `inverse`, `log` and
-//! `rsqrt` add their epsilon to the argument; integers pass through `f64`, which holds every `i32`.
+//! `rsqrt` add their epsilon to the argument. Functions that are whole on integers have a form for them that wraps; of the
+//! others integers pass through `f64`, which holds every `i32`, and the result saturates.
 
 use coreml_kernels::Activation;
 use coreml_kernels::elementwise::{Unary, unary, unary_in_place};
@@ -21,6 +22,18 @@ pub(crate) struct Pointwise {
     pub(crate) oracle: Oracle,
     pub(crate) parameters: [f64; 2],
     pub(crate) kernel: Option<Activation>,
+    /// What is computed of integers, if not what the oracle says.
+    pub(crate) ints: Option<fn(i32) -> i32>,
+}
+
+/// The larger; NaN if either is, other than `f64::max` has it.
+pub(crate) fn larger(a: f64, b: f64) -> f64 {
+    if a > b || a.is_nan() { a } else { b }
+}
+
+/// The smaller; NaN if either is.
+pub(crate) fn smaller(a: f64, b: f64) -> f64 {
+    if a < b || a.is_nan() { a } else { b }
 }
 
 const X: &[Param] = &[input("x")];
@@ -32,12 +45,16 @@ macro_rules! plain {
         plain!($name, $oracle, None)
     };
     ($name:literal, $oracle:expr, $kernel:expr) => {
+        plain!($name, $oracle, $kernel, None)
+    };
+    ($name:literal, $oracle:expr, $kernel:expr, $ints:expr) => {
         OpSpec {
             name: $name,
             since: Opset::Ios15,
             params: X,
             bind: Bind::Node(|_| {
-                Ok(Box::new(Pointwise { oracle: |x, _| ($oracle)(x), parameters: [0.0; 2], kernel: $kernel }))
+                let oracle = |x, _| ($oracle)(x);
+                Ok(Box::new(Pointwise { oracle, parameters: [0.0; 2], kernel: $kernel, ints: $ints }))
             }),
         }
     };
@@ -56,6 +73,7 @@ macro_rules! with_epsilon {
                     oracle: |x, [epsilon, _]| ($oracle)(x + epsilon),
                     parameters: [epsilon, 0.0],
                     kernel: None,
+                    ints: None,
                 }))
             }),
         }
@@ -63,7 +81,7 @@ macro_rules! with_epsilon {
 }
 
 pub(crate) static OPS: &[OpSpec] = &[
-    plain!("abs", f64::abs),
+    plain!("abs", f64::abs, None, Some(i32::wrapping_abs)),
     plain!("acos", f64::acos),
     plain!("asin", f64::asin),
     plain!("atan", f64::atan),
@@ -80,7 +98,7 @@ pub(crate) static OPS: &[OpSpec] = &[
     plain!("sin", f64::sin),
     plain!("sinh", f64::sinh),
     plain!("sqrt", f64::sqrt),
-    plain!("square", |x: f64| x * x),
+    plain!("square", |x: f64| x * x, None, Some(|x| x.wrapping_mul(x))),
     plain!("tan", f64::tan),
     plain!("tanh", f64::tanh, Some(Activation::Tanh)),
     with_epsilon!("inverse", 1e-4, |x: f64| 1.0 / x),
@@ -99,9 +117,10 @@ pub(crate) static OPS: &[OpSpec] = &[
         bind: Bind::Node(|args| {
             let alpha = args.float("alpha", 0.0)?;
             Ok(Box::new(Pointwise {
-                oracle: |x, [alpha, _]| x.max(alpha),
+                oracle: |x, [alpha, _]| larger(x, alpha),
                 parameters: [alpha.into(), 0.0],
                 kernel: Some(Activation::Clip { lo: alpha, hi: f32::INFINITY }),
+                ints: None,
             }))
         }),
     },
@@ -115,9 +134,10 @@ fn bind_clip(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
         return Err(OpError::parameter("alpha", format!("{lo} is not below beta, {hi}")));
     }
     Ok(Box::new(Pointwise {
-        oracle: |x, [lo, hi]| x.max(lo).min(hi),
+        oracle: |x, [lo, hi]| smaller(larger(x, lo), hi),
         parameters: [lo.into(), hi.into()],
         kernel: Some(Activation::Clip { lo, hi }),
+        ints: None,
     }))
 }
 
@@ -142,7 +162,10 @@ impl Op for Pointwise {
             if !ins.is_out(0) {
                 outs.i32(0).copy_from_slice(ins.i32(0));
             }
-            outs.i32(0).iter_mut().for_each(|x| *x = (self.oracle)(f64::from(*x), self.parameters) as i32);
+            match self.ints {
+                Some(ints) => outs.i32(0).iter_mut().for_each(|x| *x = ints(*x)),
+                None => outs.i32(0).iter_mut().for_each(|x| *x = (self.oracle)(f64::from(*x), self.parameters) as i32),
+            }
         }
         Ok(())
     }

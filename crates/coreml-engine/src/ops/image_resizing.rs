@@ -8,8 +8,8 @@
 use coreml_model::Opset;
 use coreml_tensor::{MAX_RANK, Shape};
 
+use crate::compute::Compute;
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, axis_of, constant, input, shape_of};
-use crate::plan::Compute;
 
 pub(crate) mod sampling;
 

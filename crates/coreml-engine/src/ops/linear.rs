@@ -7,10 +7,10 @@ use coreml_model::Opset;
 use coreml_tensor::{MAX_RANK, Shape};
 
 use super::elementwise_binary::broadcast;
+use crate::compute::Compute;
 use crate::op::{
     Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, Work, constant, input, shape_of, times, variadic,
 };
-use crate::plan::Compute;
 use crate::value::{Kind, Type};
 
 pub(crate) static OPS: &[OpSpec] = &[
@@ -67,6 +67,16 @@ impl Op for Linear {
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
         let (out, depth) = (ins.shape(1)[0], ins.shape(1)[1]);
         if out == 0 {
+            return Ok(());
+        }
+        if (0..ins.len()).all(|i| !ins.has(i) || ins.ty(i).kind != Kind::Float) {
+            let (x, weight) = (ins.i32(0), ins.i32(1));
+            for (at, slot) in outs.i32(0).iter_mut().enumerate() {
+                let (row, column) = (at / out, at % out);
+                let bias = if ins.has(2) { ins.i32(2)[if ins.ty(2).count() == 1 { 0 } else { column }] } else { 0 };
+                let factors = x[row * depth..][..depth].iter().zip(&weight[column * depth..][..depth]);
+                *slot = factors.fold(bias, |sum, (&x, &weight)| sum.wrapping_add(x.wrapping_mul(weight)));
+            }
             return Ok(());
         }
         if (0..ins.len()).any(|i| ins.has(i) && ins.ty(i).kind != Kind::Float) {
@@ -276,6 +286,17 @@ impl Op for MatMul {
 
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
         let product = self.product(ins)?;
+        if (0..2).all(|i| ins.ty(i).kind != Kind::Float) {
+            let (x, y) = (ins.i32(0), ins.i32(1));
+            for (at, slot) in outs.i32(0).iter_mut().enumerate() {
+                let (i, j) = (at / product.n % product.m, at % product.n);
+                let (xo, yo) = product.offsets(at / product.n / product.m);
+                let (xo, yo) = (xo + i * product.x_strides[0], yo + j * product.y_strides[1]);
+                let factors = |k: usize| (x[xo + k * product.x_strides[1]], y[yo + k * product.y_strides[0]]);
+                *slot = (0..product.k).map(factors).fold(0, |sum: i32, (x, y)| sum.wrapping_add(x.wrapping_mul(y)));
+            }
+            return Ok(());
+        }
         if (0..2).any(|i| ins.ty(i).kind != Kind::Float) {
             let (x, y) = (numbers(ins, 0), numbers(ins, 1));
             store(outs, |at| {
@@ -359,8 +380,13 @@ impl Op for Einsum {
         Ok(vec![Type::new(Kind::Float, shape_of(&out[skip..])?)])
     }
 
-    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
-        let [x, y, [batch, channels, height, width]] = einsum_sizes(ins)?;
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
+        let sizes = einsum_sizes(ins)?;
+        if !env.reference {
+            HeadProducts::new(sizes).run(ins.f32(0), ins.f32(1), outs.f32(0), env);
+            return Ok(());
+        }
+        let [x, y, [batch, channels, height, width]] = sizes;
         let (a, b) = (ins.f32(0), ins.f32(1));
         let at = |dims: [usize; 4], index: [usize; 4]| {
             (0..4).fold(0, |offset, i| offset * dims[i] + if dims[i] == 1 { 0 } else { index[i] })
@@ -382,9 +408,71 @@ impl Op for Einsum {
         Ok(())
     }
 
+    fn scratch(&self, ins: Ins<'_>, compute: &Compute) -> usize {
+        einsum_sizes(ins).map_or(0, |sizes| HeadProducts::new(sizes).scratch(compute))
+    }
+
     fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
         let depth = einsum_sizes(ins).map_or(0, |[x, y, _]| x[3].max(y[1]));
         Work::moving(ins, outs).and_products(times(&[outs[0].count(), depth]), 0)
+    }
+}
+
+/// An [`Einsum`] as one matrix product for each `h` of each `n`, the inputs read where they are. With several `h` a row of
+/// a product is not followed by the next one in the result, so the products of one `n` go to scratch first.
+struct HeadProducts {
+    batch: usize,
+    shape: MatMulShape,
+    x: MatStrides,
+    y: MatStrides,
+    /// From the inputs of one `n` to those of the next.
+    steps: [usize; 2],
+}
+
+impl HeadProducts {
+    fn new([x, y, [batch, channels, height, width]]: [[usize; 4]; 3]) -> Self {
+        let depth = if x[3] == 1 { y[1] } else { x[3] };
+        // An axis of one that stretches is read again and again.
+        let stretched = |size: usize, step: usize| if size == 1 { 0 } else { step };
+        Self {
+            batch,
+            shape: MatMulShape { batch: height, m: channels, k: depth, n: width },
+            x: MatStrides {
+                batch: stretched(x[2], x[3]),
+                row: x[2] * x[3],
+                col: if depth == 1 { 1 } else { stretched(x[3], 1) },
+            },
+            y: MatStrides { batch: stretched(y[2], y[3]), row: stretched(y[1], y[2] * y[3]), col: 1 },
+            steps: [stretched(x[0], x[1] * x[2] * x[3]), stretched(y[0], y[1] * y[2] * y[3])],
+        }
+    }
+
+    /// Elements of the products of one `n`, where they go to scratch.
+    fn staged(&self) -> usize {
+        let MatMulShape { batch, m, n, .. } = self.shape;
+        if batch == 1 { 0 } else { batch * m * n }
+    }
+
+    fn scratch(&self, compute: &Compute) -> usize {
+        self.staged() + matmul_scratch_len(compute.isa, &self.shape, self.x, compute.threads())
+    }
+
+    fn run(&self, x: &[f32], y: &[f32], out: &mut [f32], env: &mut Env<'_>) {
+        let MatMulShape { batch: heads, m, k, n } = self.shape;
+        let each = heads * m * n;
+        if each * k == 0 {
+            return out.fill(0.0);
+        }
+        let (staged, scratch) = env.scratch.split_at_mut(self.staged());
+        for (i, out) in out.chunks_exact_mut(each).take(self.batch).enumerate() {
+            let (x, y) = (&x[i * self.steps[0]..], &y[i * self.steps[1]..]);
+            let products = if staged.is_empty() { &mut *out } else { &mut *staged };
+            matmul(env.isa, env.pool, self.shape, x, self.x, y, self.y, 1.0, products, scratch);
+            for (at, row) in staged.chunks_exact(n).enumerate() {
+                let (head, channel) = (at / m, at % m);
+                out[(channel * heads + head) * n..][..n].copy_from_slice(row);
+            }
+        }
     }
 }
 

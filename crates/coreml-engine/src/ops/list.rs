@@ -17,7 +17,7 @@ pub(crate) static OPS: &[OpSpec] = &[
         since: Opset::Ios15,
         params: &[
             input("init_length").optional(),
-            variadic("elem_shape"),
+            variadic("elem_shape").or_names(),
             constant("dynamic_length").optional(),
             constant("dtype").optional(),
         ],

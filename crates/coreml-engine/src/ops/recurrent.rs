@@ -10,8 +10,8 @@ use coreml_kernels::gemm::{MatMulShape, MatStrides, matmul, matmul_scratch_len};
 use coreml_kernels::recurrent::{Cell, Squash};
 use coreml_model::Opset;
 
+use crate::compute::Compute;
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, Work, constant, input, shape_of, times};
-use crate::plan::Compute;
 use crate::value::Type;
 
 pub(crate) static OPS: &[OpSpec] = &[
@@ -217,13 +217,7 @@ impl Recurrent {
         for backward in [false, true].into_iter().take(directions) {
             sizes.check(ins, self.places(backward), matches!(self.cell, Cell::Lstm { .. }))?;
         }
-        for i in 1..=self.cell.states() {
-            let found = ins.float(i)?.shape;
-            if found[..] != [batch, directions * hidden] {
-                let name = if i == 1 { "initial_h" } else { "initial_c" };
-                return Err(OpError::parameter(name, format!("{found} should be [{batch}, {}]", directions * hidden)));
-            }
-        }
+        sizes.check_states(ins, self.cell.states())?;
         Ok(sizes)
     }
 
@@ -247,10 +241,19 @@ impl Recurrent {
         let (c, reset) = rest.split_at_mut(hidden);
         let width = directions * hidden;
         let first = if backward { hidden } else { 0 };
+        let initial = |i: usize| -> Result<_, OpError> {
+            let state = sizes.initial_state(ins, i)?;
+            Ok(move |row: usize, to: &mut [f32]| match state {
+                Some(state) => to.copy_from_slice(&state[row * width + first..][..hidden]),
+                None => to.fill(0.0),
+            })
+        };
+        let initial_h = initial(1)?;
+        let initial_c = if self.cell.states() == 2 { Some(initial(2)?) } else { None };
         for row in 0..batch {
-            h.copy_from_slice(&ins.f32(1)[row * width + first..][..hidden]);
-            if self.cell.states() == 2 {
-                c.copy_from_slice(&ins.f32(2)[row * width + first..][..hidden]);
+            initial_h(row, h);
+            if let Some(initial_c) = &initial_c {
+                initial_c(row, c);
             }
             for step in 0..steps {
                 let at = if backward || self.direction == Direction::Reverse { steps - 1 - step } else { step };
@@ -337,6 +340,8 @@ impl Recurrent {
     }
 }
 
+const STATES: [&str; 2] = ["initial_h", "initial_c"];
+
 impl Sizes {
     fn check(self, ins: Ins<'_>, places: Places, lstm: bool) -> Result<(), OpError> {
         let rows = self.gates * self.hidden;
@@ -355,6 +360,33 @@ impl Sizes {
             Some(extra) => check(extra, "input_bias", &[rows]),
             None => Ok(()),
         }
+    }
+
+    /// The initial states are rows of the right width; how many, see [`Sizes::initial_state`].
+    pub(crate) fn check_states(self, ins: Ins<'_>, states: usize) -> Result<(), OpError> {
+        for i in 1..=states {
+            let (found, width) = (ins.float(i)?.shape, self.directions * self.hidden);
+            if found.rank() != 2 || found[1] != width {
+                return Err(OpError::parameter(STATES[i - 1], format!("{found} should be [{}, {width}]", self.batch)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The initial state that is input `i`; `None` for zeros.
+    ///
+    /// Converters make the zeros that packed sequences begin with as many rows long as the longest sequence has steps.
+    /// Zeros are zeros, however many; of another state it would be unclear which rows are meant.
+    pub(crate) fn initial_state<'a>(self, ins: Ins<'a>, i: usize) -> Result<Option<&'a [f32]>, OpError> {
+        let (state, shape) = (ins.f32(i), ins.shape(i));
+        if shape[0] == self.batch {
+            return Ok(Some(state));
+        }
+        if state.iter().all(|&x| x == 0.0) {
+            return Ok(None);
+        }
+        let message = format!("{shape} should have {} rows, or zeros only", self.batch);
+        Err(OpError::parameter(STATES[i - 1], message))
     }
 
     /// The types of the results, of which those of `x` differ in shape only.
@@ -432,6 +464,7 @@ impl Op for Recurrent {
                 scratch: &mut *whole,
                 nested: &mut *env.nested,
                 states: &mut *env.states,
+                ledger: &mut *env.ledger,
             };
             self.direction(sizes, backward, ins, outs, &mut part)?;
         }

@@ -1,7 +1,8 @@
 //! Reductions: `reduce_*` over any axes.
 //!
 //! Semantics: coremltools `reduction`. Without axes all are reduced; `keep_dims` leaves ones in their place. The plain
-//! form accumulates in `f64` in row-major order. `reduce_argmax`/`reduce_argmin` give the first of equal elements.
+//! form accumulates in `f64` in row-major order; sums and products of integers wrap. `reduce_argmax` and `reduce_argmin`
+//! give the first of equal elements, and the first NaN if there is one, as torch does.
 
 use coreml_kernels::reduce::Reduction;
 use coreml_model::Opset;
@@ -17,18 +18,24 @@ struct Function {
     fold: fn(f64, f64) -> f64,
     finish: fn(f64, f64) -> f64,
     kernel: Option<Reduction>,
+    /// The fold of integers from the same start that wraps, where the result is not finished.
+    ints: Option<fn(i32, i32) -> i32>,
 }
 
 const PARAMS: &[Param] = &[input("x"), constant("axes").optional(), constant("keep_dims").optional()];
 
 macro_rules! row {
     ($name:literal, $start:expr, $fold:expr, $finish:expr, $kernel:expr) => {
+        row!($name, $start, $fold, $finish, $kernel, None)
+    };
+    ($name:literal, $start:expr, $fold:expr, $finish:expr, $kernel:expr, $ints:expr) => {
         OpSpec {
             name: $name,
             since: Opset::Ios15,
             params: PARAMS,
             bind: Bind::Node(|args| {
-                static F: Function = Function { start: $start, fold: $fold, finish: $finish, kernel: $kernel };
+                static F: Function =
+                    Function { start: $start, fold: $fold, finish: $finish, kernel: $kernel, ints: $ints };
                 bind(args, &F)
             }),
         }
@@ -36,14 +43,28 @@ macro_rules! row {
 }
 
 pub(crate) static OPS: &[OpSpec] = &[
-    row!("reduce_sum", 0.0, |sum, x| sum + x, |sum, _| sum, Some(Reduction::Sum)),
+    row!("reduce_sum", 0.0, |sum, x| sum + x, |sum, _| sum, Some(Reduction::Sum), Some(i32::wrapping_add)),
     row!("reduce_mean", 0.0, |sum, x| sum + x, |sum, n| sum / n, Some(Reduction::Mean)),
     row!("reduce_max", f64::NEG_INFINITY, max, |max, _| max, Some(Reduction::Max)),
     row!("reduce_min", f64::INFINITY, min, |min, _| min, Some(Reduction::Min)),
-    row!("reduce_prod", 1.0, |product, x| product * x, |product, _| product, None),
-    row!("reduce_l1_norm", 0.0, |sum, x| sum + x.abs(), |sum, _| sum, None),
+    row!("reduce_prod", 1.0, |product, x| product * x, |product, _| product, None, Some(i32::wrapping_mul)),
+    row!(
+        "reduce_l1_norm",
+        0.0,
+        |sum, x| sum + x.abs(),
+        |sum, _| sum,
+        None,
+        Some(|sum, x| { sum.wrapping_add(x.wrapping_abs()) })
+    ),
     row!("reduce_l2_norm", 0.0, |sum, x| sum + x * x, |sum, _| sum.sqrt(), None),
-    row!("reduce_sum_square", 0.0, |sum, x| sum + x * x, |sum, _| sum, Some(Reduction::SumOfSquares)),
+    row!(
+        "reduce_sum_square",
+        0.0,
+        |sum, x| sum + x * x,
+        |sum, _| sum,
+        Some(Reduction::SumOfSquares),
+        Some(|sum, x| { sum.wrapping_add(x.wrapping_mul(x)) })
+    ),
     row!("reduce_log_sum", 0.0, |sum, x| sum + x, |sum, _| sum.ln(), None),
     OpSpec {
         name: "reduce_log_sum_exp",
@@ -55,13 +76,13 @@ pub(crate) static OPS: &[OpSpec] = &[
         name: "reduce_argmax",
         since: Opset::Ios15,
         params: ARG,
-        bind: Bind::Node(|args| bind_arg(args, |a, b| a > b)),
+        bind: Bind::Node(|args| bind_arg(args, |a, b| a > b || (a.is_nan() && !b.is_nan()))),
     },
     OpSpec {
         name: "reduce_argmin",
         since: Opset::Ios15,
         params: ARG,
-        bind: Bind::Node(|args| bind_arg(args, |a, b| a < b)),
+        bind: Bind::Node(|args| bind_arg(args, |a, b| a < b || (a.is_nan() && !b.is_nan()))),
     },
 ];
 
@@ -193,6 +214,10 @@ impl Op for Reduce {
             for (slot, sum) in outs.f32(0).iter_mut().zip(sums) {
                 *slot = (self.function.finish)(sum, elements) as f32;
             }
+        } else if let Some(ints) = self.function.ints {
+            let (x, out) = (ins.i32(0), outs.i32(0));
+            out.fill(self.function.start as i32);
+            self.axes.walk(ty.shape, |to, from| out[to] = ints(out[to], x[from]))?;
         } else {
             let x = ins.i32(0);
             let mut sums = vec![self.function.start; count];

@@ -8,8 +8,8 @@ use coreml_model::{Constant, Opset};
 use coreml_tensor::{Data, Shape, Tensor};
 
 use super::testing::{Held, Value};
+use crate::compute::Compute;
 use crate::op::{Args, Bind, Env, Ins, OpError, OpSpec, Outs, Role};
-use crate::plan::Compute;
 use crate::state::States;
 use crate::value::Buffer;
 
@@ -190,6 +190,7 @@ fn attempt(spec: &OpSpec, seed: u64, compute: &Compute) -> Result<(), OpError> {
             scratch: scratch.floats_mut(),
             nested: &mut [],
             states: &mut States::default(),
+            ledger: &mut crate::ledger::Ledger::new(crate::options::PlanOptions::default().run_limits(), 0, None),
         };
         op.run(Ins(&held), &mut Outs { buffers: &mut buffers, types: &mut types }, &mut env)?;
     }

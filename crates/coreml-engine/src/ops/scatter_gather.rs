@@ -1,8 +1,9 @@
 //! Reading at indices: `gather`, `gather_along_axis`, `gather_nd`; writing at them is in [`scatter`].
 //!
 //! Semantics: coremltools `scatter_gather`. A negative index counts from the end in every operation set, which the
-//! later ones leave open. An index that is out of range all the same is an error if the program asks for
-//! `validate_indices`; else zero is read there and nothing is written.
+//! later ones leave open. An index that is out of range all the same is an error, whether the program asks for
+//! `validate_indices` or not: the format leaves open what is read there, and any number would look like an answer. Only
+//! `scatter` without validation writes the nearest position; `docs/architecture.md` says why, under "Numbers".
 
 use coreml_model::Opset;
 use coreml_tensor::Shape;
@@ -25,16 +26,14 @@ pub(crate) static OPS: &[OpSpec] = &[
         ],
         bind: Bind::Node(|args| {
             let (axis, batch_dims) = (args.int("axis", 0)?, batch_dims(args)?);
-            Ok(Box::new(Gather { axis, batch_dims, bounds: Bounds::read(args)? }))
+            Ok(Box::new(Gather { axis, batch_dims, bounds: refuse(args)? }))
         }),
     },
     OpSpec {
         name: "gather_along_axis",
         since: Opset::Ios15,
         params: &[input("x"), input("indices"), constant("axis").optional(), constant("validate_indices").optional()],
-        bind: Bind::Node(|args| {
-            Ok(Box::new(GatherAlongAxis { axis: args.int("axis", 0)?, bounds: Bounds::read(args)? }))
-        }),
+        bind: Bind::Node(|args| Ok(Box::new(GatherAlongAxis { axis: args.int("axis", 0)?, bounds: refuse(args)? }))),
     },
     OpSpec {
         name: "gather_nd",
@@ -45,7 +44,7 @@ pub(crate) static OPS: &[OpSpec] = &[
             constant("batch_dims").optional(),
             constant("validate_indices").optional(),
         ],
-        bind: Bind::Node(|args| Ok(Box::new(GatherNd { batch_dims: batch_dims(args)?, bounds: Bounds::read(args)? }))),
+        bind: Bind::Node(|args| Ok(Box::new(GatherNd { batch_dims: batch_dims(args)?, bounds: refuse(args)? }))),
     },
 ];
 
@@ -55,45 +54,39 @@ fn batch_dims(args: &Args<'_>) -> Result<usize, OpError> {
 }
 
 /// What happens to indices out of range.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    validate: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bounds {
+    Refuse,
+    /// The nearest position is meant.
+    Clamp,
 }
 
 impl Bounds {
-    fn read(args: &Args<'_>) -> Result<Self, OpError> {
-        Ok(Self { validate: args.bool("validate_indices", false)? })
-    }
-
-    /// The position that `index` means on an axis of `size`; `None` if there is none and that is no error.
-    fn resolve(self, index: i32, size: usize) -> Result<Option<usize>, OpError> {
+    /// The position that `index` means on an axis of `size`.
+    fn resolve(self, index: i32, size: usize) -> Result<usize, OpError> {
         let wrapped = if index < 0 { i64::from(index) + size as i64 } else { i64::from(index) };
-        match usize::try_from(wrapped).ok().filter(|&position| position < size) {
-            None if self.validate => {
-                Err(OpError::parameter("indices", format!("{index} is out of range for an axis of {size}")))
-            }
-            position => Ok(position),
+        match (usize::try_from(wrapped), size.checked_sub(1)) {
+            (Ok(position), Some(last)) if position <= last => Ok(position),
+            (position, Some(last)) if self == Self::Clamp => Ok(position.map_or(0, |_| last)),
+            _ => Err(OpError::parameter("indices", format!("{index} is out of range for an axis of {size}"))),
         }
     }
 
     /// The offset of the element that a tuple of indices means, in units of what the tuple leaves open.
-    fn resolve_tuple(self, indices: &[i32], dims: &[usize]) -> Result<Option<usize>, OpError> {
-        let mut offset = Some(0);
-        for (&index, &size) in indices.iter().zip(dims) {
-            let position = self.resolve(index, size)?;
-            offset = offset.zip(position).map(|(offset, position)| offset * size + position);
-        }
-        Ok(offset)
+    fn resolve_tuple(self, indices: &[i32], dims: &[usize]) -> Result<usize, OpError> {
+        let step = |offset, (&index, &size)| Ok(offset * size + self.resolve(index, size)?);
+        indices.iter().zip(dims).try_fold(0, step)
     }
 }
 
-/// Copies block `from` of `x` to block `to` of `out`, or zeros if there is no such block.
-fn copy_block(x: &[f32], from: Option<usize>, out: &mut [f32], to: usize, len: usize) {
-    let slot = &mut out[to * len..][..len];
-    match from {
-        Some(from) => slot.copy_from_slice(&x[from * len..][..len]),
-        None => slot.fill(0.0),
-    }
+/// The rule of every operation but `scatter`: asking for validation changes nothing, but must be well-formed.
+fn refuse(args: &Args<'_>) -> Result<Bounds, OpError> {
+    args.bool("validate_indices", false).map(|_| Bounds::Refuse)
+}
+
+/// Copies block `from` of `x` to block `to` of `out`.
+fn copy_block(x: &[f32], from: usize, out: &mut [f32], to: usize, len: usize) {
+    out[to * len..][..len].copy_from_slice(&x[from * len..][..len]);
 }
 
 fn product(dims: &[usize]) -> usize {
@@ -141,7 +134,7 @@ impl Op for Gather {
         for row in 0..batch * outer {
             for &index in &indices[row / outer * per_batch..][..per_batch] {
                 let position = self.bounds.resolve(index, along)?;
-                copy_block(x, position.map(|position| row * along + position), out, to, inner);
+                copy_block(x, row * along + position, out, to, inner);
                 to += 1;
             }
         }
@@ -184,7 +177,7 @@ impl Op for GatherAlongAxis {
         let values = ins.f32(0);
         for (at, (slot, &index)) in outs.f32(0).iter_mut().zip(ins.i32(1)).enumerate() {
             let start = at / per_row * along * inner + at % inner;
-            *slot = self.bounds.resolve(index, along)?.map_or(0.0, |position| values[start + position * inner]);
+            *slot = values[start + self.bounds.resolve(index, along)? * inner];
         }
         Ok(())
     }
@@ -230,8 +223,7 @@ impl Op for GatherNd {
         let (values, indices, out) = (ins.f32(0), ins.i32(1), outs.f32(0));
         for to in 0..tuples {
             let offset = self.bounds.resolve_tuple(&indices[to * tuple..][..tuple], dims)?;
-            let from = offset.map(|offset| to / per_batch * product(dims) + offset);
-            copy_block(values, from, out, to, inner);
+            copy_block(values, to / per_batch * product(dims) + offset, out, to, inner);
         }
         Ok(())
     }
@@ -244,7 +236,7 @@ impl Op for GatherNd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{Value, run};
+    use crate::ops::testing::{Value, run, run_in};
 
     fn x() -> Value {
         Value::int(&[2, 3], &[1, 2, 3, 4, 5, 6])
@@ -270,19 +262,65 @@ mod tests {
         assert_eq!(out, [Value::int(&[2, 2], &[1, 3, 5, 5])]);
     }
 
+    /// Every operation that reads or writes at indices, with `index` as its only or second one, in all operation sets.
+    fn at_index(index: i32, validate: Option<bool>) -> Vec<(&'static str, Opset, Result<Vec<Value>, OpError>)> {
+        let data = || Value::float(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let update = |dims: &[usize]| Value::float(dims, &vec![10.0; dims.iter().product()]);
+        let cases: [(&str, Vec<Value>); 6] = [
+            ("gather", vec![data(), Value::int(&[1], &[index])]),
+            ("gather_along_axis", vec![data(), Value::int(&[1, 3], &[0, index, 0])]),
+            ("gather_nd", vec![data(), Value::int(&[1, 2], &[index, 0])]),
+            ("scatter", vec![data(), Value::int(&[1], &[index]), update(&[1, 3])]),
+            ("scatter_along_axis", vec![data(), Value::int(&[1, 3], &[0, index, 0]), update(&[1, 3])]),
+            ("scatter_nd", vec![data(), Value::int(&[1, 2], &[index, 0]), update(&[1])]),
+        ];
+        let mut found = Vec::new();
+        for opset in [Opset::Ios15, Opset::Ios16, Opset::Ios17, Opset::Ios18, Opset::Ios26] {
+            for (kind, ins) in &cases {
+                let constants: Vec<_> =
+                    validate.map(|validate| ("validate_indices", Value::bool(&[], &[validate]))).into_iter().collect();
+                found.push((*kind, opset, run_in(opset, kind, ins, &constants)));
+            }
+        }
+        found
+    }
+
     #[test]
-    fn indices_out_of_range_read_zero_unless_they_are_validated() {
-        let indices = Value::int(&[3], &[3, i32::MIN, i32::MAX]);
-        let out = run("gather", &[x(), indices.clone()], &[("axis", int(1))]).unwrap();
-        assert_eq!(out, [Value::int(&[2, 3], &[0; 6])]);
-        let validate = [("axis", int(1)), ("validate_indices", Value::bool(&[], &[true]))];
-        let error = run("gather", &[x(), indices.clone()], &validate).unwrap_err();
-        assert_eq!(error.to_string(), "parameter `indices`: 3 is out of range for an axis of 3");
-        let tuples = Value::int(&[2, 2], &[1, 1, 2, 0]);
-        assert_eq!(run("gather_nd", &[x(), tuples.clone()], &[]).unwrap(), [Value::int(&[2], &[5, 0])]);
-        let update = Value::int(&[2], &[10, 20]);
-        let out = run("scatter_nd", &[x(), tuples, update], &[]).unwrap();
-        assert_eq!(out, [Value::int(&[2, 3], &[1, 2, 3, 4, 15, 6])]);
+    fn an_index_out_of_range_is_an_error_in_every_operation_but_an_unchecked_scatter() {
+        for validate in [None, Some(false), Some(true)] {
+            for index in [2, 10, i32::MAX, -3, i32::MIN] {
+                for (kind, opset, found) in at_index(index, validate) {
+                    if kind == "scatter" && validate != Some(true) {
+                        let row = usize::from(index > 0);
+                        let mut expected = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+                        expected[3 * row..][..3].iter_mut().for_each(|x| *x += 10.0);
+                        assert_eq!(found.unwrap(), [Value::float(&[2, 3], &expected)], "{opset:?} {index}");
+                        continue;
+                    }
+                    let error = found.expect_err(kind).to_string();
+                    let expected = format!("parameter `indices`: {index} is out of range for an axis of 2");
+                    assert_eq!(error, expected, "{kind} {opset:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_negative_index_counts_from_the_end_in_every_operation_and_operation_set() {
+        for validate in [None, Some(false), Some(true)] {
+            let (last, negative) = (at_index(1, validate), at_index(-1, validate));
+            for ((kind, opset, last), (_, _, negative)) in last.into_iter().zip(negative) {
+                assert_eq!(last.unwrap(), negative.unwrap(), "{kind} {opset:?}");
+            }
+        }
+    }
+
+    /// An axis of no elements has no nearest position.
+    #[test]
+    fn nothing_is_read_or_written_on_an_empty_axis() {
+        let (empty, index) = (Value::float(&[0, 3], &[]), Value::int(&[1], &[0]));
+        assert!(run("gather", &[empty.clone(), index.clone()], &[]).is_err());
+        assert!(run("scatter", &[empty, index, Value::float(&[1, 3], &[0.0; 3])], &[]).is_err());
     }
 
     #[test]
@@ -338,8 +376,7 @@ mod tests {
 
     #[test]
     fn tuples_lead_to_slices() {
-        let bounds = Bounds { validate: false };
-        assert_eq!(bounds.resolve_tuple(&[1, -1], &[2, 3]).unwrap(), Some(5));
+        assert_eq!(Bounds::Refuse.resolve_tuple(&[1, -1], &[2, 3]).unwrap(), 5);
         let ins = [x(), Value::int(&[1, 1], &[1]), Value::int(&[1, 3], &[7, 8, 9])];
         let out = run("scatter_nd", &ins, &[("mode", Value::str("update"))]).unwrap();
         assert_eq!(out, [Value::int(&[2, 3], &[1, 2, 3, 7, 8, 9])]);

@@ -252,7 +252,8 @@ impl SliceMasks {
         Ok(Self { stride, begin: mask("begin_mask")?, end: mask("end_mask")?, squeeze: mask("squeeze_mask")? })
     }
 
-    /// Resolves `begin` and `end` against `shape`, as NumPy does.
+    /// Resolves `begin` and `end` against `shape`, as NumPy does; but an index that squeezes an axis is brought onto it as
+    /// other bounds are. Programs whose sizes are open depend on that, as they are tried out with the smallest sizes.
     pub(crate) fn resolve(&self, shape: Shape, begin: &[i32], end: &[i32]) -> Result<Slice, OpError> {
         let rank = shape.rank();
         if begin.len() != rank || end.len() != rank {
@@ -268,11 +269,11 @@ impl SliceMasks {
             let wrap = |x: i32| if x < 0 { i64::from(x) + size } else { i64::from(x) };
             if set(&self.squeeze, axis) {
                 let at = if set(&self.begin, axis) { 0 } else { wrap(begin[axis]) };
-                if at < 0 || at >= size {
+                if size == 0 {
                     let message = format!("index {at} is out of range for axis {axis} of {shape}");
                     return Err(OpError::parameter("begin", message));
                 }
-                slice.start[axis] = at as usize;
+                slice.start[axis] = at.clamp(0, size - 1) as usize;
                 slice.squeezed[axis] = true;
                 continue;
             }

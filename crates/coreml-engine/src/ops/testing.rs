@@ -5,8 +5,8 @@ use std::sync::Arc;
 use coreml_model::{Constant, Opset};
 use coreml_tensor::{Data, Shape, Tensor};
 
+use crate::compute::Compute;
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, Operands, Outs, Role, Work};
-use crate::plan::Compute;
 use crate::state::States;
 use crate::value::{Buffer, Kind, Type, load_tensor, store_tensor};
 
@@ -137,6 +137,7 @@ pub(crate) fn run_op(op: &dyn Op, ins: &[Value]) -> Result<Vec<Value>, OpError> 
             scratch: scratch.floats_mut(),
             nested: &mut [],
             states: &mut States::default(),
+            ledger: &mut crate::ledger::Ledger::new(crate::options::PlanOptions::default().run_limits(), 0, None),
         };
         op.run(Ins(&held), &mut Outs { buffers: &mut buffers, types: &mut types }, &mut env)?;
         let value =

@@ -4,7 +4,8 @@
 //! not overlap share one; views (`reshape` and its kin) share their input's; an operation that can work in place
 //! takes its input's slot over. Values of unknown size have a slot of their own, which grows.
 
-use super::{Compute, Place, Step};
+use super::{Place, Step};
+use crate::compute::Compute;
 use crate::graph::{Graph, GraphOperands, Node};
 use crate::op::Ins;
 

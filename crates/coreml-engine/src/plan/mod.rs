@@ -8,84 +8,25 @@
 use std::fmt;
 use std::sync::Arc;
 
-use coreml_kernels::gemm::Precision;
+use coreml_core::Cancel;
 use coreml_kernels::image::{self, ChannelOrder};
 use coreml_kernels::transpose::transpose;
-use coreml_kernels::{Isa, ThreadPool};
 use coreml_model::Function;
 use coreml_tensor::{Shape, Tensor, TensorView};
 
-use crate::error::{PlanError, PlanErrorKind, RunError};
-use crate::graph::{Graph, Id, Labels, Literal, build};
-use crate::op::{Env, Ins, Op, Operands, Outs, Work};
+use crate::compute::Compute;
+use crate::error::{PlanError, PlanErrorKind, RunError, RunErrorKind};
+use crate::graph::{Graph, Id, build};
+use crate::ledger::Ledger;
+use crate::literal::{Labels, Literal};
+use crate::op::{Block, Env, Ins, Op, OpError, Operands, Outs, Types, Work};
+use crate::options::PlanOptions;
 use crate::state::States;
-use crate::value::{Buffer, Kind, Type, load_tensor, store_tensor};
+use crate::value::{Buffer, Kind, Type, load_tensor, try_store_tensor};
+use crate::workspace::Workspace;
 
 mod memory;
 mod passes;
-
-/// How a plan is made.
-#[derive(Debug, Clone)]
-pub struct PlanOptions {
-    optimize: bool,
-    /// The most bytes a workspace of the plan and its states may take together; plans that need more are refused.
-    /// Default 4 GiB, or all of a smaller address space.
-    pub max_bytes: usize,
-}
-
-impl Default for PlanOptions {
-    fn default() -> Self {
-        Self { optimize: true, max_bytes: 4usize.saturating_mul(1 << 30) }
-    }
-}
-
-impl PlanOptions {
-    /// No passes, slow kernels: the oracle of the optimised plan.
-    pub fn reference() -> Self {
-        Self { optimize: false, ..Self::default() }
-    }
-
-    pub(crate) fn is_reference(&self) -> bool {
-        !self.optimize
-    }
-
-    pub(crate) fn fold_constants(&self) -> bool {
-        self.optimize
-    }
-}
-
-/// What plans compute with: an instruction set, a pool of threads, and what factors are rounded to. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Compute {
-    pub(crate) isa: Isa,
-    pub(crate) pool: Arc<ThreadPool>,
-    pub(crate) precision: Precision,
-}
-
-impl Compute {
-    /// The best instruction set of this machine and a pool of `threads`, the calling one included.
-    pub fn new(threads: usize) -> Self {
-        let pool = Arc::new(ThreadPool::new(threads.max(1)));
-        Self { isa: Isa::detect(), pool, precision: Precision::F32 }
-    }
-
-    /// The same, but optimised plans round the factors of convolutions and of products with constant matrices to `precision`
-    /// where the kernels for these can. Reference plans never do.
-    #[must_use]
-    pub fn with_precision(self, precision: Precision) -> Self {
-        Self { precision, ..self }
-    }
-
-    /// Number of threads.
-    pub fn threads(&self) -> usize {
-        self.pool.threads()
-    }
-
-    /// The instruction set's name.
-    pub fn isa(&self) -> &'static str {
-        self.isa.name()
-    }
-}
 
 /// A compiled graph.
 #[derive(Debug)]
@@ -142,19 +83,6 @@ struct Step {
     nested: (usize, usize),
 }
 
-/// Everything a run of a plan changes. Made once, used for one run at a time.
-#[derive(Debug)]
-pub struct Workspace {
-    slots: Vec<Buffer>,
-    types: Vec<Type>,
-    scratch: Buffer,
-    /// Inputs on their way into another layout.
-    staging: Buffer,
-    taken: Vec<Buffer>,
-    taken_types: Vec<Type>,
-    nested: Vec<Self>,
-}
-
 impl Plan {
     /// Plans `function` for inputs of these shapes, one for each tensor input in order.
     ///
@@ -172,11 +100,15 @@ impl Plan {
             _ => None,
         });
         let types: Vec<Type> = declared.zip(shapes).map(|(kind, &shape)| Type::new(kind, shape)).collect();
-        let (graph, states) = build::build(function, &types, options, compute)?;
+        let nested = |graph: Graph| {
+            let plan = Self::compile(graph, Vec::new(), options, compute)?;
+            Ok(Box::new(plan) as Box<dyn Block>)
+        };
+        let (graph, states) = build::build(function, &types, options, compute, &nested)?;
         Self::compile(graph, states, options, compute)
     }
 
-    /// Compiles a graph; nested blocks come here directly.
+    /// Compiles a graph.
     pub(crate) fn compile(
         mut graph: Graph,
         states: Vec<(String, Type)>,
@@ -190,8 +122,9 @@ impl Plan {
         let layout = memory::lay_out(&graph, !options.is_reference());
         let scratch = layout.scratch(&graph, compute);
         let held = states.iter().map(|(_, ty)| ty.count());
-        let mut elements = layout.slots.iter().copied().chain([scratch]).chain(held);
-        let bytes = elements.try_fold(0usize, |sum, len| sum.checked_add(len.checked_mul(4)?));
+        let own = layout.slots.iter().copied().chain([scratch]).chain(held).map(|len| len.checked_mul(4));
+        let nested = layout.steps.iter().flat_map(|step| step.op.nested()).map(|block| Some(block.workspace_bytes()));
+        let bytes = own.chain(nested).try_fold(0usize, |sum, bytes| sum.checked_add(bytes?));
         if bytes.is_none_or(|bytes| bytes > options.max_bytes) {
             let needed = bytes.map_or("more than fits the address space".into(), |bytes| format!("{bytes} bytes"));
             let message = format!("activations and states need {needed}, the limit is {} bytes", options.max_bytes);
@@ -232,16 +165,34 @@ impl Plan {
     }
 
     /// Storage for one run at a time.
-    pub fn workspace(&self) -> Workspace {
-        Workspace {
-            slots: self.slots.iter().map(|&len| Buffer::with_len(len)).collect(),
+    ///
+    /// # Errors
+    /// [`PlanErrorKind::Limit`] when there is no memory for it.
+    pub fn workspace(&self) -> Result<Workspace, PlanError> {
+        self.empty_workspace().map_err(|error| PlanError::general(PlanErrorKind::Limit, error.to_string()))
+    }
+
+    fn empty_workspace(&self) -> Result<Workspace, OpError> {
+        let mut ledger = Ledger::new(self.options.run_limits(), 0, None);
+        let mut buffer = |len: usize| {
+            let mut buffer = Buffer::default();
+            ledger.grow(&mut buffer, len).map(|()| buffer)
+        };
+        let slots = self.slots.iter().map(|&len| buffer(len)).collect::<Result<_, _>>()?;
+        let scratch = buffer(self.scratch)?;
+        let nested = self.steps.iter().flat_map(|step| step.op.nested()).map(|block| block.workspace());
+        let nested = nested.collect::<Result<Vec<_>, _>>()?;
+        let held = ledger.held() + nested.iter().map(|nested| nested.held).sum::<usize>();
+        Ok(Workspace {
+            slots,
             types: self.types.clone(),
-            scratch: Buffer::with_len(self.scratch),
+            scratch,
             staging: Buffer::default(),
             taken: Vec::with_capacity(8),
             taken_types: Vec::with_capacity(8),
-            nested: self.steps.iter().flat_map(|step| step.op.nested()).map(Self::workspace).collect(),
-        }
+            nested,
+            held,
+        })
     }
 
     /// Fresh states, all zero.
@@ -249,9 +200,10 @@ impl Plan {
         States::zeros(self.states.iter().cloned())
     }
 
-    /// Bytes a workspace of this plan takes at first.
+    /// Bytes a workspace of this plan takes at first, nested blocks' included.
     pub fn workspace_bytes(&self) -> usize {
-        4 * (self.slots.iter().sum::<usize>() + self.scratch)
+        let nested = self.steps.iter().flat_map(|step| step.op.nested()).map(|block| block.workspace_bytes());
+        4 * (self.slots.iter().sum::<usize>() + self.scratch) + nested.sum::<usize>()
     }
 
     /// Number of operations a run executes.
@@ -355,18 +307,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Sets input `i` of a nested block, whose type may differ from run to run.
-    pub(crate) fn set_raw(&self, workspace: &mut Workspace, i: usize, ty: Type, elements: &[f32]) {
-        let value = self.inputs[i].value;
-        workspace.types[value] = ty;
-        if let Place::Slot(slot) = self.places[value] {
-            workspace.slots[slot].grow(ty.count());
-            workspace.slots[slot].floats_mut()[..ty.count()].copy_from_slice(&elements[..ty.count()]);
-        }
-    }
-
     /// Type and elements of output `i` after a run.
-    pub(crate) fn output<'w>(&'w self, workspace: &'w Workspace, i: usize) -> (Type, &'w [f32]) {
+    fn result<'w>(&'w self, workspace: &'w Workspace, i: usize) -> (Type, &'w [f32]) {
         let value = self.outputs[i].value;
         let ty = workspace.types[value];
         let elements = match self.places[value] {
@@ -378,47 +320,62 @@ impl Plan {
     }
 
     /// A copy of output `i` after a run, as `f32`, `i32` or `bool`.
-    pub fn output_tensor(&self, workspace: &Workspace, i: usize) -> Tensor {
-        let (ty, elements) = self.output(workspace, i);
-        store_tensor(&ty, elements)
-    }
-
-    /// The types of all outputs, if none depends on data.
-    pub(crate) fn output_types(&self) -> Option<Vec<Type>> {
-        let fixed = |port: &Port| self.fixed[port.value].then_some(self.types[port.value]);
-        self.outputs.iter().map(fixed).collect()
-    }
-
-    /// Types for outputs that the run decides: right in number, to be replaced.
-    pub(crate) fn placeholder_types(&self) -> Vec<Type> {
-        self.outputs.iter().map(|port| self.types[port.value]).collect()
+    ///
+    /// # Errors
+    /// [`RunErrorKind::Limit`] when there is no memory for it.
+    pub fn output_tensor(&self, workspace: &Workspace, i: usize) -> Result<Tensor, RunError> {
+        let (ty, elements) = self.result(workspace, i);
+        try_store_tensor(&ty, elements).map_err(|_| RunError {
+            kind: RunErrorKind::Limit,
+            operation: "output".into(),
+            output: self.outputs[i].name.clone(),
+            message: format!("there is no memory for a copy of shape {}", ty.shape),
+        })
     }
 
     /// Runs the plan on the inputs set before.
     ///
     /// # Errors
-    /// When an operation meets data it has no answer for, such as an index out of range it must report, or
-    /// data-dependent values grow beyond the memory limit.
+    /// When an operation meets data it has no answer for, such as an index out of range it must report, or the run would
+    /// take more than [`PlanOptions`] admit.
     pub fn run(&self, workspace: &mut Workspace, states: &mut States) -> Result<(), RunError> {
-        self.run_observed(workspace, states, |_, _| ())
+        self.run_observed(workspace, states, None, |_, _| ())
     }
 
-    /// As [`Plan::run`]; calls `observe` with the position and the operation's type after every operation.
+    /// As [`Plan::run`]; stops between two operations once `cancel` is set, and calls `observe` with the position and the
+    /// operation's type after every operation.
     ///
     /// # Errors
-    /// As [`Plan::run`].
+    /// As [`Plan::run`], and [`RunErrorKind::Cancelled`].
     pub fn run_observed(
         &self,
         workspace: &mut Workspace,
         states: &mut States,
-        mut observe: impl FnMut(usize, &str),
+        cancel: Option<Cancel>,
+        observe: impl FnMut(usize, &str),
     ) -> Result<(), RunError> {
+        let mut ledger = Ledger::new(self.options.run_limits(), workspace.held, cancel);
+        let done = self.run_steps(workspace, states, &mut ledger, observe);
+        workspace.held = ledger.held();
+        done.map_err(|(step, error)| RunError {
+            kind: RunErrorKind::of(&error),
+            operation: step.kind.clone(),
+            output: step.output_name.clone(),
+            message: error.to_string(),
+        })
+    }
+
+    /// Runs the steps one by one; an error comes with the step it is about.
+    fn run_steps(
+        &self,
+        workspace: &mut Workspace,
+        states: &mut States,
+        ledger: &mut Ledger,
+        mut observe: impl FnMut(usize, &str),
+    ) -> Result<(), (&Step, OpError)> {
         for (position, step) in self.steps.iter().enumerate() {
-            self.run_step(step, workspace, states).map_err(|message| RunError {
-                operation: step.kind.clone(),
-                output: step.output_name.clone(),
-                message,
-            })?;
+            let done = ledger.go_on().and_then(|()| self.run_step(step, workspace, states, ledger));
+            done.map_err(|error| (step, error))?;
             observe(position, &step.kind);
         }
         Ok(())
@@ -435,9 +392,15 @@ impl Plan {
         })
     }
 
-    fn run_step(&self, step: &Step, workspace: &mut Workspace, states: &mut States) -> Result<(), String> {
+    fn run_step(
+        &self,
+        step: &Step,
+        workspace: &mut Workspace,
+        states: &mut States,
+        ledger: &mut Ledger,
+    ) -> Result<(), OpError> {
         if step.deferred {
-            self.resolve_types(step, workspace)?;
+            self.resolve_types(step, workspace, ledger)?;
         }
         workspace.taken.clear();
         workspace.taken_types.clear();
@@ -457,6 +420,7 @@ impl Plan {
             scratch: workspace.scratch.floats_mut(),
             nested: &mut workspace.nested[step.nested.0..][..step.nested.1],
             states,
+            ledger,
         };
         let result = step.op.run(Ins(&operands), &mut outs, &mut env);
         for (buffer, &value) in workspace.taken.iter_mut().zip(&step.outputs) {
@@ -468,30 +432,71 @@ impl Plan {
         for (&ty, &value) in workspace.taken_types.iter().zip(&step.outputs) {
             workspace.types[value] = ty;
         }
-        result.map_err(|error| error.to_string())
+        result
     }
 
     /// Infers the types of a step's outputs from the values at hand, and makes room for them.
-    fn resolve_types(&self, step: &Step, workspace: &mut Workspace) -> Result<(), String> {
+    fn resolve_types(&self, step: &Step, workspace: &mut Workspace, ledger: &mut Ledger) -> Result<(), OpError> {
         let operands = StepOperands { plan: self, step, slots: &workspace.slots, types: &workspace.types };
         let ins = Ins(&operands);
-        let types = step.op.infer(ins).map_err(|error| error.to_string())?;
+        let types = step.op.infer(ins)?;
         let scratch = step.op.scratch(ins, &self.compute);
-        let mut bytes = scratch.saturating_mul(4);
         for (&value, &ty) in step.outputs.iter().zip(&types) {
             workspace.types[value] = ty;
-            bytes = bytes.saturating_add(ty.count().saturating_mul(4));
-        }
-        if bytes > self.options.max_bytes {
-            return Err(format!("needs {bytes} bytes, the limit is {}", self.options.max_bytes));
-        }
-        for (&value, ty) in step.outputs.iter().zip(&types) {
             if let Place::Slot(slot) = self.places[value] {
-                workspace.slots[slot].grow(ty.count());
+                ledger.grow(&mut workspace.slots[slot], ty.count())?;
             }
         }
-        workspace.scratch.grow(scratch);
+        ledger.grow(&mut workspace.scratch, scratch)
+    }
+}
+
+/// A plan as a nested block of another one.
+impl Block for Plan {
+    fn workspace(&self) -> Result<Workspace, OpError> {
+        self.empty_workspace()
+    }
+
+    fn workspace_bytes(&self) -> usize {
+        Self::workspace_bytes(self)
+    }
+
+    fn output_types(&self) -> Option<Types> {
+        let fixed = |port: &Port| self.fixed[port.value].then_some(self.types[port.value]);
+        self.outputs.iter().map(fixed).collect()
+    }
+
+    fn placeholder_types(&self) -> Types {
+        self.outputs.iter().map(|port| self.types[port.value]).collect()
+    }
+
+    fn set_input(
+        &self,
+        workspace: &mut Workspace,
+        i: usize,
+        ty: Type,
+        elements: &[f32],
+        ledger: &mut Ledger,
+    ) -> Result<(), OpError> {
+        let value = self.inputs[i].value;
+        workspace.types[value] = ty;
+        if let Place::Slot(slot) = self.places[value] {
+            ledger.grow(&mut workspace.slots[slot], ty.count())?;
+            workspace.slots[slot].floats_mut()[..ty.count()].copy_from_slice(&elements[..ty.count()]);
+        }
         Ok(())
+    }
+
+    fn run(&self, workspace: &mut Workspace, states: &mut States, ledger: &mut Ledger) -> Result<(), OpError> {
+        self.run_steps(workspace, states, ledger, |_, _| ()).map_err(|(step, error)| match error {
+            // What is wrong with an operation is told with its place.
+            OpError::Invalid { .. } => OpError::new(format!("{} -> %{}: {error}", step.kind, step.output_name)),
+            error => error,
+        })
+    }
+
+    fn output<'w>(&'w self, workspace: &'w Workspace, i: usize) -> (Type, &'w [f32]) {
+        self.result(workspace, i)
     }
 }
 

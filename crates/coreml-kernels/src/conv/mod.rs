@@ -6,6 +6,8 @@
 //! * One input channel per group goes to a kernel vectorised over channels (`depthwise.rs`).
 //! * Dense 3x3 kernels with stride 1 go by Winograd's method where the image is large enough (`winograd.rs`).
 //! * A dense convolution that feeds a depthwise one makes its lines in that one's L1 buffer (`dense_depthwise.rs`).
+//! * Weights that are computed at run time and other numbers of spatial axes are for `general.rs`, which takes channels-first
+//!   images and packs nothing beforehand.
 //! * A transposed convolution is a dense one for each phase of its output (`transposed/`).
 
 mod chain;
@@ -13,6 +15,7 @@ mod dense;
 mod dense_depthwise;
 mod depthwise;
 mod frame;
+mod general;
 mod images;
 mod transposed;
 mod winograd;
@@ -25,6 +28,7 @@ pub use chain::{Chain, Stage, StageKernel};
 use dense::Dense;
 pub use dense_depthwise::DenseDepthwise;
 use depthwise::{Depthwise, Source};
+pub use general::GeneralConv;
 use images::{Images, check_parameters};
 pub use transposed::{ConvTranspose2d, ConvTransposeShape};
 use winograd::Winograd;

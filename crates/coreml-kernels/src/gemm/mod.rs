@@ -19,6 +19,7 @@ mod matmul;
 mod pack;
 mod pair;
 mod panels;
+mod part;
 pub(crate) mod tile;
 
 pub(crate) use bf16::Round;
@@ -29,6 +30,7 @@ pub use pack::{ALIGNMENT_SLACK, Affine, Format, PALETTE, PackedB, PackedRef, pac
 pub use pair::{gemm_pair, gemm_pair_scratch_len};
 
 pub(crate) use panels::Panels;
+pub(crate) use part::{Part, part_scratch_len};
 
 use crate::activation::Activation;
 use crate::parallel::ThreadPool;

@@ -65,8 +65,23 @@ pub fn activation(activation: Activation, x: f64) -> f64 {
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     match activation {
         Activation::None => x,
-        Activation::Relu => x.max(0.0),
-        Activation::Clip { lo, hi } => x.max(f64::from(lo)).min(f64::from(hi)),
+        Activation::Relu => {
+            if x < 0.0 {
+                0.0
+            } else {
+                x
+            }
+        }
+        Activation::Clip { lo, hi } => {
+            let (lo, hi) = (f64::from(lo), f64::from(hi));
+            if x < lo {
+                lo
+            } else if x > hi {
+                hi
+            } else {
+                x
+            }
+        }
         Activation::LeakyRelu { alpha } => {
             if x < 0.0 {
                 f64::from(alpha) * x

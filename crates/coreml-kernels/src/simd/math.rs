@@ -103,10 +103,17 @@ pub(crate) fn gelu<S: Simd>(s: S, x: S::F) -> S::F {
     }
     // From here down the result is within 2e-7 of 0. Limiting the factor too keeps the last bit of `1 + erf`, where
     // it has not quite rounded to 0, from growing with x.
-    let x = s.max(s.splat(-ERF_LIMIT * std::f32::consts::SQRT_2), x);
-    let half = s.mul(x, s.splat(0.5));
-    let z = s.min(s.splat(ERF_LIMIT), s.mul(x, s.splat(std::f32::consts::FRAC_1_SQRT_2)));
-    s.fma(half, erf_within(s, z), half)
+    let limited = s.max(s.splat(-ERF_LIMIT * std::f32::consts::SQRT_2), x);
+    let half = s.mul(limited, s.splat(0.5));
+    let z = s.min(s.splat(ERF_LIMIT), s.mul(limited, s.splat(std::f32::consts::FRAC_1_SQRT_2)));
+    closed_below(s, x, -88.0, s.fma(half, erf_within(s, z), half))
+}
+
+/// `gated`, what a gate lets through of `x`; `x * 0` below `limit`, where the gate is shut. So minus infinity gives NaN, as
+/// the product of the two does, and no number, however far down, is multiplied by what is left of a gate not quite shut.
+#[inline(always)]
+fn closed_below<S: Simd>(s: S, x: S::F, limit: f32, gated: S::F) -> S::F {
+    s.select(s.lt(x, s.splat(limit)), s.mul(x, s.splat(0.0)), gated)
 }
 
 /// An activation `x * (1/2 + g(x))` with an odd `g` that ends at 1/2, by a table: half as many instructions as the
@@ -125,6 +132,7 @@ fn gated_by_table<S: Simd>(s: S, x: S::F, gate: &Gate) -> S::F {
     const WHOLE: f32 = 12_582_912.0;
     // Just inside the last part, where `g` is 1/2 to rounding. Limiting the factor too keeps what is left from growing.
     let limit = 31.49 / gate.parts_per_unit;
+    let whole = x;
     let x = s.max(s.splat(-limit), x);
     let magnitude = s.abs(x);
     let a = s.min(s.splat(limit), magnitude);
@@ -135,13 +143,19 @@ fn gated_by_table<S: Simd>(s: S, x: S::F, gate: &Gate) -> S::F {
     for power in [3, 2, 1, 0] {
         g = s.fma(g, d, s.lookup(&gate.parts[power], part));
     }
-    s.fma(magnitude, g, s.mul(x, s.splat(0.5)))
+    closed_below(s, whole, -88.0, s.fma(magnitude, g, s.mul(x, s.splat(0.5))))
 }
 
 /// `x * sigmoid(x)`
 #[inline(always)]
 pub(crate) fn silu<S: Simd>(s: S, x: S::F) -> S::F {
-    if S::LOOKUP { gated_by_table(s, x, &SILU) } else { s.mul(x, sigmoid(s, x)) }
+    if S::LOOKUP { gated_by_table(s, x, &SILU) } else { closed_below(s, x, -88.0, s.mul(x, sigmoid(s, x))) }
+}
+
+/// `x * sigmoid(1.702 x)`
+#[inline(always)]
+pub(crate) fn gelu_sigmoid<S: Simd>(s: S, x: S::F) -> S::F {
+    closed_below(s, x, -88.0, s.mul(x, sigmoid(s, s.mul(x, s.splat(1.702)))))
 }
 
 /// `g(a) = erf(a / sqrt 2) / 2`, within 4e-9: least-squares fits at Chebyshev points.
@@ -169,5 +183,5 @@ static SILU: Gate = Gate { parts_per_unit: 1.82, parts: [
 pub(crate) fn gelu_tanh<S: Simd>(s: S, x: S::F) -> S::F {
     const TWO_SQRT_2_OVER_PI: f32 = 1.595_769_1;
     let inner = s.fma(s.mul(x, x), s.splat(0.044715 * TWO_SQRT_2_OVER_PI), s.splat(TWO_SQRT_2_OVER_PI));
-    s.mul(x, sigmoid(s, s.mul(x, inner)))
+    closed_below(s, x, -88.0, s.mul(x, sigmoid(s, s.mul(x, inner))))
 }

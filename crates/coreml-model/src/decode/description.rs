@@ -110,7 +110,7 @@ fn default_function(description: &proto::Description, program: &Program) -> Resu
 pub(crate) fn interface(description: proto::FunctionDescription) -> Result<Interface, ReadError> {
     let interface = Interface {
         inputs: features(description.inputs, "input")?,
-        outputs: features(description.outputs, "output")?,
+        outputs: described_once(features(description.outputs, "output")?),
         states: features(description.states, "state")?,
         predicted_feature: Some(description.predicted_feature).filter(|name| !name.is_empty()),
         predicted_probabilities: Some(description.predicted_probabilities).filter(|name| !name.is_empty()),
@@ -121,6 +121,17 @@ pub(crate) fn interface(description: proto::FunctionDescription) -> Result<Inter
         }
     }
     Ok(interface)
+}
+
+/// Converters describe a value that is returned twice under one name twice, and Core ML gives it once. Descriptions that
+/// differ stay, for the checks to refuse.
+fn described_once(outputs: Vec<Feature>) -> Vec<Feature> {
+    let mut first: BTreeMap<String, Feature> = BTreeMap::new();
+    let mut repeats = |feature: &Feature| match first.get(&feature.name) {
+        Some(known) => known == feature,
+        None => first.insert(feature.name.clone(), feature.clone()).is_some(),
+    };
+    outputs.into_iter().filter(|feature| !repeats(feature)).collect()
 }
 
 /// Whether the features are those of the function.

@@ -72,7 +72,7 @@ fn what_does_not_fit_is_refused() {
     assert_refused(read(&pipeline(models)), Unsupported, &["member 2", "`nonMaximumSuppression`"]);
     assert_refused(read(&pipeline(vec![pipeline(two())])), Unsupported, &["member 1", "`pipeline`"]);
     let mut twice = pipeline(two());
-    description(&mut twice).outputs.push(array_feature("c", &[2, 3]));
+    description(&mut twice).outputs.push(array_feature("c", &[3, 2]));
     assert_refused(read(&twice), Interface, &["`c` is described twice"]);
     let mut picture = pipeline(two());
     let image = proto::ImageType { width: 2, height: 3, color_space: 20, ..Default::default() };

@@ -238,6 +238,18 @@ fn other_models_are_refused_by_name() {
 }
 
 #[test]
+fn an_output_described_twice_in_the_same_words_is_one_output() {
+    let mut twice = sample();
+    let output = description(&mut twice).outputs[0].clone();
+    let (name, count) = (output.name.clone(), description(&mut twice).outputs.len());
+    description(&mut twice).outputs.push(output);
+    let package = read(&twice).unwrap();
+    let outputs = &package.interface(None).unwrap().outputs;
+    assert_eq!(outputs.len(), count);
+    assert_eq!(outputs[0].name, name);
+}
+
+#[test]
 fn the_description_fits_the_program() {
     use ReadErrorKind::Interface;
 
@@ -246,6 +258,11 @@ fn the_description_fits_the_program() {
     refused(|m| description(m).inputs[0].name = "z".into(), Interface, &["`z` is not a parameter"]);
     refused(|m| description(m).outputs[0].name = "z".into(), Interface, &["`z` is not a result"]);
     refused(|m| description(m).inputs.push(array_feature("x", &[1])), Interface, &["`x` is described twice"]);
+    let other = |m: &mut proto::Model| {
+        let name = description(m).outputs[0].name.clone();
+        description(m).outputs.push(array_feature(&name, &[7, 7]));
+    };
+    refused(other, Interface, &["output", "is described twice"]);
     refused(|m| description(m).states.push(array_feature("x", &[1])), Interface, &["state `x`", "only states"]);
     refused(|m| description(m).inputs[0].r#type = None, Interface, &["input `x`", "no type"]);
     refused(|m| description(m).inputs[0] = array_feature("x", &[-1]), Interface, &["input `x`", "-1 is not a size"]);

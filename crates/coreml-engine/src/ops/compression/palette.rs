@@ -4,7 +4,7 @@ use coreml_tensor::Shape;
 
 use super::weights::{self, Codes};
 use super::{Blocks, Numbers, keep, mask_constant, read_mask, spread, to_constant, unpack_stream};
-use crate::graph::Literal;
+use crate::literal::Literal;
 use crate::op::{Args, OpError, axis_of, shape_of};
 
 /// iOS 16: one table; indices as a stream of as many bits as the table needs.
@@ -19,7 +19,7 @@ pub(super) fn stream_to_dense(args: &Args<'_>) -> Result<Vec<Literal>, OpError> 
     let indices = unpack_stream("indices", &stream, bits, shape.count())?;
     let blocks = Blocks::new("shape", shape, &vec![1; shape.rank()])?;
     let entries = table.values.len();
-    Ok(vec![weights::tables(Codes::new(shape, 0, indices), &table, entries, blocks)?.into()])
+    Ok(vec![Literal::of_compressed(weights::tables(Codes::new(shape, 0, indices), &table, entries, blocks)?)])
 }
 
 /// Tables `[blocks..., entries, vector]`: along each axis, blocks of indices have a table of their own.
@@ -90,7 +90,12 @@ pub(super) fn to_dense(args: &Args<'_>) -> Result<Vec<Literal>, OpError> {
     let indices = Numbers::read(args, "indices")?;
     let tables = Tables::read(args, indices.shape)?;
     if let Some(codes) = Codes::read(args, "indices").filter(|_| tables.vector == 1) {
-        return Ok(vec![weights::tables(codes, &tables.numbers, tables.entries, tables.blocks)?.into()]);
+        return Ok(vec![Literal::of_compressed(weights::tables(
+            codes,
+            &tables.numbers,
+            tables.entries,
+            tables.blocks,
+        )?)]);
     }
     let dense = tables.look_up(indices.shape, &indices.values)?;
     Ok(vec![to_constant(tables.shape(indices.shape)?, dense, tables.numbers.dtype)?.into()])

@@ -10,6 +10,7 @@ use coreml_model::{Constant, PackedType};
 use coreml_tensor::{DType, DataView, Shape, f16};
 
 use super::{Blocks, Numbers, to_constant};
+use crate::literal::CompressedWeights;
 use crate::op::{Args, OpError};
 
 /// The fewest rows of a block for which its scale and zero are worth keeping beside the codes.
@@ -79,16 +80,26 @@ impl Compressed {
         Ok(Self { codes, meaning, blocks, dtype, dense: OnceLock::new() })
     }
 
-    pub(crate) fn shape(&self) -> Shape {
+    /// Whether no code can stand for more than half precision has.
+    fn stays_finite(&self, scale: &[f32], zero: Option<&[f32]>) -> bool {
+        let largest = f32::from(u8::MAX) + self.codes.base.abs();
+        let within = |(block, scale): (usize, &f32)| {
+            (largest + zero.map_or(0.0, |zero| zero[block].abs())) * scale.abs() <= f16::MAX.to_f32()
+        };
+        scale.iter().enumerate().all(within)
+    }
+}
+
+impl CompressedWeights for Compressed {
+    fn shape(&self) -> Shape {
         self.codes.shape
     }
 
-    pub(crate) fn dtype(&self) -> DType {
+    fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// The decompressed tensor.
-    pub(crate) fn dense(&self) -> &Arc<Constant> {
+    fn dense(&self) -> &Arc<Constant> {
         self.dense.get_or_init(|| {
             let mut values = vec![0.0; self.codes.values.len()];
             self.blocks.walk(|at, block| {
@@ -108,17 +119,7 @@ impl Compressed {
         })
     }
 
-    /// Whether no code can stand for more than half precision has.
-    fn stays_finite(&self, scale: &[f32], zero: Option<&[f32]>) -> bool {
-        let largest = f32::from(u8::MAX) + self.codes.base.abs();
-        let within = |(block, scale): (usize, &f32)| {
-            (largest + zero.map_or(0.0, |zero| zero[block].abs())) * scale.abs() <= f16::MAX.to_f32()
-        };
-        scale.iter().enumerate().all(within)
-    }
-
-    /// Packs a matrix, `[n, k]` if `transposed` and else `[k, n]`, without decompressing it; `None` if no format suits.
-    pub(crate) fn pack(&self, isa: Isa, transposed: bool) -> Option<PackedB> {
+    fn pack(&self, isa: Isa, transposed: bool) -> Option<PackedB> {
         let &[rows, columns] = self.codes.shape.dims() else { return None };
         let [row_blocks, column_blocks] = *self.blocks.grid() else { return None };
         let (k, n) = if transposed { (columns, rows) } else { (rows, columns) };

@@ -44,13 +44,19 @@ pub(crate) static OPS: &[OpSpec] = &[
         name: "crop_resize",
         since: Opset::Ios15,
         params: &REGIONS,
-        bind: Bind::Node(|args| bind_crop_resize(args, false)),
+        bind: Bind::Node(|args| bind_crop_resize(args, Rois::Unpadded)),
+    },
+    OpSpec {
+        name: "crop_resize",
+        since: Opset::Ios16,
+        params: &REGIONS,
+        bind: Bind::Node(|args| bind_crop_resize(args, Rois::Padded)),
     },
     OpSpec {
         name: "crop_resize",
         since: Opset::Ios17,
         params: &BOXES,
-        bind: Bind::Node(|args| bind_crop_resize(args, true)),
+        bind: Bind::Node(|args| bind_crop_resize(args, Rois::Boxes)),
     },
 ];
 
@@ -286,11 +292,21 @@ struct BoxMode {
     width_first: bool,
 }
 
-/// Boxes cut out of images and resized. Up to iOS 16 regions are `[n, 1, 4 or 5, 1, 1]`, the fifth number in front
-/// being the image; from iOS 17 on boxes are `[n, 4]` and the images they are of come apart.
+/// How an operation set says what is to be cut out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rois {
+    /// iOS 15: `[n, 1, 4 or 5, 1, 1]`, the fifth number in front being the image.
+    Unpadded,
+    /// iOS 16: the same, and what lies outside the image has a value.
+    Padded,
+    /// iOS 17: `[n, 4]`; the images they are of come apart.
+    Boxes,
+}
+
+/// Boxes cut out of images and resized.
 #[derive(Debug)]
 struct CropResize {
-    boxes: bool,
+    rois: Rois,
     size: [usize; 2],
     normalized: bool,
     scale: f64,
@@ -299,7 +315,7 @@ struct CropResize {
     pad_value: f32,
 }
 
-fn bind_crop_resize(args: &Args<'_>, boxes: bool) -> Result<Box<dyn Op>, OpError> {
+fn bind_crop_resize(args: &Args<'_>, rois: Rois) -> Result<Box<dyn Op>, OpError> {
     let (centred, width_first) = match args.str("box_coordinate_mode", "CORNERS_HEIGHT_FIRST")? {
         "CORNERS_HEIGHT_FIRST" => (false, false),
         "CORNERS_WIDTH_FIRST" => (false, true),
@@ -308,7 +324,7 @@ fn bind_crop_resize(args: &Args<'_>, boxes: bool) -> Result<Box<dyn Op>, OpError
         other => return Err(OpError::parameter("box_coordinate_mode", format!("`{other}` is not a mode"))),
     };
     Ok(Box::new(CropResize {
-        boxes,
+        rois,
         size: [target(args, "target_height")?, target(args, "target_width")?],
         normalized: args.bool("normalized_coordinates", false)?,
         scale: args.float("spatial_scale", 1.0)?.into(),
@@ -319,16 +335,20 @@ fn bind_crop_resize(args: &Args<'_>, boxes: bool) -> Result<Box<dyn Op>, OpError
 }
 
 impl CropResize {
+    fn has_boxes(&self) -> bool {
+        self.rois == Rois::Boxes
+    }
+
     /// Number of boxes, and numbers each has.
     fn regions(&self, ins: Ins<'_>) -> Result<(usize, usize), OpError> {
         let regions = ins.float(1)?.shape;
         let count = regions.first().copied().unwrap_or(0);
-        let numbers = if self.boxes || count == 0 { 4 } else { regions.count() / count };
-        let valid = if self.boxes { regions.rank() == 2 && regions[1] == 4 } else { regions.rank() > 0 };
+        let numbers = if self.has_boxes() || count == 0 { 4 } else { regions.count() / count };
+        let valid = if self.has_boxes() { regions.rank() == 2 && regions[1] == 4 } else { regions.rank() > 0 };
         if valid && [4, 5].contains(&numbers) {
             return Ok((count, numbers));
         }
-        let name = if self.boxes { "boxes" } else { "roi" };
+        let name = if self.has_boxes() { "boxes" } else { "roi" };
         Err(OpError::parameter(name, format!("{regions} are no boxes")))
     }
 
@@ -341,6 +361,17 @@ impl CropResize {
             let (first, last) = if self.mode.centred { (a - b / 2.0, a + b / 2.0) } else { (a, b) };
             [first * unit, last * unit]
         })
+    }
+
+    /// `edges`, or those of the whole image.
+    ///
+    /// iOS 15 asks for normalised coordinates within 0 and 1 and does not say what another box is. The converter's test
+    /// of that operation set gives the box `[2, 2, 1, 1]`, backwards and beyond the image, and expects all of the image.
+    fn replaced(&self, edges: [[f64; 2]; 2], [h, w]: [usize; 2]) -> [[f64; 2]; 2] {
+        let image = [[0.0, h as f64 - 1.0], [0.0, w as f64 - 1.0]];
+        let backwards_beyond = |([first, last], [_, end]): (&[f64; 2], &[f64; 2])| last < first && first > end;
+        let replaces = self.rois == Rois::Unpadded && self.normalized;
+        if replaces && edges.iter().zip(&image).all(backwards_beyond) { image } else { edges }
     }
 
     /// Cuts one box out of the planes of one image.
@@ -364,7 +395,7 @@ impl Op for CropResize {
         let [n, c, _, _] = image(ins)?;
         let (count, numbers) = self.regions(ins)?;
         let [height, width] = self.size;
-        if !self.boxes {
+        if !self.has_boxes() {
             let images = if numbers == 5 { 1 } else { n };
             return Ok(vec![ins.ty(0).with_shape(shape_of(&[count, images, c, height, width])?)]);
         }
@@ -379,22 +410,22 @@ impl Op for CropResize {
         let [n, c, h, w] = image(ins)?;
         let (_, numbers) = self.regions(ins)?;
         let len = c * self.size[0] * self.size[1];
-        let per_box = if self.boxes || numbers == 5 { 1 } else { n };
+        let per_box = if self.has_boxes() || numbers == 5 { 1 } else { n };
         let x = ins.f32(0);
         for (at, out) in outs.f32(0).chunks_exact_mut(len.max(1)).enumerate() {
             let index = at / per_box;
             let region = &ins.f32(1)[index * numbers..][..numbers];
-            let image = match (self.boxes, numbers) {
+            let image = match (self.has_boxes(), numbers) {
                 (true, _) if ins.has(2) => i64::from(ins.i32(2)[index]),
                 (true, _) => index as i64,
                 (false, 5) => region[0] as i64,
                 (false, _) => (at % per_box) as i64,
             };
             let image = usize::try_from(image).ok().filter(|&image| image < n).ok_or_else(|| {
-                let name = if self.boxes { "box_indices" } else { "roi" };
+                let name = if self.has_boxes() { "box_indices" } else { "roi" };
                 OpError::parameter(name, format!("there is no image {image} among {n}"))
             })?;
-            let edges = self.edges(&region[numbers - 4..], [h, w]);
+            let edges = self.replaced(self.edges(&region[numbers - 4..], [h, w]), [h, w]);
             self.cut(&x[image * c * h * w..][..c * h * w], [h, w], edges, out);
         }
         Ok(())
@@ -403,7 +434,9 @@ impl Op for CropResize {
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::testing::{Value, run};
+    use coreml_model::Opset;
+
+    use crate::ops::testing::{Value, run, run_in};
 
     fn close(found: &Value, expected: &[f64]) {
         let found = found.floats();
@@ -459,6 +492,29 @@ mod tests {
         close(&run("crop_resize", &ins, &constants).unwrap()[0], &[20.0, 30.0, 40.0, 40.0, -1.0, -1.0]);
         let ins = [row(), boxes, Value::int(&[2], &[0, 1])];
         assert!(run("crop_resize", &ins, &constants).unwrap_err().to_string().contains("box_indices"));
+    }
+
+    /// The converter's tests of iOS 15 and iOS 16, on the numbers 1 to 16.
+    #[test]
+    fn boxes_backwards_and_beyond_the_image() {
+        let image = Value::float(&[1, 1, 4, 4], &(1..=16).map(|i| i as f32).collect::<Vec<_>>());
+        let cut = |opset, region: [f32; 4], mode: &str| {
+            let constants = [
+                ("target_height", Value::int(&[], &[2])),
+                ("target_width", Value::int(&[], &[2])),
+                ("normalized_coordinates", Value::bool(&[], &[true])),
+                ("sampling_mode", Value::str(mode)),
+                ("pad_value", Value::float(&[], &[-1.0])),
+            ];
+            let region = Value::float(&[1, 1, 4, 1, 1], &region);
+            run_in(opset, "crop_resize", &[image.clone(), region], &constants).unwrap().remove(0)
+        };
+        close(&cut(Opset::Ios15, [2.0, 2.0, 1.0, 1.0], "UNALIGN_CORNERS"), &[3.5, 5.5, 11.5, 13.5]);
+        close(&cut(Opset::Ios16, [2.0, 2.0, 1.0, 1.0], "UNALIGN_CORNERS"), &[-1.0; 4]);
+        for opset in [Opset::Ios15, Opset::Ios16] {
+            close(&cut(opset, [0.5, 1.8, 1.0, 0.3], "ALIGN_CORNERS"), &[-1.0, 7.9, -1.0, 13.9]);
+            close(&cut(opset, [1.0, 1.0, 0.0, 0.0], "ALIGN_CORNERS"), &[16.0, 13.0, 4.0, 1.0]);
+        }
     }
 
     #[test]

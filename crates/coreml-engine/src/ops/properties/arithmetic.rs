@@ -29,7 +29,7 @@ fn constants(spec: &OpSpec, random: &mut Random, rank: usize) -> Vec<(&'static s
     declared.filter_map(|param| Some((param.name, value(param.name)?))).collect()
 }
 
-fn case(family: &str, spec: &OpSpec, random: &mut Random) -> Case {
+pub(super) fn case(family: &str, spec: &OpSpec, random: &mut Random) -> Case {
     let rank = if matches!(family, "conv" | "pool") { 3 + random.below(2) } else { 1 + random.below(4) };
     let shape = dims(random, rank);
     let kinds = matches!(family, "elementwise_unary" | "elementwise_binary" | "reduction");
@@ -58,9 +58,15 @@ fn case(family: &str, spec: &OpSpec, random: &mut Random) -> Case {
             vec![x, (floats(random, &[last, out]), weight)]
         }
         (_, "einsum") => {
-            constants.push(("equation", Value::str("nchw,nwhu->nchu")));
-            let [n, _, h, w] = *shape else { return Case::default() };
-            return Case::new(vec![x, (floats(random, &[n, w, h, 3]), weight)], constants);
+            // Axes of one stretch; the forms are those of transformers for the Neural Engine.
+            let mut or_one = |size: usize| if random.below(5) == 0 { 1 } else { size };
+            let (equation, y) = match *shape {
+                [n, _, h, w] => ("bkhc,bchq->bkhq", vec![or_one(n), or_one(w), or_one(h), 3]),
+                [_, h, w] => ("chw,whr->chr", vec![or_one(w), or_one(h), 5]),
+                _ => return Case::default(),
+            };
+            constants.push(("equation", Value::str(equation)));
+            return Case::new(vec![x, (floats(random, &y), weight)], constants);
         }
         (_, "conv") => {
             let mut kernel = vec![random.pick(&[1, 4, 9]), channels];

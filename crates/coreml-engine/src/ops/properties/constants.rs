@@ -188,10 +188,10 @@ fn states_hold_what_was_written_last() {
             let after = add(&mut graph, Arc::new(ReadState { state: 0, ty }), vec![], 1).unwrap()[0];
             graph.outputs.extend([before, after]);
             let plan = Plan::compile(graph, vec![("sum".into(), ty)], &options, &compute).unwrap();
-            let (mut workspace, mut states) = (plan.workspace(), plan.states());
+            let (mut workspace, mut states) = (plan.workspace().unwrap(), plan.states());
             let mut total = vec![0f32; ty.count()];
             for value in &rounds {
-                let found = |workspace: &_, i| plan.output_tensor(workspace, i).view().to_f64_vec();
+                let found = |workspace: &_, i| plan.output_tensor(workspace, i).unwrap().view().to_f64_vec();
                 plan.set_input(&mut workspace, 0, value.tensor().view()).unwrap();
                 plan.run(&mut workspace, &mut states).unwrap();
                 let wide = |total: &[f32]| total.iter().copied().map(f64::from).collect::<Vec<_>>();

@@ -41,6 +41,22 @@ fn close(found: &Value, expected: &[f64]) {
 }
 
 #[test]
+fn zeros_serve_as_the_initial_state_of_any_batch() {
+    let state = |rows: usize, value: f32| Value::float(&[rows, 2], &vec![value; rows * 2]);
+    for (kind, gates, states) in [("lstm", 4, 2), ("gru", 3, 1), ("rnn", 1, 1)] {
+        let with = |state: Value| run(kind, &[vec![x()], vec![state; states], inputs(gates)].concat(), &[sequence()]);
+        let expected = with(state(1, 0.0)).unwrap();
+        for rows in [0, 2, 5] {
+            assert_eq!(with(state(rows, 0.0)).unwrap(), expected, "{kind} {rows}");
+        }
+        let error = with(state(2, 0.5)).unwrap_err().to_string();
+        assert_eq!(error, "parameter `initial_h`: [2, 2] should have 1 rows, or zeros only", "{kind}");
+        let error = with(Value::float(&[1, 3], &[0.0; 3])).unwrap_err().to_string();
+        assert_eq!(error, "parameter `initial_h`: [1, 3] should be [1, 2]", "{kind}");
+    }
+}
+
+#[test]
 fn lstm_gates_are_input_forget_output_cell() {
     let weights = inputs(4);
     let zero = Value::float(&[1, 2], &[0.1, -0.2]);

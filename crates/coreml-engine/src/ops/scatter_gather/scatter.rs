@@ -2,10 +2,11 @@
 //!
 //! Updates are combined with the data one after the other, so that an index that appears twice is combined twice.
 
+use coreml_kernels::binary::Binary;
 use coreml_model::Opset;
 use coreml_tensor::Shape;
 
-use super::{Bounds, check_along, product, tuple_len};
+use super::{Bounds, check_along, product, refuse, tuple_len};
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Param, Types, axis_of, constant, input, shape_of};
 use crate::value::Kind;
 
@@ -24,7 +25,8 @@ pub(crate) static OPS: &[OpSpec] = &[
         since: Opset::Ios15,
         params: ALONG_AXIS,
         bind: Bind::Node(|args| {
-            Ok(Box::new(Scatter { axis: args.int("axis", 0)?, mode: Mode::read(args)?, bounds: Bounds::read(args)? }))
+            let bounds = if args.bool("validate_indices", false)? { Bounds::Refuse } else { Bounds::Clamp };
+            Ok(Box::new(Scatter { axis: args.int("axis", 0)?, mode: Mode::read(args)?, bounds }))
         }),
     },
     OpSpec {
@@ -33,7 +35,7 @@ pub(crate) static OPS: &[OpSpec] = &[
         params: ALONG_AXIS,
         bind: Bind::Node(|args| {
             let (axis, mode) = (args.int("axis", 0)?, Mode::read(args)?);
-            Ok(Box::new(ScatterAlongAxis { axis, mode, bounds: Bounds::read(args)? }))
+            Ok(Box::new(ScatterAlongAxis { axis, mode, bounds: refuse(args)? }))
         }),
     },
     OpSpec {
@@ -46,7 +48,7 @@ pub(crate) static OPS: &[OpSpec] = &[
             constant("mode").optional(),
             constant("validate_indices").optional(),
         ],
-        bind: Bind::Node(|args| Ok(Box::new(ScatterNd { mode: Mode::read(args)?, bounds: Bounds::read(args)? }))),
+        bind: Bind::Node(|args| Ok(Box::new(ScatterNd { mode: Mode::read(args)?, bounds: refuse(args)? }))),
     },
 ];
 
@@ -82,8 +84,8 @@ impl Mode {
             Self::Sub => old - update,
             Self::Mul => old * update,
             Self::Div => old / update,
-            Self::Max => old.max(update),
-            Self::Min => old.min(update),
+            Self::Max => Binary::Max.apply(old, update),
+            Self::Min => Binary::Min.apply(old, update),
             Self::Update => update,
         }
     }
@@ -163,11 +165,9 @@ impl Op for Scatter {
         let out = start(ins, outs);
         for outer in 0..product(&ty.shape[..axis]) {
             for (i, &index) in indices.iter().enumerate() {
-                if let Some(position) = self.bounds.resolve(index, along)? {
-                    let to = (outer * along + position) * inner;
-                    let from = (outer * indices.len() + i) * inner;
-                    self.mode.apply(ty.kind, &mut out[to..to + inner], &updates[from..from + inner]);
-                }
+                let to = (outer * along + self.bounds.resolve(index, along)?) * inner;
+                let from = (outer * indices.len() + i) * inner;
+                self.mode.apply(ty.kind, &mut out[to..to + inner], &updates[from..from + inner]);
             }
         }
         Ok(())
@@ -200,10 +200,8 @@ impl Op for ScatterAlongAxis {
         let per_row = indices[axis] * inner;
         let out = start(ins, outs);
         for (at, &index) in ins.i32(1).iter().enumerate() {
-            if let Some(position) = self.bounds.resolve(index, along)? {
-                let to = (at / per_row * along + position) * inner + at % inner;
-                self.mode.apply(ty.kind, &mut out[to..=to], &updates[at..=at]);
-            }
+            let to = (at / per_row * along + self.bounds.resolve(index, along)?) * inner + at % inner;
+            self.mode.apply(ty.kind, &mut out[to..=to], &updates[at..=at]);
         }
         Ok(())
     }
@@ -233,9 +231,8 @@ impl Op for ScatterNd {
         let (dims, inner) = (&ty.shape[..tuple], product(&ty.shape[tuple..]));
         let out = start(ins, outs);
         for i in 0..product(&indices[..indices.rank() - 1]) {
-            if let Some(at) = self.bounds.resolve_tuple(&ins.i32(1)[i * tuple..][..tuple], dims)? {
-                self.mode.apply(ty.kind, &mut out[at * inner..][..inner], &updates[i * inner..][..inner]);
-            }
+            let at = self.bounds.resolve_tuple(&ins.i32(1)[i * tuple..][..tuple], dims)?;
+            self.mode.apply(ty.kind, &mut out[at * inner..][..inner], &updates[i * inner..][..inner]);
         }
         Ok(())
     }

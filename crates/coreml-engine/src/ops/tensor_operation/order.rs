@@ -7,8 +7,8 @@ use std::cmp::Ordering;
 use coreml_model::Opset;
 use coreml_tensor::Shape;
 
+use crate::compute::Compute;
 use crate::op::{Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, axis_of, constant, input, shape_of};
-use crate::plan::Compute;
 use crate::value::{Kind, Type};
 
 pub(crate) static OPS: &[OpSpec] = &[

@@ -8,8 +8,8 @@
 
 use coreml_model::Opset;
 
+use crate::compute::Compute;
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, constant, input, shape_of};
-use crate::plan::Compute;
 use crate::value::{Kind, Type};
 
 pub(crate) static OPS: &[OpSpec] = &[

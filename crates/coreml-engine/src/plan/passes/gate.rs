@@ -17,7 +17,7 @@ pub(super) fn run(graph: &mut Graph, _compute: &Compute) {
         let Some((activation, kind, x)) = gated(graph, &graph.nodes[at], &producers) else { continue };
         let node = &mut graph.nodes[at];
         // The reference plan, which computes with oracles, does not come here.
-        node.op = Arc::new(Pointwise { oracle: |x, _| x, parameters: [0.0; 2], kernel: Some(activation) });
+        node.op = Arc::new(Pointwise { oracle: |x, _| x, parameters: [0.0; 2], kernel: Some(activation), ints: None });
         node.kind = kind.into();
         node.inputs = vec![Some(x)];
     }

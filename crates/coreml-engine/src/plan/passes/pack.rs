@@ -7,7 +7,8 @@ use coreml_kernels::gemm::{Format, PackedB, Precision};
 use coreml_tensor::DataView;
 
 use super::Compute;
-use crate::graph::{Graph, Id, Literal, Node};
+use crate::graph::{Graph, Id, Node};
+use crate::literal::Literal;
 use crate::lowered;
 use crate::ops::linear::{Linear, MatMul};
 use crate::value::{Buffer, Kind};

@@ -1,0 +1,39 @@
+//! What plans compute with.
+
+use std::sync::Arc;
+
+use coreml_kernels::gemm::Precision;
+use coreml_kernels::{Isa, ThreadPool};
+
+/// What plans compute with: an instruction set, a pool of threads, and what factors are rounded to. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Compute {
+    pub(crate) isa: Isa,
+    pub(crate) pool: Arc<ThreadPool>,
+    pub(crate) precision: Precision,
+}
+
+impl Compute {
+    /// The best instruction set of this machine and a pool of `threads`, the calling one included.
+    pub fn new(threads: usize) -> Self {
+        let pool = Arc::new(ThreadPool::new(threads.max(1)));
+        Self { isa: Isa::detect(), pool, precision: Precision::F32 }
+    }
+
+    /// The same, but optimised plans round the factors of convolutions and of products with constant matrices to `precision`
+    /// where the kernels for these can. Reference plans never do.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The instruction set's name.
+    pub fn isa(&self) -> &'static str {
+        self.isa.name()
+    }
+}

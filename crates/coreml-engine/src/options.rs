@@ -1,0 +1,48 @@
+//! How a plan is made, and what it may take.
+
+use crate::ledger::RunLimits;
+
+/// How a plan is made.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PlanOptions {
+    optimize: bool,
+    /// The most bytes that the workspace of a prediction and its states may take together, while it is planned and while
+    /// it runs; more is refused. Default 4 GiB, or all of a smaller address space.
+    pub max_bytes: usize,
+    /// The most rounds that all loops of a prediction may run. Default 10 million.
+    pub max_loop_rounds: u64,
+    /// The most operations that may be looked at while the plan is made, those of a loop once for each attempt to find
+    /// the shapes in it. Default 4 million.
+    pub max_planned_operations: usize,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        Self {
+            optimize: true,
+            max_bytes: 4usize.saturating_mul(1 << 30),
+            max_loop_rounds: 10_000_000,
+            max_planned_operations: 4_000_000,
+        }
+    }
+}
+
+impl PlanOptions {
+    /// No passes, slow kernels: the oracle of the optimised plan.
+    pub fn reference() -> Self {
+        Self { optimize: false, ..Self::default() }
+    }
+
+    pub(crate) fn is_reference(&self) -> bool {
+        !self.optimize
+    }
+
+    pub(crate) fn fold_constants(&self) -> bool {
+        self.optimize
+    }
+
+    pub(crate) fn run_limits(&self) -> RunLimits {
+        RunLimits { bytes: self.max_bytes, rounds: self.max_loop_rounds }
+    }
+}
