@@ -27,6 +27,13 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
     match &arguments.model {
         Some(path) => {
             let package = outline(path)?;
+            if package.stages().iter().any(|stage| stage.network().is_some()) {
+                writeln!(
+                    out,
+                    "a neural network: its layers become operations when it is loaded; `coreml inspect --stage plan` shows them"
+                )?;
+                return Ok(());
+            }
             needed(&package, arguments.json, out)?;
         }
         None => all(arguments.json, out)?,
