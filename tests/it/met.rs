@@ -45,7 +45,7 @@ fn pictures_are_turned_as_viewers_turn_them() {
     assert_eq!((turned.width(), turned.height()), (raw.height(), raw.width()));
     let session = Session::open(coreml_testing::repository().join("tests/fixtures/models/EfficientNetLite0.mlpackage"));
     let answer = session.unwrap().predict(&Inputs::new().image("image", &turned)).unwrap();
-    let (label, probability) = answer.top(1)[0].clone();
+    let (label, probability) = answer.top(1)[0];
     assert!(label.to_string() == "espresso" && probability > 0.9, "{label} {probability}");
 }
 

@@ -152,7 +152,9 @@ fn close(found: &[f64], expected: &[f64], bound: Bound) -> Result<(), String> {
             Bound::Shape => continue,
         };
         let same = a == b || (a.is_nan() && b.is_nan());
-        if !same && !((a - b).abs() <= allowed) {
+        // NaN is within nothing.
+        let within = (a - b).abs() <= allowed;
+        if !same && !within {
             return Err(format!("element {at} is {a}, expected {b}"));
         }
     }
