@@ -116,7 +116,7 @@ fn load(npz: &Path) -> Arrays {
         return arrays;
     }
     let name = npz.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-    let outputs = coreml_testing::load(&npz.with_file_name(format!("{name}_out.npz")));
+    let outputs = coreml_testing::load(npz.with_file_name(format!("{name}_out.npz")));
     let with_role = |role: &'static str, arrays: Arrays| {
         arrays.into_iter().map(move |(key, array)| (format!("{role}:{key}"), array))
     };
