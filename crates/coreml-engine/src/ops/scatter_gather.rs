@@ -262,8 +262,11 @@ mod tests {
         assert_eq!(out, [Value::int(&[2, 2], &[1, 3, 5, 5])]);
     }
 
+    /// An operation, its operation set, and what it answered.
+    type Answer = (&'static str, Opset, Result<Vec<Value>, OpError>);
+
     /// Every operation that reads or writes at indices, with `index` as its only or second one, in all operation sets.
-    fn at_index(index: i32, validate: Option<bool>) -> Vec<(&'static str, Opset, Result<Vec<Value>, OpError>)> {
+    fn at_index(index: i32, validate: Option<bool>) -> Vec<Answer> {
         let data = || Value::float(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let update = |dims: &[usize]| Value::float(dims, &vec![10.0; dims.iter().product()]);
         let cases: [(&str, Vec<Value>); 6] = [
