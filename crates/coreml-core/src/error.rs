@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use coreml_model::{ReadError, ReadErrorKind, tame};
 
@@ -16,6 +17,13 @@ struct Inner {
     operation: Option<String>,
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    retry_after: Option<Duration>,
+}
+
+impl Inner {
+    fn new(kind: ErrorKind, message: String) -> Self {
+        Self { kind, feature: None, operation: None, message, source: None, retry_after: None }
+    }
 }
 
 /// Whose fault an [`Error`] is. This alone decides whether another backend is tried.
@@ -87,19 +95,17 @@ impl fmt::Display for ErrorKind {
 impl Error {
     /// An error of this kind; the message says what is wrong and, where it can, what to do.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, feature: None, operation: None, message: message.into(), source: None }))
+        Self(Arc::new(Inner::new(kind, message.into())))
     }
 
     /// As [`Error::new`], about the feature of this name.
     pub fn feature(kind: ErrorKind, feature: &str, message: impl Into<String>) -> Self {
-        let feature = Some(feature.to_owned());
-        Self(Arc::new(Inner { kind, feature, operation: None, message: message.into(), source: None }))
+        Self(Arc::new(Inner { feature: Some(feature.to_owned()), ..Inner::new(kind, message.into()) }))
     }
 
     /// As [`Error::new`], about one operation of the program.
     pub fn operation(kind: ErrorKind, operation: impl Into<String>, message: impl Into<String>) -> Self {
-        let operation = Some(operation.into());
-        Self(Arc::new(Inner { kind, feature: None, operation, message: message.into(), source: None }))
+        Self(Arc::new(Inner { operation: Some(operation.into()), ..Inner::new(kind, message.into()) }))
     }
 
     /// An error that another one caused.
@@ -108,13 +114,29 @@ impl Error {
         message: impl Into<String>,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        let source = Some(source.into());
-        Self(Arc::new(Inner { kind, feature: None, operation: None, message: message.into(), source }))
+        Self(Arc::new(Inner { source: Some(source.into()), ..Inner::new(kind, message.into()) }))
+    }
+
+    /// This error, told in other words.
+    pub(crate) fn retold(self, message: String) -> Self {
+        let (kind, retry_after) = (self.kind(), self.retry_after());
+        Self(Arc::new(Inner { source: Some(Box::new(self)), retry_after, ..Inner::new(kind, message) }))
+    }
+
+    /// [`ErrorKind::Overloaded`]; those who wait now are likely to be gone after `wait`.
+    pub(crate) fn overloaded(wait: Duration) -> Self {
+        let message = "so many predictions wait that this one would come too late".to_owned();
+        Self(Arc::new(Inner { retry_after: Some(wait), ..Inner::new(ErrorKind::Overloaded, message) }))
     }
 
     /// Whose fault it is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// When it is worth asking again, of a backend that has too much to do.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
     }
 
     /// What is wrong, without the feature or operation it is about.

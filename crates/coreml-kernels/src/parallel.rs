@@ -9,7 +9,7 @@
 //! every tensor, and what one operation wrote is in the cache of the core that reads it next.
 
 use std::any::Any;
-use std::cell::UnsafeCell;
+use std::cell::{RefCell, UnsafeCell};
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -30,6 +30,27 @@ const JOINED: u64 = 2;
 const JOB: u64 = 1 << 32;
 
 type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
+
+/// Whether what is being computed is not wanted any more. Having said so once, it must go on saying so.
+pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
+
+thread_local! {
+    static STOP: RefCell<Option<Stop>> = const { RefCell::new(None) };
+}
+
+/// Calls `f`; pools that it runs tasks on leave out the rest of them once `stop` says so. What they were to compute is then
+/// anything, so whoever calls this asks `stop` afterwards, before looking at results.
+pub fn stoppable<R>(stop: Stop, f: impl FnOnce() -> R) -> R {
+    /// Puts back what was there before, also when `f` panics.
+    struct Before(Option<Stop>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            STOP.with(|stop| *stop.borrow_mut() = self.0.take());
+        }
+    }
+    let _before = Before(STOP.with(|own| own.borrow_mut().replace(stop)));
+    f()
+}
 
 /// The tasks of one participant. On cache lines of its own, which the others touch only when they have nothing left to
 /// do.
@@ -154,6 +175,17 @@ impl ThreadPool {
     /// As [`ThreadPool::run`] with `f(participant, task)`: participants that run at the same time have different
     /// numbers below [`ThreadPool::threads`], so that each can have scratch memory of its own.
     pub fn run_indexed(&self, tasks: usize, f: &(dyn Fn(usize, usize) + Sync)) {
+        match STOP.with(|stop| stop.borrow().clone()) {
+            None => self.run_all(tasks, f),
+            Some(stop) => self.run_all(tasks, &|participant, task| {
+                if !stop() {
+                    f(participant, task);
+                }
+            }),
+        }
+    }
+
+    fn run_all(&self, tasks: usize, f: &Task<'_>) {
         if tasks <= 1 || tasks > u32::MAX as usize || self.workers.is_empty() || self.busy.swap(true, Ordering::Acquire)
         {
             return run_alone(tasks, f);
@@ -307,6 +339,26 @@ mod tests {
                     assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == round));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn tasks_that_nobody_wants_any_more_are_left_out() {
+        for threads in [1, 2] {
+            let pool = ThreadPool::new(threads);
+            let (begun, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+            let stop = over.clone();
+            stoppable(Arc::new(move || stop.load(Ordering::SeqCst)), || {
+                pool.run(10_000, &|_| {
+                    add_one(&begun);
+                    over.store(true, Ordering::SeqCst);
+                });
+            });
+            let begun = begun.load(Ordering::Relaxed);
+            assert!((1..=threads).contains(&begun), "{begun} of {threads} threads");
+            let count = AtomicUsize::new(0);
+            pool.run(100, &|_| add_one(&count));
+            assert_eq!(count.load(Ordering::Relaxed), 100, "later runs are whole");
         }
     }
 

@@ -1,8 +1,9 @@
 //! How many predictions one backend computes at once, and who waits for a place.
 //!
 //! Predictions that share the processors all get slower together: admitted without limit, all of them miss their deadlines
-//! and none is answered. Beyond the limit they wait in a queue, first come first served, and whoever could not be answered
-//! in time by what is usual is turned away at once.
+//! and none is answered. Beyond the limit they wait in a line, first come first served, and whoever could not be answered
+//! in time by what is usual is turned away at once. Whoever has become too late while waiting is passed over, so that no
+//! place goes to a prediction that nobody will get.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,24 +22,62 @@ pub(super) struct Gate {
 struct Line {
     taken: usize,
     waiting: VecDeque<Arc<Waiter>>,
+    usual: Usual,
+}
+
+/// How long places are taken: on average of the last dozen or so, and by the slower ones. Zero as long as nobody knows.
+#[derive(Debug, Default, Clone, Copy)]
+struct Usual {
+    mean: Duration,
+    slow: Duration,
+}
+
+impl Usual {
+    fn learn(&mut self, seen: Duration, finished: bool) {
+        if !finished && seen < self.slow {
+            return;
+        }
+        // What was stopped would have taken longer than it had.
+        let seen = if finished { seen } else { seen.mul_f64(1.25) };
+        let towards = |from: Duration, share: f64| {
+            if from.is_zero() { seen } else { from.mul_f64(1.0 - share) + seen.mul_f64(share) }
+        };
+        self.mean = towards(self.mean, 0.125);
+        // Quickly up and slowly down: above most of what was seen.
+        self.slow = towards(self.slow, if seen > self.slow { 0.5 } else { 0.0625 });
+    }
 }
 
 /// One who waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiter {
-    called: Mutex<bool>,
-    changed: Condvar,
+    deadline: Instant,
+    word: Mutex<Option<Word>>,
+    told: Condvar,
+}
+
+/// What a waiter is told.
+#[derive(Debug, Clone, Copy)]
+enum Word {
+    /// It has the place, from this time on.
+    Come(Instant),
+    /// It has become too late for it.
+    TooLate,
+}
+
+impl Waiter {
+    fn tell(&self, word: Word) {
+        *self.word.lock() = Some(word);
+        self.told.notify_one();
+    }
 }
 
 /// A place, given back when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place(Arc<Gate>);
-
-/// How long a prediction usually takes, and one of the slower ones.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Usual {
-    pub(super) mean: Duration,
-    pub(super) slow: Duration,
+pub(super) struct Place {
+    gate: Arc<Gate>,
+    since: Instant,
+    finished: bool,
 }
 
 impl Gate {
@@ -47,68 +86,87 @@ impl Gate {
         Arc::new(Self { limit: limit.max(1), line: Mutex::default() })
     }
 
-    /// A place, at once or after waiting for it; `None` if by what is `usual` the prediction would not end before
-    /// `deadline`, or if it turns out so. Without knowledge of what is usual everybody may wait.
-    pub(super) fn enter(self: &Arc<Self>, now: Instant, deadline: Instant, usual: Option<Usual>) -> Option<Place> {
-        let slow = usual.map_or(Duration::ZERO, |usual| usual.slow);
-        let latest = deadline.checked_sub(slow).unwrap_or(now);
-        let waiter = {
+    /// A place, at once or, if the caller `waits`, in time to be done by `deadline`.
+    ///
+    /// # Errors
+    /// When by what is usual the prediction would not end before `deadline`, or if it turns out so: the time in which
+    /// the line is likely to be gone.
+    pub(super) fn enter(self: &Arc<Self>, deadline: Instant, waits: bool) -> Result<Place, Duration> {
+        let (waiter, latest, wait) = {
             let mut line = self.line.lock();
             if line.taken < self.limit {
                 line.taken += 1;
-                return Some(Place(self.clone()));
+                return Ok(self.place(Instant::now()));
             }
             // Those computing are half done on average, and leave one after the other.
-            let ahead = line.waiting.len() as f64 + 0.5;
-            let wait = usual.map_or(Duration::ZERO, |usual| usual.mean.mul_f64(ahead / self.limit as f64));
-            if now + wait >= latest {
-                return None;
+            let wait = line.usual.mean.mul_f64((line.waiting.len() as f64 + 0.5) / self.limit as f64);
+            let now = Instant::now();
+            let latest = deadline.checked_sub(line.usual.slow).unwrap_or(now);
+            if !waits || now + wait >= latest {
+                return Err(wait);
             }
-            let waiter = Arc::new(Waiter::default());
+            let waiter = Arc::new(Waiter { deadline, word: Mutex::default(), told: Condvar::new() });
             line.waiting.push_back(waiter.clone());
-            waiter
+            (waiter, latest, wait)
         };
-        let mut called = waiter.called.lock();
-        while !*called {
-            if waiter.changed.wait_until(&mut called, latest).timed_out() {
-                break;
+        let mut word = waiter.word.lock();
+        while word.is_none() && !waiter.told.wait_until(&mut word, latest).timed_out() {}
+        let told = *word;
+        drop(word);
+        if told.is_none() {
+            // Whoever is told something has been taken out of the line before.
+            let mut line = self.line.lock();
+            if let Some(position) = line.waiting.iter().position(|other| Arc::ptr_eq(other, &waiter)) {
+                line.waiting.remove(position);
+                return Err(wait);
             }
         }
-        drop(called);
-        // Whoever is called is taken out of the line first, so a waiter in it has not been called.
-        let mut line = self.line.lock();
-        match line.waiting.iter().position(|other| Arc::ptr_eq(other, &waiter)) {
-            Some(position) => {
-                line.waiting.remove(position);
-                None
+        let told = told.or_else(|| {
+            let mut word = waiter.word.lock();
+            while word.is_none() {
+                waiter.told.wait(&mut word);
             }
-            None => Some(Place(self.clone())),
+            *word
+        });
+        match told {
+            Some(Word::Come(since)) => Ok(self.place(since)),
+            _ => Err(wait),
         }
     }
 
-    /// A place if there is one now.
-    pub(super) fn enter_now(self: &Arc<Self>) -> Option<Place> {
-        let mut line = self.line.lock();
-        if line.taken >= self.limit {
-            return None;
-        }
-        line.taken += 1;
-        Some(Place(self.clone()))
+    fn place(self: &Arc<Self>, since: Instant) -> Place {
+        Place { gate: self.clone(), since, finished: true }
+    }
+}
+
+impl Place {
+    /// The prediction was stopped before its end.
+    pub(super) fn unfinished(&mut self) {
+        self.finished = false;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut line = self.0.line.lock();
-        match line.waiting.pop_front() {
-            // The place goes on to the next one.
-            Some(next) => {
-                drop(line);
-                *next.called.lock() = true;
-                next.changed.notify_one();
+        let now = Instant::now();
+        let mut told = Vec::new();
+        {
+            let mut line = self.gate.line.lock();
+            line.usual.learn(now.saturating_duration_since(self.since), self.finished);
+            let slow = line.usual.slow;
+            loop {
+                let Some(next) = line.waiting.pop_front() else {
+                    line.taken -= 1;
+                    break;
+                };
+                let in_time = now + slow < next.deadline;
+                told.push((next, if in_time { Word::Come(now) } else { Word::TooLate }));
+                if in_time {
+                    break;
+                }
             }
-            None => line.taken -= 1,
         }
+        told.into_iter().rev().for_each(|(waiter, word)| waiter.tell(word));
     }
 }
 
@@ -119,32 +177,35 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
     const FAR: Duration = Duration::from_secs(600);
 
-    fn usual(ms: u32) -> Option<Usual> {
-        Some(Usual { mean: MS * ms, slow: MS * ms })
+    /// A gate that has seen places taken for 10 ms each.
+    fn gate(limit: usize) -> Arc<Gate> {
+        let gate = Gate::new(limit);
+        gate.line.lock().usual.learn(MS * 10, true);
+        gate
     }
 
     #[test]
     fn whoever_would_be_late_is_turned_away_at_once() {
-        let (gate, now) = (Gate::new(2), Instant::now());
-        let places: Vec<_> = (0..2).map(|_| gate.enter(now, now + FAR, usual(10)).unwrap()).collect();
+        let gate = gate(2);
+        let far = Instant::now() + FAR;
+        let places: Vec<_> = (0..2).map(|_| gate.enter(far, true).unwrap()).collect();
         // Half of 10 ms until one of two places is free, and 10 ms to compute.
-        assert!(gate.enter(now, now + MS * 12, usual(10)).is_none());
-        assert!(gate.enter_now().is_none());
+        assert_eq!(gate.enter(Instant::now() + MS * 12, true).unwrap_err().as_micros(), 2500);
+        assert!(gate.enter(far, false).is_err());
         drop(places);
-        assert!(gate.enter(now, now + MS * 12, usual(10)).is_some());
-        assert!(gate.enter_now().is_some());
+        assert!(gate.enter(Instant::now() + MS * 12, true).is_ok());
+        assert!(gate.enter(far, false).is_ok());
     }
 
     #[test]
     fn places_pass_from_one_to_the_next_in_order() {
         let (gate, order) = (Gate::new(1), Arc::new(Mutex::new(Vec::new())));
-        let first = gate.enter_now().unwrap();
+        let first = gate.enter(Instant::now(), false).unwrap();
         let threads: Vec<_> = (0..5)
             .map(|i| {
                 let (own, order) = (gate.clone(), order.clone());
                 let thread = std::thread::spawn(move || {
-                    let now = Instant::now();
-                    let place = own.enter(now, now + FAR, None).unwrap();
+                    let place = own.enter(Instant::now() + FAR, true).unwrap();
                     order.lock().push(i);
                     drop(place);
                 });
@@ -161,12 +222,49 @@ mod tests {
     }
 
     #[test]
+    fn a_place_does_not_go_to_one_who_has_become_too_late() {
+        let gate = Gate::new(1);
+        let first = gate.enter(Instant::now(), false).unwrap();
+        let waits = |deadline: Duration| {
+            let own = gate.clone();
+            let before = gate.line.lock().waiting.len();
+            let thread = std::thread::spawn(move || own.enter(Instant::now() + deadline, true).map(drop));
+            while gate.line.lock().waiting.len() == before {
+                std::thread::yield_now();
+            }
+            thread
+        };
+        let (hurried, patient) = (waits(FAR), waits(FAR * 10));
+        // Places turn out to be taken for longer than the first one has.
+        gate.line.lock().usual = Usual { mean: FAR * 4, slow: FAR * 4 };
+        drop(first);
+        assert!(hurried.join().unwrap().is_err());
+        assert!(patient.join().unwrap().is_ok());
+        assert_eq!(gate.line.lock().taken, 0);
+    }
+
+    #[test]
     fn who_waited_in_vain_leaves_the_line() {
-        let (gate, now) = (Gate::new(1), Instant::now());
-        let place = gate.enter_now().unwrap();
-        assert!(gate.enter(now, now + MS, None).is_none());
+        let gate = Gate::new(1);
+        let place = gate.enter(Instant::now(), false).unwrap();
+        assert!(gate.enter(Instant::now() + MS, true).is_err());
         assert!(gate.line.lock().waiting.is_empty());
         drop(place);
         assert_eq!(gate.line.lock().taken, 0);
+    }
+
+    #[test]
+    fn what_is_usual_rises_quickly_and_with_what_was_stopped() {
+        let mut usual = Usual::default();
+        (0..20).for_each(|_| usual.learn(MS * 10, true));
+        assert_eq!((usual.mean.as_micros(), usual.slow.as_micros()), (10_000, 10_000));
+        usual.learn(MS * 30, true);
+        assert_eq!((usual.mean.as_micros(), usual.slow.as_micros()), (12_500, 20_000));
+        usual.learn(MS, false);
+        assert_eq!(usual.slow.as_micros(), 20_000, "it tells nothing");
+        usual.learn(MS * 20, false);
+        assert_eq!(usual.slow.as_micros(), 22_500);
+        (0..100).for_each(|_| usual.learn(MS * 10, true));
+        assert!(usual.slow < MS * 11 && usual.mean < MS * 11);
     }
 }

@@ -72,6 +72,13 @@ pub(super) struct Reply {
     pub(super) state: Option<ModelState>,
 }
 
+impl Reply {
+    /// Whether the prediction was stopped.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Cancelled)
+    }
+}
+
 /// What a lane is made of.
 pub(super) struct LaneParts<'a> {
     pub(super) backend: Arc<dyn Backend>,
@@ -161,13 +168,12 @@ impl Lane {
     ///
     /// # Errors
     /// [`ErrorKind::Overloaded`] when there is no place in time.
-    pub(super) fn place(&self, now: Instant, deadline: Instant, waits: bool) -> Result<Option<Place>, Error> {
+    pub(super) fn place(&self, deadline: Instant, waits: bool) -> Result<Option<Place>, Error> {
         let Some(model) = self.loading.model() else { return Ok(None) };
         let Some(gate) = self.gate.get_or_init(|| model.concurrency().map(Gate::new)) else { return Ok(None) };
-        let place = if waits { gate.enter(now, deadline, self.pace.usual()) } else { gate.enter_now() };
-        place.map(Some).ok_or_else(|| {
+        gate.enter(deadline, waits).map(Some).map_err(|wait| {
             self.meter.attempt(Some(ErrorKind::Overloaded), Duration::ZERO);
-            Error::new(ErrorKind::Overloaded, "so many predictions wait that this one would come too late")
+            Error::overloaded(wait)
         })
     }
 
@@ -200,6 +206,10 @@ impl Lane {
         });
         match done {
             Ok((outputs, state)) => Reply { result: Ok(outputs), state },
+            // Half of a computation may break what the other half takes for granted.
+            Err(error) if error.kind() == ErrorKind::Bug && cancel.is_some_and(Cancel::is_cancelled) => {
+                Reply { result: Err(Error::new(ErrorKind::Cancelled, "stopped")), state: None }
+            }
             Err(error) => Reply { result: Err(error), state: None },
         }
     }
@@ -268,10 +278,15 @@ impl Lane {
         self.meter.attempt(error, elapsed);
     }
 
+    /// Whether a prediction stops when it is told to; not known before the model is loaded.
+    pub(super) fn stops(&self) -> bool {
+        self.loading.model().is_some_and(Model::stops)
+    }
+
     /// The caller of a call of this lane goes on without it. Whether the call counts as abandoned: a model that stops when
     /// it is told to frees its thread by itself.
     pub(super) fn abandon(&self) -> bool {
-        if self.loading.model().is_some_and(Model::stops) {
+        if self.stops() {
             return false;
         }
         ABANDONED.fetch_add(1, Ordering::Relaxed);

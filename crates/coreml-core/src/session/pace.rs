@@ -3,8 +3,6 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::gate::Usual;
-
 /// Predictions remembered.
 const MEMORY: usize = 32;
 
@@ -40,19 +38,6 @@ impl Pace {
         (micros > 0).then(|| Duration::from_micros(micros.into()))
     }
 
-    /// How long predictions take on average, and the slowest but one; `None` as long as there are too few to tell.
-    pub(super) fn usual(&self) -> Option<Usual> {
-        let mut micros = self.recent.each_ref().map(|slot| slot.load(Ordering::Relaxed));
-        micros.sort_unstable();
-        let known = &micros[micros.iter().position(|&micros| micros > 0)?..];
-        if known.len() < 4 {
-            return None;
-        }
-        let sum: u64 = known.iter().map(|&micros| u64::from(micros)).sum();
-        let mean = Duration::from_micros(sum / known.len() as u64);
-        Some(Usual { mean, slow: Duration::from_micros(known[known.len() - 2].into()) })
-    }
-
     /// The time to keep back of a deadline `total` away: twice the slowest remembered prediction but one, since the host
     /// may have slowed down meanwhile, and five milliseconds for threads and caches gone cold while the one in front had
     /// its turn; half of it all as long as there is nothing to remember. At most nine tenths, so that the backend
@@ -79,14 +64,11 @@ mod tests {
     fn the_reserve_follows_what_was_seen() {
         let (pace, total) = (Pace::default(), Duration::from_millis(100));
         assert_eq!(pace.reserve(total), total / 2, "nothing known");
-        assert!(pace.usual().is_none());
         pace.record(Duration::from_millis(8));
         assert_eq!(pace.reserve(total), Duration::from_millis(21));
         (0..MEMORY).for_each(|_| pace.record(Duration::from_millis(4)));
         pace.record(Duration::from_millis(70));
         assert_eq!(pace.reserve(total), Duration::from_millis(13), "one outlier is not the rule");
-        let usual = pace.usual().unwrap();
-        assert_eq!((usual.mean.as_micros(), usual.slow.as_millis()), (6062, 4));
         (0..MEMORY).for_each(|_| pace.record(Duration::from_secs(9)));
         assert_eq!(pace.reserve(total), Duration::from_millis(90));
     }

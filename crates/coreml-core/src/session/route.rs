@@ -1,9 +1,11 @@
 //! The way of a prediction through the lanes: who is asked, for how long, and who is asked next.
 //!
-//! Without a deadline the backends compute on the caller's thread, one after another. With one they compute on threads
-//! of their own, and the caller waits: for the backend in front until so much time is left as the next one usually
-//! needs, then for the next one as well or instead, and never beyond the deadline.
+//! Without a deadline the backends compute on the caller's thread, one after another. With one, those that stop when they
+//! are told to do so, too; the others compute on threads of their own, and the caller waits: for the backend in front
+//! until so much time is left as the next one usually needs, then for the next one as well or instead, and never beyond
+//! the deadline.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,9 +14,11 @@ use coreml_breaker::Permit;
 use smallvec::SmallVec;
 
 use super::desk::Desk;
-use super::lane::{Reply, StateUse};
+use super::gate::Place;
+use super::lane::{Lane, Reply, StateUse};
 use super::state::Contents;
 use super::{Attempt, Attempts, Prediction, Session};
+use crate::cancel::Cancel;
 use crate::check::CheckedInputs;
 use crate::classify::classify;
 use crate::error::{Error, ErrorKind};
@@ -41,6 +45,8 @@ struct Flight<'s> {
     started: Instant,
     /// When the next lane must be asked.
     cut: Instant,
+    /// Held until the backend has computed.
+    place: Option<Place>,
 }
 
 impl<'s, 'i> Route<'s, 'i> {
@@ -89,7 +95,7 @@ impl<'s, 'i> Route<'s, 'i> {
             };
             let state = self.state_for(position);
             let reply = lane.perform(self.inputs, state, None, None);
-            let flight = Flight { position, permit, started, cut: started };
+            let flight = Flight { position, permit, started, cut: started, place: None };
             match self
                 .conclude(flight, reply, |reference| Some(reference.perform(self.inputs, StateUse::None, None, None)))
             {
@@ -106,7 +112,10 @@ impl<'s, 'i> Route<'s, 'i> {
 
     fn in_time(&mut self, total: Duration) -> Result<(usize, Outputs, Instant), Error> {
         let session = self.session;
-        let desk = Desk::new(Arc::new(OwnedInputs::from(self.inputs)));
+        let inputs = self.inputs;
+        let desk = OnceCell::new();
+        // The inputs are copied for those who may outlive the caller, and only then.
+        let desk = || -> &Arc<Desk> { desk.get_or_init(|| Desk::new(Arc::new(OwnedInputs::from(inputs)))) };
         let deadline = self.start + total;
         let remaining = |until: Instant| until.saturating_duration_since(session.clock.now());
         let (mut waiting, mut flights) = (self.positions.clone(), SmallVec::<[Flight<'s>; 2]>::new());
@@ -118,47 +127,62 @@ impl<'s, 'i> Route<'s, 'i> {
         loop {
             if flights.is_empty() {
                 let Some(position) = waiting.next() else { return Err(last.unwrap_or_else(no_backend)) };
-                match self.launch(&desk, position, deadline, total, true) {
+                let flight = match self.admit(position, deadline, total, true) {
+                    Ok(flight) => flight,
+                    Err(error) => {
+                        last = Some(self.refused(position, error));
+                        continue;
+                    }
+                };
+                if self.computes_here(position) {
+                    match self.compute_here(flight, deadline, &remaining) {
+                        Ok(answer) => {
+                            self.compare_aside(&answer, || Arc::new(OwnedInputs::from(inputs)));
+                            return Ok(answer);
+                        }
+                        Err(error) if error.kind() == ErrorKind::Timeout && waiting.is_empty() => {
+                            return Err(Error::new(ErrorKind::Timeout, format!("no answer within {total:.0?}")));
+                        }
+                        Err(error) if classify(error.kind()).try_next => last = Some(self.next_after(position, error)),
+                        Err(error) => return Err(error),
+                    }
+                    continue;
+                }
+                match self.launch(desk(), flight, deadline) {
                     Ok(flight) => flights.push(flight),
                     Err(error) => last = Some(self.refused(position, error)),
                 }
                 continue;
             }
             let wake = if waiting.is_empty() || hedged { deadline } else { flights[0].cut };
-            match desk.wait(remaining(wake)) {
+            match desk().wait(remaining(wake)) {
                 Some((position, reply)) => {
                     let Some(found) = flights.iter().position(|flight| flight.position == position) else { continue };
                     let flight = flights.remove(found);
-                    let verify = |reference: &Arc<_>| {
-                        let aside = Desk::new(desk.inputs().clone());
-                        aside.ask(0, reference, StateUse::None, remaining(deadline), None).ok()?;
-                        let reply = aside.wait(remaining(deadline));
-                        if reply.is_none() {
-                            aside.leave(0, reference);
-                        }
-                        reply.map(|(_, reply)| reply)
-                    };
+                    let verify =
+                        |reference: &Arc<_>| answer_aside(desk().inputs().clone(), reference, remaining(deadline));
                     match self.conclude(flight, reply, verify) {
                         Ok(answer) => {
-                            self.leave(&desk, flights, &answer, hedged);
-                            self.compare_aside(&answer, || desk.inputs().clone());
+                            self.leave(desk(), flights, &answer, hedged);
+                            self.compare_aside(&answer, || desk().inputs().clone());
                             return Ok(answer);
                         }
                         Err(error) if classify(error.kind()).try_next => last = Some(self.next_after(position, error)),
                         Err(error) => {
-                            flights.drain(..).for_each(|flight| self.give_up(&desk, flight, ErrorKind::Cancelled));
+                            flights.drain(..).for_each(|flight| self.give_up(desk(), flight, ErrorKind::Cancelled));
                             return Err(error);
                         }
                     }
                 }
                 None if wake == deadline => {
-                    flights.drain(..).for_each(|flight| self.give_up(&desk, flight, ErrorKind::Timeout));
+                    flights.drain(..).for_each(|flight| self.give_up(desk(), flight, ErrorKind::Timeout));
                     return Err(Error::new(ErrorKind::Timeout, format!("no answer within {total:.0?}")));
                 }
                 None if self.state.is_none() && session.hedges.as_ref().is_some_and(|budget| budget.spend()) => {
                     hedged = true;
                     if let Some(position) = waiting.next() {
-                        match self.launch(&desk, position, deadline, total, false) {
+                        let flight = self.admit(position, deadline, total, false);
+                        match flight.and_then(|flight| self.launch(desk(), flight, deadline)) {
                             Ok(flight) => flights.push(flight),
                             Err(error) => last = Some(self.refused(position, error)),
                         }
@@ -167,22 +191,15 @@ impl<'s, 'i> Route<'s, 'i> {
                 None => {
                     let flight = flights.remove(0);
                     let position = flight.position;
-                    self.give_up(&desk, flight, ErrorKind::Timeout);
+                    self.give_up(desk(), flight, ErrorKind::Timeout);
                     last = Some(self.next_after(position, Error::new(ErrorKind::Timeout, late())));
                 }
             }
         }
     }
 
-    /// Asks the lane at `position`, on a thread of its own; `waits` for a place if there is none now.
-    fn launch(
-        &mut self,
-        desk: &Arc<Desk>,
-        position: usize,
-        deadline: Instant,
-        total: Duration,
-        waits: bool,
-    ) -> Result<Flight<'s>, Error> {
+    /// Leave to ask the lane at `position`; `waits` for a place if there is none now.
+    fn admit(&mut self, position: usize, deadline: Instant, total: Duration, waits: bool) -> Result<Flight<'s>, Error> {
         let session = self.session;
         let lane = &session.lanes[position];
         let mut cut = deadline;
@@ -190,21 +207,56 @@ impl<'s, 'i> Route<'s, 'i> {
             cut -= session.lanes[position + 1].pace.reserve(total);
         }
         let asked = if self.attempts.is_empty() { self.start } else { session.clock.now() };
-        let place = lane.place(asked, cut, waits)?;
+        let place = lane.place(cut, waits)?;
         let started = if place.is_some() { session.clock.now() } else { asked };
         let permit = lane.admit(started)?;
         if position + 1 < self.positions.end && session.hedges.is_some() {
             let patience = lane.pace.patience(|| lane.meter.usual(0.99));
             cut = patience.map_or(cut, |patience| cut.min(started + patience));
         }
-        let state = self.state_for(position);
-        match desk.ask(position, lane, state, deadline.saturating_duration_since(started), place) {
-            Ok(()) => Ok(Flight { position, permit, started, cut }),
+        Ok(Flight { position, permit, started, cut, place })
+    }
+
+    /// Has the lane answer on a thread of its own.
+    fn launch(&mut self, desk: &Arc<Desk>, mut flight: Flight<'s>, deadline: Instant) -> Result<Flight<'s>, Error> {
+        let lane = &self.session.lanes[flight.position];
+        let state = self.state_for(flight.position);
+        let patience = deadline.saturating_duration_since(flight.started);
+        match desk.ask(flight.position, lane, state, patience, flight.place.take()) {
+            Ok(()) => Ok(flight),
             Err(error) => {
-                lane.settle(permit, Some(error.kind()), Duration::ZERO, started);
+                lane.settle(flight.permit, Some(error.kind()), Duration::ZERO, flight.started);
                 Err(error)
             }
         }
+    }
+
+    /// Whether the caller's own thread computes, as the model stops when it is time and nobody else is to be asked meanwhile.
+    fn computes_here(&self, position: usize) -> bool {
+        let hedges = self.session.hedges.is_some() && position + 1 < self.positions.end;
+        !hedges && self.session.lanes[position].stops()
+    }
+
+    /// Has the lane answer on this thread, until it is another one's turn.
+    fn compute_here(
+        &mut self,
+        mut flight: Flight<'s>,
+        deadline: Instant,
+        remaining: &impl Fn(Instant) -> Duration,
+    ) -> Result<(usize, Outputs, Instant), Error> {
+        let lane = &self.session.lanes[flight.position];
+        let state = self.state_for(flight.position);
+        let cancel = Cancel::new().until(flight.cut);
+        let mut reply = lane.perform(self.inputs, state, Some(remaining(deadline)), Some(&cancel));
+        if reply.is_cancelled() {
+            reply.result = Err(Error::new(ErrorKind::Timeout, late()));
+            flight.place.iter_mut().for_each(Place::unfinished);
+        }
+        drop(flight.place.take());
+        let inputs = self.inputs;
+        self.conclude(flight, reply, |reference| {
+            answer_aside(Arc::new(OwnedInputs::from(inputs)), reference, remaining(deadline))
+        })
     }
 
     /// Judges a reply, compares it with the fallback's where that is to be done first, and tells everybody. `reference`
@@ -213,7 +265,7 @@ impl<'s, 'i> Route<'s, 'i> {
         &mut self,
         flight: Flight<'s>,
         reply: Reply,
-        reference: impl FnOnce(&Arc<super::lane::Lane>) -> Option<Reply>,
+        reference: impl FnOnce(&Arc<Lane>) -> Option<Reply>,
     ) -> Result<(usize, Outputs, Instant), Error> {
         let Flight { position, permit, started, .. } = flight;
         let session = self.session;
@@ -323,6 +375,17 @@ impl<'s, 'i> Route<'s, 'i> {
     }
 }
 
+/// Another lane's answer to the same inputs, if it comes in time.
+fn answer_aside(inputs: Arc<OwnedInputs>, lane: &Arc<Lane>, patience: Duration) -> Option<Reply> {
+    let desk = Desk::new(inputs);
+    desk.ask(0, lane, StateUse::None, patience, None).ok()?;
+    let reply = desk.wait(patience);
+    if reply.is_none() {
+        desk.leave(0, lane);
+    }
+    reply.map(|(_, reply)| reply)
+}
+
 fn late() -> &'static str {
     "did not answer in time"
 }
@@ -340,5 +403,5 @@ fn in_view_of(error: Error, attempts: &[Attempt]) -> Error {
         .iter()
         .filter_map(|attempt| Some(format!("{}: {}", attempt.backend, attempt.error.as_ref()?)))
         .collect();
-    Error::caused_by(error.kind(), format!("every backend failed: {}", told.join("; ")), error)
+    error.retold(format!("every backend failed: {}", told.join("; ")))
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use coreml_core::Cancel;
 use coreml_kernels::image::{self, ChannelOrder};
+use coreml_kernels::parallel::stoppable;
 use coreml_kernels::transpose::transpose;
 use coreml_model::Function;
 use coreml_tensor::{Shape, Tensor, TensorView};
@@ -342,7 +343,7 @@ impl Plan {
         self.run_observed(workspace, states, None, |_, _| ())
     }
 
-    /// As [`Plan::run`]; stops between two operations once `cancel` is set, and calls `observe` with the position and the
+    /// As [`Plan::run`]; stops soon after `cancel` is set, between two tasks of an operation if need be, and calls `observe` with the position and the
     /// operation's type after every operation.
     ///
     /// # Errors
@@ -354,8 +355,12 @@ impl Plan {
         cancel: Option<Cancel>,
         observe: impl FnMut(usize, &str),
     ) -> Result<(), RunError> {
-        let mut ledger = Ledger::new(self.options.run_limits(), workspace.held, cancel);
-        let done = self.run_steps(workspace, states, &mut ledger, observe);
+        let mut ledger = Ledger::new(self.options.run_limits(), workspace.held, cancel.clone());
+        let steps = || self.run_steps(workspace, states, &mut ledger, observe);
+        let done = match cancel {
+            Some(cancel) => stoppable(Arc::new(move || cancel.is_cancelled()), steps),
+            None => steps(),
+        };
         workspace.held = ledger.held();
         done.map_err(|(step, error)| RunError {
             kind: RunErrorKind::of(&error),
@@ -378,7 +383,11 @@ impl Plan {
             done.map_err(|error| (step, error))?;
             observe(position, &step.kind);
         }
-        Ok(())
+        match self.steps.last() {
+            // Tasks of the last one may have been left out.
+            Some(step) => ledger.go_on().map_err(|error| (step, error)),
+            None => Ok(()),
+        }
     }
 
     /// What each step is and what it asked of the machine, by the types that a run left in `workspace`.
