@@ -45,6 +45,26 @@ impl ElementType {
         })
     }
 
+    /// All types, by the number the program uses.
+    fn all() -> impl Iterator<Item = (i32, Self)> {
+        (0..64).filter_map(|code| Some((code, Self::from_program(code)?)))
+    }
+
+    /// The number the program uses.
+    pub(crate) fn program_code(self) -> i32 {
+        Self::all().find(|(_, ty)| *ty == self).map_or(0, |(code, _)| code)
+    }
+
+    /// By the name MIL text uses.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::all().find(|(_, ty)| ty.name() == name).map(|(_, ty)| ty)
+    }
+
+    /// The number weight files use; `None` for types that cannot be in one.
+    pub(crate) fn blob_code(self) -> Option<u32> {
+        (0..64).find(|&code| Self::from_blob(code) == Some(self))
+    }
+
     /// By the number weight files use.
     pub(crate) fn from_blob(code: u32) -> Option<Self> {
         Some(match code {

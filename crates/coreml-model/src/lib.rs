@@ -25,11 +25,13 @@ mod element;
 mod error;
 mod interface;
 mod limits;
+mod mil;
 mod neural_network;
 mod package;
 mod program;
 mod proto;
 mod wire;
+mod write;
 
 pub use error::{ReadError, ReadErrorKind, tame};
 pub use interface::{
@@ -43,6 +45,7 @@ pub use program::{
     ValueId, ValueType,
 };
 pub use wire::Fields;
+pub use write::{NewModel, NewProgram};
 
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ fn packages(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn shared() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../../shared")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared")
 }
 
 #[test]

@@ -29,13 +29,51 @@ pub(crate) fn function(
         .specializations
         .remove(&function.opset)
         .ok_or_else(|| refuse(format!("there is no body for its operation set {opset}")))?;
-    let mut decoder = Decoder { blobs, limits, values: Vec::new(), visible: HashMap::new(), definitions: Vec::new() };
-    let inputs = decoder.define_all(function.inputs)?;
-    let body = decoder.block(body)?;
+    let mut reader = FunctionReader::new(opset, function.inputs, blobs, limits)?;
+    let body = reader.decoder.block(body)?;
     if !body.inputs.is_empty() {
         return Err(refuse("the body has parameters of its own"));
     }
+    let FunctionReader { opset, inputs, decoder, .. } = reader;
     Ok(Function { opset, values: decoder.values, inputs, body })
+}
+
+/// A function that is read operation by operation.
+pub(crate) struct FunctionReader<'a> {
+    opset: Opset,
+    inputs: Vec<ValueId>,
+    operations: Vec<Operation>,
+    decoder: Decoder<'a>,
+}
+
+impl<'a> FunctionReader<'a> {
+    pub(crate) fn new(
+        opset: Opset,
+        inputs: Vec<proto::NamedType>,
+        blobs: &'a mut BlobStore,
+        limits: &'a Limits,
+    ) -> Result<Self, ReadError> {
+        let mut decoder =
+            Decoder { blobs, limits, values: Vec::new(), visible: HashMap::new(), definitions: Vec::new() };
+        let inputs = decoder.define_all(inputs)?;
+        Ok(Self { opset, inputs, operations: Vec::new(), decoder })
+    }
+
+    /// The next operation.
+    pub(crate) fn operation(&mut self, operation: proto::Operation) -> Result<(), ReadError> {
+        let place = place(&operation, self.operations.len());
+        let operation = self.decoder.operation(operation).within(|| place)?;
+        self.operations.push(operation);
+        Ok(())
+    }
+
+    /// The function, which gives the values of these names.
+    pub(crate) fn finish(self, outputs: &[String]) -> Result<Function, ReadError> {
+        let Self { opset, inputs, operations, decoder } = self;
+        let outputs = outputs.iter().map(|name| decoder.find(name).within(|| "results of the function".to_owned()));
+        let body = Block { inputs: Vec::new(), operations, outputs: outputs.collect::<Result<_, _>>()? };
+        Ok(Function { opset, values: decoder.values, inputs, body })
+    }
 }
 
 struct Decoder<'a> {

@@ -17,10 +17,12 @@ use crate::program::Program;
 use crate::proto::{self, model::Kind};
 
 mod constant;
-mod description;
+pub(crate) mod description;
 mod function;
-mod pipeline;
+pub(crate) mod pipeline;
 mod types;
+
+pub(crate) use function::FunctionReader;
 
 /// The newest specification this library knows: iOS 26.
 const NEWEST_SPECIFICATION: i32 = 10;

@@ -14,6 +14,7 @@ use crate::neural_network::NeuralNetwork;
 use crate::program::Program;
 
 pub(crate) mod blob;
+mod compiled;
 pub(crate) mod impostor;
 mod manifest;
 mod paths;
@@ -75,8 +76,8 @@ pub struct Metadata {
 }
 
 impl Package {
-    /// Opens an `.mlpackage` folder or an `.mlmodel` file that holds an ML Program, a neural network or a pipeline of them; which of them `path` is, its
-    /// contents tell.
+    /// Opens an `.mlpackage` folder, an `.mlmodel` file that holds an ML Program, a neural network or a pipeline of them, or an
+    /// `.mlmodelc` folder with the program as text; which of them `path` is, its contents tell.
     ///
     /// # Errors
     /// [`ReadError`] says what is wrong and where; its kind distinguishes missing files, broken ones, models that ask
@@ -105,6 +106,11 @@ impl Package {
     fn open_source(path: &Path, limits: &Limits, weights: Weights) -> Result<Self, ReadError> {
         let metadata = fs::metadata(path).map_err(|error| ReadError::io(path, "cannot open", error))?;
         let canonical = fs::canonicalize(path).map_err(|error| ReadError::io(path, "cannot open", error))?;
+        if metadata.is_dir() && !canonical.join(manifest::FILE_NAME).exists() && compiled::is_compiled(&canonical) {
+            let read = compiled::read(&canonical, limits, weights).map_err(|error| error.in_file(path))?;
+            let compiled::Compiled { decoded, size_bytes, missing_weights } = read;
+            return Ok(Self { path: path.to_path_buf(), size_bytes, decoded, missing_weights });
+        }
         let (root, folder, spec) = if metadata.is_dir() {
             check_folder(path)?;
             let (spec, folder) = manifest::root_model(&canonical, limits)?;
@@ -208,12 +214,7 @@ fn check_folder(path: &Path) -> Result<(), ReadError> {
     if has(manifest::FILE_NAME) {
         return Ok(());
     }
-    let compiled = ["coremldata.bin", "model.mil", "model.espresso.net"].into_iter().any(has)
-        || path.extension().is_some_and(|extension| extension == "mlmodelc");
-    let (kind, message) = if compiled {
-        let message = "is a compiled model; that is not supported yet, use the .mlpackage it came from";
-        (ReadErrorKind::Unsupported, message.to_owned())
-    } else if let Some(inner) = package_in(path) {
+    let (kind, message) = if let Some(inner) = package_in(path) {
         (ReadErrorKind::Format, format!("is not a model package itself, but holds one: open {}", inner.display()))
     } else {
         (ReadErrorKind::Format, "is not a model package: it has no Manifest.json".to_owned())
@@ -223,7 +224,9 @@ fn check_folder(path: &Path) -> Result<(), ReadError> {
 
 /// A model that lies in the folder at `path`, which people open in the model's stead.
 fn package_in(path: &Path) -> Option<PathBuf> {
-    let is_model =
-        |path: &PathBuf| path.extension().is_some_and(|extension| extension == "mlpackage" || extension == "mlmodel");
+    let is_model = |path: &PathBuf| {
+        path.extension()
+            .is_some_and(|extension| ["mlpackage", "mlmodel", "mlmodelc"].iter().any(|name| extension == *name))
+    };
     fs::read_dir(path).ok()?.filter_map(|entry| Some(entry.ok()?.path())).find(is_model)
 }

@@ -35,6 +35,34 @@ impl Opset {
         Self::ALL.into_iter().find(|&(_, known)| known == name).map(|(opset, _)| opset)
     }
 
+    /// The specification version that introduced it.
+    pub(crate) fn specification_version(self) -> i32 {
+        match self {
+            Self::Ios15 => 6,
+            Self::Ios16 => 7,
+            Self::Ios17 => 8,
+            Self::Ios18 => 9,
+            Self::Ios26 => 10,
+        }
+    }
+
+    /// The version that MIL text calls so: `ios17`, ….
+    pub(crate) fn from_text(name: &str) -> Option<Self> {
+        let by_text = || Self::ALL.into_iter().map(|(opset, _)| opset).find(|opset| opset.text_name() == name);
+        Self::from_name(name).or_else(by_text)
+    }
+
+    /// The name that MIL text uses.
+    pub(crate) fn text_name(self) -> &'static str {
+        match self {
+            Self::Ios15 => "ios15",
+            Self::Ios16 => "ios16",
+            Self::Ios17 => "ios17",
+            Self::Ios18 => "ios18",
+            Self::Ios26 => "ios26",
+        }
+    }
+
     /// The name the format uses.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,0 +1,250 @@
+//! Tokens, and where they are.
+
+use std::borrow::Cow;
+
+use crate::error::{ReadError, ReadErrorKind, quote};
+
+/// The pieces of the text.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Token<'a> {
+    /// A name, a number, or a key word.
+    Word(&'a str),
+    /// What quotation marks enclosed.
+    Text(Cow<'a, str>),
+    /// One of `()[]{}<>=,;`.
+    Symbol(char),
+    /// `->`
+    Arrow,
+    End,
+}
+
+/// Reads token after token, with a look at the next one.
+pub(super) struct Lexer<'a> {
+    text: &'a str,
+    /// Behind the next token.
+    at: usize,
+    /// Where the next token begins.
+    start: usize,
+    next: Token<'a>,
+}
+
+const SYMBOLS: &[u8] = b"()[]{}<>=,;";
+
+fn ends_word(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == b'"' || SYMBOLS.contains(&byte)
+}
+
+impl<'a> Lexer<'a> {
+    pub(super) fn new(text: &'a str) -> Result<Self, ReadError> {
+        let mut lexer = Self { text, at: 0, start: 0, next: Token::End };
+        lexer.advance()?;
+        Ok(lexer)
+    }
+
+    /// The next token, left where it is.
+    pub(super) fn peek(&self) -> &Token<'a> {
+        &self.next
+    }
+
+    /// Where the next token begins.
+    pub(super) fn position(&self) -> usize {
+        self.start
+    }
+
+    /// The next token, taken.
+    pub(super) fn take(&mut self) -> Result<Token<'a>, ReadError> {
+        let token = std::mem::replace(&mut self.next, Token::End);
+        self.advance()?;
+        Ok(token)
+    }
+
+    /// Whether the symbol is next; if so it is taken.
+    pub(super) fn skip(&mut self, symbol: char) -> Result<bool, ReadError> {
+        let found = self.next == Token::Symbol(symbol);
+        if found {
+            self.advance()?;
+        }
+        Ok(found)
+    }
+
+    /// Whether the next word is followed by `(`, as the type of an operation without results is.
+    pub(super) fn begins_call(&self) -> bool {
+        matches!(self.next, Token::Word(_)) && self.after_next() == Some('(')
+    }
+
+    /// Whether the next word begins a value with its type, and not a name.
+    pub(super) fn begins_value(&self) -> bool {
+        matches!(self.next, Token::Word(_)) && matches!(self.after_next(), Some('(' | '<'))
+    }
+
+    /// The character after the next token and blanks.
+    fn after_next(&self) -> Option<char> {
+        self.text.get(self.at..)?.trim_start().chars().next()
+    }
+
+    /// Takes the symbol, which must be next.
+    pub(super) fn expect(&mut self, symbol: char) -> Result<(), ReadError> {
+        if self.skip(symbol)? { Ok(()) } else { Err(self.unexpected(&format!("`{symbol}`"))) }
+    }
+
+    /// Takes `->`, which must be next.
+    pub(super) fn arrow(&mut self) -> Result<(), ReadError> {
+        match self.next {
+            Token::Arrow => self.advance(),
+            _ => Err(self.unexpected("`->`")),
+        }
+    }
+
+    /// Takes a word, which must be next: `what`.
+    pub(super) fn word(&mut self, what: &str) -> Result<&'a str, ReadError> {
+        match self.next {
+            Token::Word(word) => {
+                self.advance()?;
+                Ok(word)
+            }
+            _ => Err(self.unexpected(what)),
+        }
+    }
+
+    /// An error about the next token.
+    pub(super) fn unexpected(&self, expected: &str) -> ReadError {
+        let found = match &self.next {
+            Token::Word(word) => quote(word).to_string(),
+            Token::Text(text) => format!("the text {}", quote(text)),
+            Token::Symbol(symbol) => format!("`{symbol}`"),
+            Token::Arrow => "`->`".to_owned(),
+            Token::End => "the end".to_owned(),
+        };
+        self.refuse_at(self.start, &format!("expected {expected}, found {found}"))
+    }
+
+    /// An error about what begins at `position`.
+    pub(super) fn refuse_at(&self, position: usize, message: &str) -> ReadError {
+        ReadError::new(ReadErrorKind::Format, format!("{}: {message}", self.place(position)))
+    }
+
+    /// Line and column of `position`, both from 1.
+    pub(super) fn place(&self, position: usize) -> String {
+        let before = self.text.get(..position).unwrap_or(self.text);
+        let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+        format!("line {line}, column {column}")
+    }
+
+    fn advance(&mut self) -> Result<(), ReadError> {
+        let bytes = self.text.as_bytes();
+        let byte = |at: usize| bytes.get(at).copied();
+        let mut at = self.at;
+        loop {
+            while byte(at).is_some_and(|byte| byte.is_ascii_whitespace()) {
+                at += 1;
+            }
+            if byte(at) != Some(b'/') || byte(at + 1) != Some(b'/') {
+                break;
+            }
+            while byte(at).is_some_and(|byte| byte != b'\n') {
+                at += 1;
+            }
+        }
+        self.start = at;
+        self.next = match byte(at) {
+            None => Token::End,
+            Some(b'"') => {
+                let (text, end) = self.quoted(at + 1)?;
+                at = end;
+                Token::Text(text)
+            }
+            Some(b'-') if byte(at + 1) == Some(b'>') => {
+                at += 2;
+                Token::Arrow
+            }
+            Some(symbol) if SYMBOLS.contains(&symbol) => {
+                at += 1;
+                Token::Symbol(char::from(symbol))
+            }
+            Some(_) => {
+                while byte(at).is_some_and(|byte| !ends_word(byte)) {
+                    at += 1;
+                }
+                // Words end before a character of one byte, so both ends lie between characters.
+                Token::Word(self.text.get(self.start..at).unwrap_or_default())
+            }
+        };
+        self.at = at;
+        Ok(())
+    }
+
+    /// The text from `begin` to the closing quotation mark, and where it ends.
+    fn quoted(&self, begin: usize) -> Result<(Cow<'a, str>, usize), ReadError> {
+        let rest = self.text.get(begin..).unwrap_or_default();
+        let plain = rest.find(['"', '\\']).ok_or_else(|| self.refuse_at(begin - 1, "a text does not end"))?;
+        let (before, after) = rest.split_at(plain);
+        if after.starts_with('"') {
+            return Ok((Cow::Borrowed(before), begin + plain + 1));
+        }
+        let mut text = before.to_owned();
+        let mut characters = after.char_indices();
+        while let Some((offset, character)) = characters.next() {
+            match character {
+                '"' => return Ok((Cow::Owned(text), begin + plain + offset + 1)),
+                '\\' => {
+                    let bad = || self.refuse_at(begin + plain + offset, "this escape is not one of the format's");
+                    text.push(match characters.next().map(|(_, escaped)| escaped) {
+                        Some('n') => '\n',
+                        Some('r') => '\r',
+                        Some('t') => '\t',
+                        Some('0') => '\0',
+                        Some('x') => code(&mut characters, 2).ok_or_else(bad)?,
+                        Some('u') => code(&mut characters, 4).ok_or_else(bad)?,
+                        Some(quoted @ ('"' | '\\' | '\'' | '/')) => quoted,
+                        _ => return Err(bad()),
+                    });
+                }
+                other => text.push(other),
+            }
+        }
+        Err(self.refuse_at(begin - 1, "a text does not end"))
+    }
+}
+
+/// The character of the next so many hexadecimal digits.
+fn code(characters: &mut std::str::CharIndices<'_>, digits: usize) -> Option<char> {
+    let mut code = 0;
+    for _ in 0..digits {
+        code = code * 16 + characters.next()?.1.to_digit(16)?;
+    }
+    char::from_u32(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(text: &str) -> Result<Vec<Token<'_>>, ReadError> {
+        let mut lexer = Lexer::new(text)?;
+        let mut tokens = Vec::new();
+        while *lexer.peek() != Token::End {
+            tokens.push(lexer.take()?);
+        }
+        Ok(tokens)
+    }
+
+    #[test]
+    fn words_numbers_texts_and_symbols_are_told_apart() {
+        let found = tokens("a=-0x1p-3;// no\n\"x\\n\\\"\\u00e4ö\"->?é").unwrap();
+        let text = Token::Text(Cow::Borrowed("x\n\"äö"));
+        let symbol = Token::Symbol;
+        let expected =
+            [Token::Word("a"), symbol('='), Token::Word("-0x1p-3"), symbol(';'), text, Token::Arrow, Token::Word("?é")];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn errors_name_line_and_column() {
+        let error = tokens("a\n  ö \"b").unwrap_err();
+        assert!(error.to_string().contains("line 2, column 5: a text does not end"), "{error}");
+        for bad in ["\"\\q\"", "\"\\x1\"", "\"\\ud800\"", "\"a\\"] {
+            assert!(tokens(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Compiled models: folders with the program as MIL text, as Core ML's compiler makes them.
+//!
+//! What Core ML itself needs beside the program is in files without a public format. Two facts about them are used: the
+//! first four bytes of `coremldata.bin` are the number that the format has for the type of model, and the description of
+//! a model lies in it as a message of the format behind its length.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use coreml_tensor::DType;
+use prost::Message;
+use serde::Deserialize;
+
+use super::blob::{BlobStore, Source, Weights};
+use super::impostor::impostor;
+use super::paths;
+use super::{Metadata, Stage};
+use crate::budget;
+use crate::decode::{Decoded, description, pipeline};
+use crate::error::{ReadError, ReadErrorKind, Within, quote};
+use crate::interface::Interface;
+use crate::limits::Limits;
+use crate::mil::{self, Flexible};
+use crate::program::{Dim, Function, Program, TensorType, ValueType};
+use crate::proto::{self, array_type, dictionary_feature, feature_type, state_feature};
+
+/// The program of a compiled model.
+pub(crate) const PROGRAM: &str = "model.mil";
+/// Its description, among other things.
+pub(crate) const DATA: &str = "coremldata.bin";
+/// What tools say of it.
+const METADATA: &str = "metadata.json";
+
+/// Whether the folder is a compiled model.
+pub(crate) fn is_compiled(folder: &Path) -> bool {
+    let has = |name: &str| folder.join(name).symlink_metadata().is_ok();
+    [PROGRAM, DATA, "model.espresso.net"].into_iter().any(has)
+        || folder.extension().is_some_and(|extension| extension == "mlmodelc")
+}
+
+/// What was read of a compiled model.
+pub(crate) struct Compiled {
+    pub(crate) decoded: Decoded,
+    pub(crate) size_bytes: u64,
+    pub(crate) missing_weights: Option<ReadError>,
+}
+
+/// Reads the compiled model at `root`, which must be canonical.
+pub(crate) fn read(root: &Path, limits: &Limits, weights: Weights) -> Result<Compiled, ReadError> {
+    let mut reader = Reader { root, limits, weights, size_bytes: 0, missing_weights: None };
+    let head = Head::read(root, limits)?;
+    let has_program = root.join(PROGRAM).exists();
+    let decoded = if !has_program && head.as_ref().is_some_and(|head| matches!(head.kind, 200..=202)) {
+        reader.pipeline(head.unwrap_or_default())?
+    } else {
+        let (stage, interfaces, metadata) = reader.program(root)?;
+        let default_function = stage.function.clone();
+        let newest = stage.program.functions.values().map(|function| function.opset.specification_version()).max();
+        Decoded {
+            specification_version: newest.unwrap_or(0),
+            metadata,
+            stages: vec![stage],
+            interfaces,
+            default_function,
+        }
+    };
+    Ok(Compiled { decoded, size_bytes: reader.size_bytes, missing_weights: reader.missing_weights })
+}
+
+struct Reader<'a> {
+    root: &'a Path,
+    limits: &'a Limits,
+    weights: Weights,
+    size_bytes: u64,
+    missing_weights: Option<ReadError>,
+}
+
+impl Reader<'_> {
+    /// The members lie in folders `model0`, `model1`, …
+    fn pipeline(&mut self, head: Head) -> Result<Decoded, ReadError> {
+        let description = head.description.ok_or_else(|| {
+            ReadError::new(ReadErrorKind::Interface, "the pipeline has no description").in_file(&self.root.join(DATA))
+        })?;
+        let mut stages = Vec::new();
+        loop {
+            let folder = self.root.join(format!("model{}", stages.len()));
+            if !folder.is_dir() {
+                break;
+            }
+            if stages.len() >= self.limits.functions {
+                return Err(ReadError::new(ReadErrorKind::Limit, "the pipeline has too many members"));
+            }
+            let (stage, ..) =
+                self.program(&folder).within(|| format!("member {} of the pipeline", stages.len() + 1))?;
+            stages.push(stage);
+        }
+        let (interface, metadata) = pipeline::describe(description, &stages)?;
+        let newest = stages.iter().flat_map(|stage| stage.program.functions.values());
+        Ok(Decoded {
+            specification_version: newest.map(|function| function.opset.specification_version()).max().unwrap_or(0),
+            metadata: self.metadata(self.root, metadata)?,
+            stages,
+            default_function: description::MAIN.to_owned(),
+            interfaces: BTreeMap::from([(description::MAIN.to_owned(), interface)]),
+        })
+    }
+
+    /// The program in `folder`, with the interfaces of its functions and what is said about it.
+    fn program(&mut self, folder: &Path) -> Result<(Stage, BTreeMap<String, Interface>, Metadata), ReadError> {
+        let head = Head::read(folder, self.limits)?.unwrap_or_default();
+        if !folder.join(PROGRAM).exists() {
+            return Err(refuse(folder, head.kind));
+        }
+        let path = paths::resolve(self.root, folder, PROGRAM)?;
+        let bytes = paths::read_limited(&path, self.limits.spec_bytes)?;
+        self.size_bytes += u64::try_from(bytes.len()).unwrap_or(0);
+        if let Some(message) = impostor(&bytes) {
+            return Err(ReadError::new(ReadErrorKind::Format, message).in_file(&path));
+        }
+        let text = String::from_utf8(bytes)
+            .map_err(|error| ReadError::new(ReadErrorKind::Format, "is not UTF-8").because(error).in_file(&path))?;
+        let source = Source::Package { root: self.root.to_path_buf(), folder: folder.to_path_buf() };
+        let mut blobs = BlobStore::new(source, self.limits, self.weights);
+        let parsed = mil::program(&text, &mut blobs, self.limits).map_err(|error| error.in_file(&path))?;
+        self.size_bytes += blobs.size_bytes();
+        self.missing_weights = self.missing_weights.take().or(blobs.into_failure());
+        let described = match head.description {
+            Some(description) => description,
+            None => describe(&parsed.program, &parsed.flexible).map_err(|error| error.in_file(&path))?,
+        };
+        let described = description::describe(described, &parsed.program);
+        let (interfaces, function, metadata) = described.map_err(|error| error.in_file(&folder.join(DATA)))?;
+        let metadata = self.metadata(folder, metadata)?;
+        let interface = interfaces.get(&function).cloned();
+        let interface =
+            interface.ok_or_else(|| ReadError::new(ReadErrorKind::Interface, "the model has no interface"))?;
+        Ok((Stage { program: parsed.program, network: None, interface, function }, interfaces, metadata))
+    }
+
+    /// What the author says, which compilers take out of the description and write beside it.
+    fn metadata(&self, folder: &Path, known: Metadata) -> Result<Metadata, ReadError> {
+        let path = folder.join(METADATA);
+        if known != Metadata::default() || !path.is_file() {
+            return Ok(known);
+        }
+        let path = paths::resolve(self.root, folder, METADATA)?;
+        let json = paths::read_limited(&path, self.limits.manifest_bytes)?;
+        // It is for people; a model whose metadata cannot be read runs all the same.
+        let told: Vec<Told> = serde_json::from_slice(&json).unwrap_or_default();
+        Ok(told.into_iter().next().map_or(known, |told| Metadata {
+            author: told.author,
+            short_description: told.short_description,
+            license: told.license,
+            version: told.version,
+            user_defined: told.user_defined_metadata,
+        }))
+    }
+}
+
+/// The part of `metadata.json` that says what `coremldata.bin` does not.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Told {
+    author: String,
+    short_description: String,
+    license: String,
+    version: String,
+    user_defined_metadata: BTreeMap<String, String>,
+}
+
+/// Why a compiled model without a program is refused.
+fn refuse(folder: &Path, kind: u32) -> ReadError {
+    if kind == 502 {
+        let message = format!("has no {PROGRAM}; a compiled ML Program has one");
+        return ReadError::new(ReadErrorKind::Format, message).in_file(folder);
+    }
+    let espresso = folder.join("model.espresso.net").exists();
+    let what = match kind {
+        403 | 303 | 500 => "neural network",
+        _ if espresso => "neural network",
+        200..=202 => "pipeline within a pipeline",
+        610 => "non-maximum suppression",
+        0 => "model whose type cannot be told",
+        _ => "model of another type than ML Program",
+    };
+    let message = format!(
+        "is a compiled {what}, whose file format is not public; use the .mlmodel or .mlpackage it was compiled from"
+    );
+    ReadError::new(ReadErrorKind::Unsupported, message).in_file(folder)
+}
+
+/// What `coremldata.bin` says.
+#[derive(Default)]
+struct Head {
+    /// The number that the format has for the type of model; 0 if the file does not say it.
+    kind: u32,
+    description: Option<proto::Description>,
+}
+
+/// Places of the file where a description is looked for, at most.
+const TRIES: usize = 64;
+
+impl Head {
+    fn read(folder: &Path, limits: &Limits) -> Result<Option<Self>, ReadError> {
+        let path = folder.join(DATA);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = paths::read_limited(&path, limits.spec_bytes)?;
+        let kind = bytes.first_chunk().map_or(0, |&kind| u32::from_le_bytes(kind));
+        // A message behind its length that ends within the file: of several, the longest that describes something.
+        let mut found: Vec<&[u8]> = Vec::new();
+        for (position, length) in bytes.array_windows::<8>().enumerate() {
+            let length = u64::from_le_bytes(*length);
+            let message = bytes.get(position + 8..).and_then(|rest| rest.get(..usize::try_from(length).ok()?));
+            // The first fields: inputs, outputs, functions.
+            if let Some(message) = message
+                && matches!(message, [0x0a | 0x52, _, _, ..] | [0xa2, 0x01, ..])
+            {
+                found.push(message);
+                if found.len() == TRIES {
+                    break;
+                }
+            }
+        }
+        found.sort_by_key(|message| std::cmp::Reverse(message.len()));
+        let description = found.into_iter().find_map(|message| description_in(message, limits));
+        Ok(Some(Self { kind, description }))
+    }
+}
+
+fn description_in(message: &[u8], limits: &Limits) -> Option<proto::Description> {
+    // Within a model, so that its budget applies.
+    let mut bytes = Vec::new();
+    prost::encoding::bytes::encode(2, &message.to_vec(), &mut bytes);
+    budget::check(&bytes, limits).ok()?;
+    let description = proto::Description::decode(message).ok()?;
+    let names = |features: &[proto::Feature]| features.iter().all(|feature| feature.r#type.is_some());
+    let describes = !description.outputs.is_empty() && names(&description.outputs) && names(&description.inputs);
+    (describes || description.functions.iter().any(|function| !function.outputs.is_empty())).then_some(description)
+}
+
+/// A description by what the program itself says: arrays, and the outputs of `classify`.
+fn describe(program: &Program, flexible: &BTreeMap<String, Flexible>) -> Result<proto::Description, ReadError> {
+    let none = Flexible::default();
+    let functions = program.functions.iter().map(|(name, function)| {
+        let shapes = flexible.get(name).unwrap_or(&none);
+        let described = self::function(name, function, shapes);
+        described.within(|| format!("function {}", quote(name)))
+    });
+    let functions = functions.collect::<Result<Vec<_>, _>>()?;
+    let default_function = match functions.as_slice() {
+        [only] => only.name.clone(),
+        _ => String::new(),
+    };
+    Ok(proto::Description { functions, default_function, ..proto::Description::default() })
+}
+
+fn function(name: &str, function: &Function, shapes: &Flexible) -> Result<proto::FunctionDescription, ReadError> {
+    let mut described = proto::FunctionDescription { name: name.to_owned(), ..proto::FunctionDescription::default() };
+    for &id in &function.inputs {
+        let value = function.value(id);
+        let feature = feature(&value.name, &value.ty, Some(shapes))?;
+        match value.ty {
+            ValueType::State(_) => described.states.push(feature),
+            _ => described.inputs.push(feature),
+        }
+    }
+    for &id in &function.body.outputs {
+        let value = function.value(id);
+        described.outputs.push(feature(&value.name, &value.ty, None)?);
+        match value.ty {
+            ValueType::Strings(_) => described.predicted_feature.clone_from(&value.name),
+            ValueType::Dictionary(..) => described.predicted_probabilities.clone_from(&value.name),
+            _ => {}
+        }
+    }
+    Ok(described)
+}
+
+fn feature(name: &str, ty: &ValueType, shapes: Option<&Flexible>) -> Result<proto::Feature, ReadError> {
+    use feature_type::Kind;
+
+    let kind = match ty {
+        ValueType::Tensor(ty) => Kind::MultiArray(array(name, ty, shapes)?),
+        ValueType::State(ty) => {
+            let array = state_feature::Kind::Array(array(name, ty, None)?);
+            Kind::State(proto::StateFeature { kind: Some(array) })
+        }
+        ValueType::Strings(_) => Kind::String(proto::Opaque {}),
+        ValueType::Dictionary(key, _) => {
+            let nothing = proto::Opaque {};
+            let key = match **key {
+                ValueType::Strings(_) => dictionary_feature::Key::String(nothing),
+                _ => dictionary_feature::Key::Int64(nothing),
+            };
+            Kind::Dictionary(proto::DictionaryFeature { key: Some(key) })
+        }
+        other => {
+            let message = format!("{} is of type {other}, which no feature has", quote(name));
+            return Err(ReadError::new(ReadErrorKind::Interface, message));
+        }
+    };
+    let r#type = Some(proto::FeatureType { optional: false, kind: Some(kind) });
+    Ok(proto::Feature { name: name.to_owned(), description: String::new(), r#type })
+}
+
+fn array(name: &str, ty: &TensorType, shapes: Option<&Flexible>) -> Result<proto::ArrayType, ReadError> {
+    let refuse = |message: String| ReadError::new(ReadErrorKind::Interface, format!("{}: {message}", quote(name)));
+    let data_type = match ty.dtype {
+        DType::Float32 => 65568,
+        DType::Float64 => 65600,
+        DType::Float16 => 65552,
+        DType::Int32 => 131_104,
+        DType::Int8 => 131_080,
+        other => return Err(refuse(format!("no feature has elements of type {other}"))),
+    };
+    let known: Option<Vec<i64>> = ty.dims.iter().map(fixed).collect();
+    let told = shapes.and_then(|shapes| shapes.defaults.get(name)).cloned();
+    let shape = match (known, told) {
+        // Scalars are arrays of one element outside.
+        (Some(dims), _) if dims.is_empty() => vec![1],
+        (Some(dims), _) => dims,
+        (None, Some(told)) if told.len() == ty.dims.len() => told,
+        (None, _) if shapes.is_none() => Vec::new(),
+        (None, _) => return Err(refuse("nothing tells which sizes its open dimensions may have".to_owned())),
+    };
+    let ranges = shapes.and_then(|shapes| shapes.ranges.get(name)).map(|ranges| {
+        let range = |&[lower, upper]: &[i64; 2]| proto::SizeRange { lower: u64::try_from(lower).unwrap_or(0), upper };
+        array_type::Flexibility::Range(proto::ArrayShapeRange { dims: ranges.iter().map(range).collect() })
+    });
+    let enumerated = shapes.and_then(|shapes| shapes.enumerated.get(name)).map(|shapes| {
+        let shapes = shapes.iter().map(|dims| proto::ArrayShape { dims: dims.clone() }).collect();
+        array_type::Flexibility::Enumerated(proto::ArrayShapes { shapes })
+    });
+    Ok(proto::ArrayType { shape, data_type, flexibility: ranges.or(enumerated), default: None })
+}
+
+fn fixed(dim: &Dim) -> Option<i64> {
+    match dim {
+        Dim::Fixed(size) => i64::try_from(*size).ok(),
+        Dim::Unknown => None,
+    }
+}
