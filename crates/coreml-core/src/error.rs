@@ -112,6 +112,18 @@ impl Error {
         Self(Arc::new(Inner { kind, feature: None, operation: None, message: message.into(), source }))
     }
 
+    /// The same error, told as one about a part of the model: a member of a pipeline, for instance.
+    pub fn within(&self, place: &str) -> Self {
+        let Inner { kind, feature, operation, message, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            kind: *kind,
+            feature: feature.clone(),
+            operation: operation.clone(),
+            message: format!("{place}: {message}"),
+            source: None,
+        }))
+    }
+
     /// Whose fault it is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
