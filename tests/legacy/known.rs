@@ -11,3 +11,6 @@ pub(crate) const SINGLE_LAYERS: usize = 607;
 
 /// Networks that answer rightly, at least.
 pub(crate) const NETWORKS: usize = 22;
+
+/// Classic models that answer rightly, at least.
+pub(crate) const CLASSIC: usize = 120;

@@ -1,12 +1,14 @@
-//! Neural networks with known results through the public API, on the reference plan and on the optimised plan.
+//! Neural networks and classic models with known results through the public API; networks on the reference plan and on the
+//! optimised plan.
 //!
-//! Both collections lie beside the repository where they are at hand and run if `COREML_COLLECTIONS` is set; they are skipped,
+//! The collections lie beside the repository where they are at hand and run if `COREML_COLLECTIONS` is set; they are skipped,
 //! loudly, otherwise. A network that is refused as "not supported yet" is counted, and every other difference must be listed in
 //! `known.rs`. The number of networks that answer rightly may not fall.
 //!
 //! `COREML_CASES=text` runs only the cases whose name contains the text.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
+mod classic;
 mod known;
 
 use std::collections::BTreeMap;
@@ -15,7 +17,7 @@ use std::sync::Arc;
 
 use coreml_anywhere::model::FeatureKind;
 use coreml_anywhere::tensor::{Shape, Tensor};
-use coreml_anywhere::{Backend, CpuBackend, CpuOptions, ErrorKind, Image, Inputs, Outputs, Session, Value};
+use coreml_anywhere::{Backend, CpuBackend, CpuOptions, ErrorKind, Image, Inputs, Label, Outputs, Session, Value};
 use coreml_testing::npz::Array;
 use serde::Deserialize;
 
@@ -103,21 +105,18 @@ fn matches(outputs: &Outputs, name: &str, expected: &Array, keys: Option<&Array>
     let value = value.map_err(|error| error.to_string())?;
     match (value, expected) {
         (Value::String(found), Array::Strings(_, labels)) if labels.as_slice() == [found.as_str()] => Ok(()),
-        (Value::Int64(found), Array::Tensor(label)) if label.view().to_f64_vec() == [*found as f64] => Ok(()),
+        (Value::Int64(found), expected) if labels(expected) == [Label::Int64(*found)] => Ok(()),
+        (Value::Sequence(found), expected) if labels(expected) == *found => Ok(()),
+        (Value::Double(found), Array::Tensor(expected)) => close(&[*found], &expected.view().to_f64_vec(), bound),
         // Compared with the values.
         (Value::Dictionary(_), Array::Strings(..)) if name.ends_with(".keys") => Ok(()),
         (Value::Dictionary(_), Array::Tensor(_)) if name.ends_with(".keys") => Ok(()),
         (Value::Dictionary(entries), Array::Tensor(expected)) => {
             // Dictionaries have no order: by label.
-            let labels: Vec<String> = match keys {
-                Some(Array::Strings(_, labels)) => labels.clone(),
-                Some(Array::Tensor(labels)) => {
-                    labels.view().to_f64_vec().into_iter().map(|label| format!("{label}")).collect()
-                }
-                None => return Err("the expected labels are missing".into()),
-            };
+            let labels = labels(keys.ok_or("the expected labels are missing")?);
             let mut found: Vec<(String, f64)> = entries.iter().map(|(label, p)| (label.to_string(), *p)).collect();
-            let mut expected: Vec<(String, f64)> = labels.into_iter().zip(expected.view().to_f64_vec()).collect();
+            let mut expected: Vec<(String, f64)> =
+                labels.iter().map(ToString::to_string).zip(expected.view().to_f64_vec()).collect();
             found.sort_by(|a, b| a.0.cmp(&b.0));
             expected.sort_by(|a, b| a.0.cmp(&b.0));
             if found.iter().map(|(label, _)| label).ne(expected.iter().map(|(label, _)| label)) {
@@ -137,6 +136,17 @@ fn matches(outputs: &Outputs, name: &str, expected: &Array, keys: Option<&Array>
             if off <= 0.75 { Ok(()) } else { Err(format!("a pixel is off by {off}")) }
         }
         (found, expected) => Err(format!("{}, expected {expected:?}", found.describe()).chars().take(200).collect()),
+    }
+}
+
+/// Strings or whole numbers as labels; integers keep all digits.
+fn labels(array: &Array) -> Vec<Label> {
+    match array {
+        Array::Strings(_, strings) => strings.iter().map(|label| Label::String(label.as_str().into())).collect(),
+        Array::Tensor(tensor) => match tensor.as_slice::<i64>() {
+            Some(labels) => labels.iter().copied().map(Label::Int64).collect(),
+            None => tensor.view().to_f64_vec().into_iter().map(|label| Label::Int64(label as i64)).collect(),
+        },
     }
 }
 
@@ -257,7 +267,6 @@ fn single_layers() {
 #[derive(Deserialize)]
 struct NetworkRow {
     name: String,
-    r#type: String,
 }
 
 #[test]
@@ -266,7 +275,7 @@ fn networks() {
     let rows: Vec<NetworkRow> =
         serde_json::from_str(&std::fs::read_to_string(folder.join("index.json")).unwrap()).unwrap();
     let mut suite = Suite::new("networks");
-    for row in rows.iter().filter(|row| row.r#type.starts_with("neuralNetwork")) {
+    for row in &rows {
         suite.case(&row.name, &folder, &row.name, &["exact:"], Bound::Largest(1e-3));
     }
     suite.finish(known::NETWORKS);

@@ -1,10 +1,11 @@
 //! Tensors and pictures from files, and outputs into them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use coreml_anywhere::model::{FeatureKind, Interface};
 use coreml_anywhere::tensor::npz::{self, Array};
-use coreml_anywhere::tensor::{Shape, Tensor};
+use coreml_anywhere::tensor::{DType, Shape, Tensor};
 use coreml_anywhere::{ImageReader, Inputs, Label, Outputs, Value, cast};
 
 use crate::failure::Failure;
@@ -41,11 +42,7 @@ pub(crate) fn read_inputs(
 ) -> Result<Vec<Inputs<'static>>, Failure> {
     let mut predictions = Vec::new();
     for archive in archives {
-        let mut inputs = Inputs::new();
-        for (name, array) in read_arrays(archive)? {
-            inputs = add_array(inputs, interface, &name, array);
-        }
-        predictions.push(inputs);
+        predictions.push(add_arrays(interface, read_arrays(archive)?));
     }
     if predictions.is_empty() {
         predictions.push(Inputs::new());
@@ -93,28 +90,55 @@ fn read_one(path: &Path, name: &str) -> Result<Array, Failure> {
     }
 }
 
-/// Single elements stand for the features that are no arrays.
+/// The arrays of one prediction. A dictionary is two of them, `NAME.keys` and `NAME.values`.
+fn add_arrays(interface: &Interface, arrays: Vec<(String, Array)>) -> Inputs<'static> {
+    let (mut inputs, mut keys) = (Inputs::new(), BTreeMap::new());
+    let mut rest = Vec::new();
+    let is_dictionary =
+        |name: &str| matches!(interface.input(name).map(|feature| &feature.kind), Some(FeatureKind::Dictionary(_)));
+    for (name, array) in arrays {
+        match name.strip_suffix(".keys") {
+            Some(dictionary) if is_dictionary(dictionary) => drop(keys.insert(dictionary.to_owned(), array)),
+            _ => rest.push((name, array)),
+        }
+    }
+    for (name, array) in rest {
+        let dictionary = name.strip_suffix(".values").and_then(|name| Some((name, labels(keys.get(name)?)?)));
+        inputs = match (dictionary, array) {
+            (Some((name, labels)), Array::Tensor(values)) if labels.len() == values.shape().count() => {
+                inputs.dictionary(name, labels.into_iter().zip(values.view().to_f64_vec()))
+            }
+            (_, array) => add_array(inputs, interface, &name, array),
+        };
+    }
+    inputs
+}
+
+/// Strings or whole numbers as labels. An array without elements has none, whatever its type.
+fn labels(array: &Array) -> Option<Vec<Label>> {
+    match array {
+        Array::Strings(_, strings) => Some(strings.iter().map(|label| Label::String(label.as_str().into())).collect()),
+        Array::Tensor(tensor) if tensor.shape().count() == 0 => Some(Vec::new()),
+        Array::Tensor(tensor) if tensor.dtype().is_float() => None,
+        Array::Tensor(tensor) => {
+            let whole = cast(tensor.view(), DType::Int64)?;
+            Some(whole.as_slice::<i64>()?.iter().copied().map(Label::Int64).collect())
+        }
+    }
+}
+
 fn add_array(inputs: Inputs<'static>, interface: &Interface, name: &str, array: Array) -> Inputs<'static> {
-    let single = |tensor: &Tensor| match tensor.view().to_f64_vec().as_slice() {
-        &[value] => Some(value),
-        _ => None,
-    };
-    match (array, interface.input(name).map(|feature| &feature.kind)) {
-        (Array::Strings(_, mut strings), _) if strings.len() == 1 => inputs.string(name, strings.remove(0)),
-        (Array::Strings(_, strings), _) => {
+    if let Some(FeatureKind::Sequence(_)) = interface.input(name).map(|feature| &feature.kind)
+        && let Some(labels) = labels(&array)
+    {
+        return inputs.sequence(name, labels);
+    }
+    match array {
+        Array::Strings(_, mut strings) if strings.len() == 1 => inputs.string(name, strings.remove(0)),
+        Array::Strings(_, strings) => {
             inputs.sequence(name, strings.into_iter().map(|label| Label::String(label.into())))
         }
-        (Array::Tensor(tensor), Some(FeatureKind::Double)) if single(&tensor).is_some() => {
-            inputs.double(name, single(&tensor).unwrap_or_default())
-        }
-        (Array::Tensor(tensor), Some(FeatureKind::Int64)) => {
-            let whole = cast(tensor.view(), coreml_anywhere::tensor::DType::Int64);
-            match whole.as_ref().and_then(Tensor::as_slice::<i64>) {
-                Some(&[value]) if !tensor.dtype().is_float() => inputs.int64(name, value),
-                _ => inputs.owned_tensor(name, tensor),
-            }
-        }
-        (Array::Tensor(tensor), _) => inputs.owned_tensor(name, tensor),
+        Array::Tensor(tensor) => inputs.owned_tensor(name, tensor),
     }
 }
 
@@ -139,17 +163,27 @@ fn value_arrays(name: String, value: &Value) -> Vec<(String, Array)> {
         Value::Double(value) => scalar(Array::Tensor(Tensor::scalar(*value))),
         Value::Dictionary(entries) => {
             let shape = Shape::from([entries.len()]);
-            let integer = |(label, _): &(Label, f64)| if let Label::Int64(label) = label { Some(*label) } else { None };
-            let integers: Option<Vec<i64>> = entries.iter().map(integer).collect();
-            let keys = match integers.map(|integers| Tensor::new(shape, integers)) {
-                Some(Ok(integers)) => Array::Tensor(integers),
-                _ => Array::Strings(shape, entries.iter().map(|(label, _)| label.to_string()).collect()),
-            };
+            let keys = label_array(entries.iter().map(|(label, _)| label));
             let numbers = Tensor::new(shape, entries.iter().map(|(_, value)| *value).collect::<Vec<f64>>());
             let values = numbers.map_or_else(|_| Array::Strings(shape, Vec::new()), Array::Tensor);
             vec![(format!("{name}.keys"), keys), (format!("{name}.values"), values)]
         }
+        Value::Sequence(labels) => scalar(label_array(labels.iter())),
         _ => Vec::new(),
+    }
+}
+
+/// Labels as an array of integers, or of strings.
+fn label_array<'a>(labels: impl Iterator<Item = &'a Label> + Clone) -> Array {
+    let integer = |label: &Label| if let Label::Int64(label) = label { Some(*label) } else { None };
+    let integers: Option<Vec<i64>> = labels.clone().map(integer).collect();
+    let strings = || labels.map(ToString::to_string).collect::<Vec<_>>();
+    match integers.map(|integers| Tensor::new([integers.len()].into(), integers)) {
+        Some(Ok(integers)) => Array::Tensor(integers),
+        _ => {
+            let strings = strings();
+            Array::Strings([strings.len()].into(), strings)
+        }
     }
 }
 

@@ -14,7 +14,8 @@ use crate::model_args::ModelArgs;
 /// Run a model and print or save what it answers
 ///
 /// Several --inputs are predictions in that order, on one state if the model has states. An .npz holds arrays by
-/// feature name; an image feature is uint8, height x width x 3 (RGB) or height x width (grey), in a size the model takes.
+/// feature name; an image feature is uint8, height x width x 3 (RGB) or height x width (grey), in a size the model takes;
+/// a dictionary is two arrays, NAME.keys and NAME.values.
 /// Pictures (.png, .jpg, .gif, .webp, .bmp) are turned upright by their EXIF data, cropped in the middle and resized to
 /// the model's size; of a model that takes several sizes, to the one nearest to the picture's shape.
 #[derive(Debug, Args)]
@@ -101,6 +102,11 @@ fn print(prediction: &Prediction, top: usize, out: &mut impl Write) -> std::io::
             Value::String(string) if labels.is_empty() => writeln!(out, "{name:width$}  {string}")?,
             Value::Int64(number) if labels.is_empty() => writeln!(out, "{name:width$}  {number}")?,
             Value::Double(number) => writeln!(out, "{name:width$}  {number}")?,
+            Value::Sequence(found) => {
+                let shown: Vec<_> = found.iter().take(top).map(ToString::to_string).collect();
+                let more = if found.len() > top { ", …" } else { "" };
+                writeln!(out, "{name:width$}  {}{more}", shown.join(", "))?;
+            }
             _ => {}
         }
     }
@@ -173,6 +179,7 @@ fn value_summary(value: &Value) -> Json {
         Value::Int64(number) => json!(number),
         Value::Double(number) => json!(number),
         Value::Dictionary(entries) => json!({"type": "dictionary", "entries": entries.len()}),
+        Value::Sequence(labels) => json!({"type": "sequence", "elements": labels.len()}),
         _ => Json::Null,
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use coreml_model::{
-    ArrayFeature, ColorLayout, Feature, FeatureKind, ImageFeature, Interface, ShapeConstraint, SizeRange,
+    ArrayFeature, ColorLayout, DictionaryKey, Feature, FeatureKind, ImageFeature, Interface, ShapeConstraint, SizeRange,
 };
 use coreml_tensor::{DType, Shape, Tensor, TensorView};
 
@@ -89,7 +89,7 @@ pub fn check<'a>(interface: &'a Interface, inputs: &'a Inputs<'_>) -> Result<Che
     Ok(CheckedInputs { entries: interface.inputs.iter().map(entry).collect::<Result<_, _>>()? })
 }
 
-fn wrong(feature: &str, message: String) -> Error {
+pub(crate) fn wrong(feature: &str, message: String) -> Error {
     Error::feature(ErrorKind::InvalidInput, feature, message)
 }
 
@@ -116,7 +116,7 @@ fn edits(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn default<'a>(feature: &Feature) -> Result<CheckedValue<'a>, Error> {
+pub(crate) fn default<'a>(feature: &Feature) -> Result<CheckedValue<'a>, Error> {
     let FeatureKind::MultiArray(array) = &feature.kind else { return Ok(CheckedValue::Absent) };
     let bad = |message: String| Error::feature(ErrorKind::InvalidModel, &feature.name, message);
     let shape = Shape::try_new(&array.shape).map_err(|error| bad(error.to_string()))?;
@@ -138,14 +138,18 @@ fn value<'a>(feature: &'a Feature, input: &'a Input<'_>) -> Result<CheckedValue<
             if let Some(problem) = shape_problem(array, &view) {
                 return Err(wrong(&feature.name, problem));
             }
-            if fits(view, array.dtype) {
-                return Ok(CheckedValue::Tensor(view));
-            }
-            return exactly(view, array.dtype).map(CheckedValue::Made).ok_or_else(|| {
-                let (wanted, given) = (array.dtype, view.dtype());
-                let problem = format!("takes elements of type {wanted}; the {given} elements given do not all fit it");
-                wrong(&feature.name, problem)
-            });
+            return elements(feature, array, view);
+        }
+        (FeatureKind::Int64 | FeatureKind::Double, Some(view)) if view.shape().count() == 1 => {
+            let number = match (&feature.kind, view.as_slice::<i64>()) {
+                (FeatureKind::Int64, Some(&[number])) => Some(CheckedValue::Int64(number)),
+                (FeatureKind::Int64, _) => {
+                    view.to_f64_vec().first().and_then(|&number| exact_int64(number)).map(CheckedValue::Int64)
+                }
+                (_, Some(&[number])) => exact_double(number).map(CheckedValue::Double),
+                _ => view.to_f64_vec().first().copied().map(CheckedValue::Double),
+            };
+            return number.ok_or_else(|| inexact(feature));
         }
         (FeatureKind::Image(image), Some(view)) => {
             return pixels(image, view).map_err(|problem| wrong(&feature.name, problem));
@@ -160,10 +164,70 @@ fn value<'a>(feature: &'a Feature, input: &'a Input<'_>) -> Result<CheckedValue<
         (FeatureKind::String, Input::String(value)) => Ok(CheckedValue::String(value)),
         (FeatureKind::Int64, Input::Int64(value)) => Ok(CheckedValue::Int64(*value)),
         (FeatureKind::Double, Input::Double(value)) => Ok(CheckedValue::Double(*value)),
-        (FeatureKind::Dictionary(_), Input::Dictionary(entries)) => Ok(CheckedValue::Dictionary(entries)),
-        (FeatureKind::Sequence(_), Input::Sequence(labels)) => Ok(CheckedValue::Sequence(labels)),
+        (FeatureKind::Int64, Input::Double(value)) => {
+            exact_int64(*value).map(CheckedValue::Int64).ok_or_else(|| inexact(feature))
+        }
+        (FeatureKind::Double, Input::Int64(value)) => {
+            exact_double(*value).map(CheckedValue::Double).ok_or_else(|| inexact(feature))
+        }
+        (FeatureKind::Dictionary(keys), Input::Dictionary(entries)) => {
+            labels_fit(feature, *keys, entries.iter().map(|(label, _)| label))?;
+            Ok(CheckedValue::Dictionary(entries))
+        }
+        (FeatureKind::Sequence(elements), Input::Sequence(labels)) => {
+            labels_fit(feature, *elements, labels)?;
+            Ok(CheckedValue::Sequence(labels))
+        }
         (kind, input) => {
             let message = format!("takes {}, {} was given", describe(kind), input.describe());
+            Err(wrong(&feature.name, message))
+        }
+    }
+}
+
+/// An array whose shape is admitted, in elements that the feature takes.
+pub(crate) fn elements<'a>(
+    feature: &Feature,
+    array: &ArrayFeature,
+    view: TensorView<'a>,
+) -> Result<CheckedValue<'a>, Error> {
+    if fits(view, array.dtype) {
+        return Ok(CheckedValue::Tensor(view));
+    }
+    exactly(view, array.dtype).map(CheckedValue::Made).ok_or_else(|| {
+        let (wanted, given) = (array.dtype, view.dtype());
+        let problem = format!("takes elements of type {wanted}; the {given} elements given do not all fit it");
+        wrong(&feature.name, problem)
+    })
+}
+
+/// The integer as a double, if a double holds it.
+pub(crate) fn exact_double(number: i64) -> Option<f64> {
+    // Compared in 128 bits: 2^63 as an i64 would be its neighbour.
+    ((number as f64) as i128 == i128::from(number)).then_some(number as f64)
+}
+
+/// The double as an integer, if it is one that fits.
+pub(crate) fn exact_int64(number: f64) -> Option<i64> {
+    let whole = number as i128;
+    (whole as f64 == number).then(|| i64::try_from(whole).ok()).flatten()
+}
+
+fn inexact(feature: &Feature) -> Error {
+    wrong(&feature.name, format!("takes {}, which does not hold the number given", describe(&feature.kind)))
+}
+
+/// Keys of dictionaries and elements of sequences are all strings or all integers.
+fn labels_fit<'a>(
+    feature: &Feature,
+    wanted: DictionaryKey,
+    labels: impl IntoIterator<Item = &'a Label>,
+) -> Result<(), Error> {
+    let fits = |label: &&Label| matches!(label, Label::String(_)) == (wanted == DictionaryKey::String);
+    match labels.into_iter().find(|label| !fits(label)) {
+        None => Ok(()),
+        Some(label) => {
+            let message = format!("takes {}, `{label}` is not of that type", describe(&feature.kind));
             Err(wrong(&feature.name, message))
         }
     }
@@ -175,8 +239,8 @@ pub fn describe(kind: &FeatureKind) -> String {
         FeatureKind::Int64 => "an integer".into(),
         FeatureKind::Double => "a double".into(),
         FeatureKind::String => "a string".into(),
-        FeatureKind::Dictionary(_) => "a dictionary".into(),
-        FeatureKind::Sequence(_) => "a sequence".into(),
+        FeatureKind::Dictionary(keys) => format!("a dictionary by {}", label_words(*keys)),
+        FeatureKind::Sequence(elements) => format!("a sequence of {}", label_words(*elements)),
         FeatureKind::MultiArray(array) | FeatureKind::State(array) => {
             format!("a {} tensor of shape {}", array.dtype, describe_shape(array))
         }
@@ -202,6 +266,10 @@ pub fn describe(kind: &FeatureKind) -> String {
     }
 }
 
+fn label_words(labels: DictionaryKey) -> &'static str {
+    if labels == DictionaryKey::String { "strings" } else { "integers" }
+}
+
 fn describe_shape(array: &ArrayFeature) -> String {
     match &array.constraint {
         ShapeConstraint::Enumerated(shapes) => {
@@ -210,6 +278,7 @@ fn describe_shape(array: &ArrayFeature) -> String {
         ShapeConstraint::Range(ranges) => {
             format!("[{}]", ranges.iter().map(range).collect::<Vec<_>>().join(", "))
         }
+        _ if array.shape.is_empty() => "any".into(),
         _ => format!("{:?}", array.shape),
     }
 }
@@ -254,7 +323,7 @@ fn fits(view: TensorView<'_>, dtype: DType) -> bool {
 }
 
 /// Elements of another sort as `dtype`, if all of them keep their value.
-fn exactly(view: TensorView<'_>, dtype: DType) -> Option<Tensor> {
+pub(crate) fn exactly(view: TensorView<'_>, dtype: DType) -> Option<Tensor> {
     let converted = outputs::cast(view, dtype)?;
     (converted.view().to_f64_vec() == view.to_f64_vec()).then_some(converted)
 }
@@ -266,7 +335,8 @@ pub(crate) fn admits(array: &ArrayFeature, dims: Shape) -> bool {
         ShapeConstraint::Range(ranges) => {
             ranges.len() == dims.rank() && ranges.iter().zip(dims.iter()).all(|(range, &size)| range.contains(size))
         }
-        _ => array.shape == *dims,
+        // Declared without a shape, an array may have any.
+        _ => array.shape.is_empty() || array.shape == *dims,
     }
 }
 

@@ -129,6 +129,17 @@ impl Error {
         Self(Arc::new(Inner { retry_after: Some(wait), ..Inner::new(ErrorKind::Overloaded, message) }))
     }
 
+    /// The same error, told as one about a part of the model: a member of a pipeline, for instance.
+    pub fn within(&self, place: &str) -> Self {
+        let Inner { kind, feature, operation, message, retry_after, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            feature: feature.clone(),
+            operation: operation.clone(),
+            retry_after: *retry_after,
+            ..Inner::new(*kind, format!("{place}: {message}"))
+        }))
+    }
+
     /// Whose fault it is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -12,6 +12,7 @@ mod check;
 mod classify;
 mod clock;
 mod error;
+mod hand_on;
 mod image;
 mod inputs;
 mod outputs;

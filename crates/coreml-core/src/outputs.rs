@@ -30,6 +30,8 @@ pub enum Value {
     Double(f64),
     /// Numbers by label, in the model's order: a classifier's probabilities, for instance.
     Dictionary(Vec<(Label, f64)>),
+    /// Labels, in order: what a recommender recommends, for instance.
+    Sequence(Vec<Label>),
 }
 
 /// The key of a dictionary, or a class.
@@ -60,6 +62,7 @@ impl Value {
             Self::Int64(_) => "integer".into(),
             Self::Double(_) => "double".into(),
             Self::Dictionary(entries) => format!("dictionary of {}", entries.len()),
+            Self::Sequence(labels) => format!("sequence of {}", labels.len()),
         }
     }
 }
@@ -142,6 +145,17 @@ impl Outputs {
         }
     }
 
+    /// The sequence of this name.
+    ///
+    /// # Errors
+    /// As [`Outputs::tensor`].
+    pub fn sequence(&self, name: &str) -> Result<&[Label], Error> {
+        match self.get(name)? {
+            Value::Sequence(labels) => Ok(labels),
+            other => Err(mismatch(name, other, "a sequence")),
+        }
+    }
+
     /// Outputs with numbers that are NaN or infinite, how many of each, and of how many.
     pub fn non_finite(&self) -> Vec<NonFinite<'_>> {
         self.iter()
@@ -190,7 +204,7 @@ impl<'a> NonFinite<'a> {
             Value::Tensor(tensor) | Value::Image(tensor) => tensor.view().for_each_f64(look),
             Value::Dictionary(entries) => entries.iter().for_each(|&(_, number)| look(number)),
             Value::Double(number) => look(*number),
-            Value::String(_) | Value::Int64(_) => {}
+            Value::String(_) | Value::Int64(_) | Value::Sequence(_) => {}
         }
         found
     }

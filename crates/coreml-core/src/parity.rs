@@ -119,6 +119,7 @@ impl Sums {
                 self.top1_agrees &= a == b;
                 true
             }
+            (Value::Sequence(a), Value::Sequence(b)) => a == b,
             _ => false,
         }
     }

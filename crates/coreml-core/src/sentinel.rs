@@ -42,7 +42,8 @@ fn problem(feature: &Feature, value: &Value) -> Option<String> {
         | (FeatureKind::Int64, Value::Int64(_))
         // A classifier's label may be declared as either.
         | (FeatureKind::String, Value::Int64(_))
-        | (FeatureKind::Int64, Value::String(_)) => None,
+        | (FeatureKind::Int64, Value::String(_))
+        | (FeatureKind::Sequence(_), Value::Sequence(_)) => None,
         (_, value) => Some(format!("is a {}", value.describe())),
     }
 }

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use coreml_convert::ConvertError;
 use coreml_core::{
     Availability, Backend, Cancel, CheckedInputs, CheckedValue, Error, ErrorKind, Label, LoadOptions, Model, ModelInfo,
-    ModelState, Outputs, Value, cast,
+    ModelState, Value, cast,
 };
 use coreml_kernels::Isa;
 use coreml_kernels::gemm::Precision;
 use coreml_kernels::image::ChannelOrder;
 use coreml_model::{
-    ColorLayout, Dim, Feature, FeatureKind, Function, ImageFeature, Interface, Package, ReadError, ValueType,
+    ColorLayout, Content as StageContent, Dim, Feature, FeatureKind, Function, ImageFeature, Interface, Package,
+    ReadError, Stage, ValueType,
 };
 use coreml_tensor::{DType, Shape, Tensor, TensorView};
 use parking_lot::Mutex;
@@ -25,7 +26,7 @@ use crate::compute::Compute;
 use crate::error::{PlanError, PlanErrorKind, RunError, RunErrorKind};
 use crate::literal::Labels;
 use crate::options::PlanOptions;
-use crate::pipeline::{Features, Pipeline};
+use crate::pipeline::{Content, Loaded};
 use crate::plan::Plan;
 use crate::state::States;
 use crate::workspace::Workspace;
@@ -95,7 +96,7 @@ impl CpuBackend {
     }
 }
 
-fn processors() -> usize {
+pub(crate) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
@@ -123,14 +124,7 @@ impl Backend for CpuBackend {
     }
 
     fn load(&self, package: &Arc<Package>, options: &LoadOptions) -> Result<Box<dyn Model>, Error> {
-        let mut pipeline = self.open(package, options)?;
-        match pipeline.members.pop() {
-            Some(only) if pipeline.members.is_empty() => Ok(Box::new(only)),
-            last => {
-                pipeline.members.extend(last);
-                Ok(Box::new(pipeline))
-            }
-        }
+        Ok(Box::new(self.open(package, options)?))
     }
 }
 
@@ -146,45 +140,94 @@ impl CpuBackend {
         options
     }
 
-    /// The model, ready for predictions, as a pipeline of one member or more.
-    pub(crate) fn open(&self, package: &Arc<Package>, options: &LoadOptions) -> Result<Pipeline, Error> {
+    /// The model, ready for predictions.
+    pub(crate) fn open(&self, package: &Arc<Package>, options: &LoadOptions) -> Result<Loaded, Error> {
         if let Some(error) = package.missing_weights() {
             return Err(Error::new(ErrorKind::InvalidModel, error.to_string()));
         }
         let threads = [self.options.threads, options.threads].into_iter().find(|&n| n > 0).unwrap_or_else(processors);
-        let name = options.function.as_deref().unwrap_or(package.default_function());
-        let interface = package.interface(Some(name)).map_err(|error: ReadError| Error::from(error))?.clone();
-        let load = |stage: usize, interface: Interface, function: &str| {
-            let network = package.stages()[stage].network().map(|network| coreml_convert::lower(network, &interface));
-            let model = CpuModel {
-                lowered: network.transpose().map_err(|error| lower_error(package, &error))?,
-                package: package.clone(),
-                stage,
-                interface,
-                function: function.to_owned(),
-                options: self.plan_options(options),
-                compute: Compute::new(threads).with_precision(self.precision),
-                plans: Mutex::default(),
-            };
-            let shapes = model.default_shapes()?;
-            model.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidModel))?;
-            Ok::<_, Error>(model)
+        let function = options.function.as_deref().unwrap_or(package.default_function());
+        let interface = package.interface(Some(function)).map_err(|error: ReadError| Error::from(error))?.clone();
+        let loader = Loader {
+            package,
+            options: self.plan_options(options),
+            compute: Compute::new(threads).with_precision(self.precision),
         };
-        if package.stages().len() == 1 {
-            return Ok(Pipeline { members: vec![load(0, interface.clone(), name)?], interface });
+        loader.load(package.model(), &mut Vec::new(), interface, function)
+    }
+}
+
+/// What all members of a package are loaded with.
+struct Loader<'a> {
+    package: &'a Arc<Package>,
+    options: PlanOptions,
+    compute: Compute,
+}
+
+impl Loader<'_> {
+    /// Loads the model at `path` within the package's pipelines.
+    fn load(
+        &self,
+        stage: &Stage,
+        path: &mut Vec<usize>,
+        interface: Interface,
+        function: &str,
+    ) -> Result<Loaded, Error> {
+        let content = match stage.content() {
+            StageContent::Classic(classic) => {
+                let model = coreml_classic::read(classic, &interface);
+                Content::Classic(model.map_err(|error| self.in_file(&error, path))?)
+            }
+            StageContent::Pipeline(members) => {
+                let member = |(i, member): (usize, &Stage)| {
+                    path.push(i);
+                    let place = format!("member {} of the pipeline, `{}`", i + 1, member.kind());
+                    let loaded = self.load(member, path, member.interface().clone(), member.default_function());
+                    path.pop();
+                    Ok((place.clone(), loaded.map_err(|error| error.within(&place))?))
+                };
+                let members = members.iter().enumerate().map(member).collect::<Result<_, Error>>();
+                Content::Pipeline(members.map_err(|error| self.in_file(&error, path))?)
+            }
+            _ => Content::Planned(Box::new(self.plan(stage, path, interface.clone(), function)?)),
+        };
+        Ok(Loaded { interface, content })
+    }
+
+    /// Names the file of what is wrong with the outermost model; those within it add their places first.
+    fn in_file(&self, error: &Error, path: &[usize]) -> Error {
+        let file = self.package.path();
+        if path.is_empty() && !file.as_os_str().is_empty() {
+            error.within(&file.display().to_string())
+        } else {
+            error.clone()
         }
-        let members = package.stages().iter().enumerate();
-        let members = members.map(|(i, stage)| load(i, stage.interface().clone(), stage.default_function()));
-        Ok(Pipeline { members: members.collect::<Result<_, _>>()?, interface })
+    }
+
+    fn plan(&self, stage: &Stage, path: &[usize], interface: Interface, function: &str) -> Result<CpuModel, Error> {
+        let network = stage.network().map(|network| coreml_convert::lower(network, &interface));
+        let model = CpuModel {
+            lowered: network.transpose().map_err(|error| self.in_file(&lower_error(&error), path))?,
+            package: self.package.clone(),
+            path: path.to_vec(),
+            interface,
+            function: function.to_owned(),
+            options: self.options.clone(),
+            compute: self.compute.clone(),
+            plans: Mutex::default(),
+        };
+        let shapes = model.default_shapes()?;
+        model.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidModel))?;
+        Ok(model)
     }
 }
 
 /// One program of a package, planned as need be.
 pub(crate) struct CpuModel {
     package: Arc<Package>,
-    /// Which of the package's stages it is.
-    stage: usize,
-    /// What the stage was lowered to, if it is a neural network.
+    /// Which member of which member it is; empty for the package's model itself.
+    path: Vec<usize>,
+    /// What it was lowered to, if it is a neural network.
     lowered: Option<Function>,
     interface: Interface,
     function: String,
@@ -219,35 +262,19 @@ struct Planned {
     idle: Mutex<Vec<Workspace>>,
 }
 
-impl Model for CpuModel {
-    fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error> {
-        Ok(Outputs::new(self.run(Features { given: inputs, made: &[] }, state, None, &mut ())?))
+impl CpuModel {
+    /// How many predictions the processors have room for at once.
+    pub(crate) fn concurrency(&self) -> usize {
+        at_once(self.compute.threads())
     }
 
-    fn predict_until(
-        &self,
-        inputs: &CheckedInputs<'_>,
-        state: Option<&mut ModelState>,
-        cancel: &Cancel,
-    ) -> Result<Outputs, Error> {
-        Ok(Outputs::new(self.run(Features { given: inputs, made: &[] }, state, Some(cancel), &mut ())?))
-    }
-
-    fn stops(&self) -> bool {
-        true
-    }
-
-    fn concurrency(&self) -> Option<usize> {
-        Some(at_once(self.compute.threads()))
-    }
-
-    fn new_state(&self) -> Result<ModelState, Error> {
+    pub(crate) fn new_state(&self) -> Result<ModelState, Error> {
         let shapes = self.default_shapes()?;
         let planned = self.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidModel))?;
         Ok(ModelState::new(planned.plan.states()))
     }
 
-    fn info(&self) -> ModelInfo {
+    pub(crate) fn info(&self) -> ModelInfo {
         let mut info =
             ModelInfo { threads: self.compute.threads(), isa: self.compute.isa().to_owned(), ..ModelInfo::default() };
         if let Some(planned) = self.plans.lock().last() {
@@ -257,13 +284,11 @@ impl Model for CpuModel {
         }
         info
     }
-}
 
-impl CpuModel {
     /// The values of all outputs, by feature name; `observer` sees how they come to be.
     pub(crate) fn run(
         &self,
-        inputs: Features<'_>,
+        inputs: &CheckedInputs<'_>,
         state: Option<&mut ModelState>,
         cancel: Option<&Cancel>,
         observer: &mut impl Observer,
@@ -301,7 +326,8 @@ impl CpuModel {
         if let Some(function) = &self.lowered {
             return Ok(function);
         }
-        self.package.stages()[self.stage].program().functions.get(&self.function).ok_or_else(|| {
+        let stage = self.path.iter().fold(self.package.model(), |stage, &member| &stage.members()[member]);
+        stage.program().functions.get(&self.function).ok_or_else(|| {
             Error::new(ErrorKind::InvalidModel, format!("the program has no function `{}`", self.function))
         })
     }
@@ -352,7 +378,7 @@ impl CpuModel {
         self.tensor_inputs()?.into_iter().map(shape).collect()
     }
 
-    fn shapes(&self, inputs: Features<'_>) -> Result<Vec<Shape>, Error> {
+    fn shapes(&self, inputs: &CheckedInputs<'_>) -> Result<Vec<Shape>, Error> {
         let shape = |(dims, feature): (&[Dim], &Feature)| {
             let shape = match inputs.get(&feature.name) {
                 Some(CheckedValue::Tensor(view) | CheckedValue::Planes(view)) => view.shape(),
@@ -507,9 +533,9 @@ fn picture(feature: &ImageFeature, tensor: &Tensor) -> Result<Tensor, String> {
     image.map_err(|error| error.to_string())
 }
 
-fn lower_error(package: &Package, error: &ConvertError) -> Error {
+fn lower_error(error: &ConvertError) -> Error {
     let kind = if error.is_unsupported() { ErrorKind::Unsupported } else { ErrorKind::InvalidModel };
-    Error::new(kind, format!("{}: {error}", package.path().display()))
+    Error::new(kind, error.to_string())
 }
 
 fn run_error(error: RunError) -> Error {

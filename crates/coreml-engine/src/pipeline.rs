@@ -1,70 +1,101 @@
-//! Pipelines: models that run one after the other, each on what it finds by name among the inputs and the results so
-//! far, the latest first.
+//! Models as a session loads them: a planned program, a classic model, or a pipeline of models.
+//!
+//! A pipeline's members run one after the other, each on what it finds by name among the inputs and the results so far,
+//! the latest first.
 
-use std::borrow::Cow;
-
+use coreml_classic::Classic;
 use coreml_core::{
-    Cancel, CheckedInputs, CheckedValue, Error, ErrorKind, Model, ModelInfo, ModelState, Outputs, PreparedImage, Value,
+    Cancel, CheckedInputs, CheckedValue, Error, ErrorKind, Model, ModelInfo, ModelState, Outputs, Value,
 };
-use coreml_model::Interface;
+use coreml_model::{Feature, Interface};
 
-use crate::backend::{CpuModel, Observer};
+use crate::backend::{CpuModel, Observer, processors};
+use crate::compute::Compute;
 use crate::state::States;
 
-/// Values by feature name: what the caller gave, and what members that ran before made of it.
-#[derive(Clone, Copy)]
-pub(crate) struct Features<'a> {
-    pub(crate) given: &'a CheckedInputs<'a>,
-    /// The latest last.
-    pub(crate) made: &'a [(&'a str, CheckedValue<'a>)],
-}
-
-impl<'a> Features<'a> {
-    pub(crate) fn get(self, name: &str) -> Option<&'a CheckedValue<'a>> {
-        let made = self.made.iter().rev().find(|(known, _)| *known == name);
-        made.map(|(_, value)| value).or_else(|| self.given.get(name))
-    }
-}
-
-/// The members of a pipeline, in order, and its own interface.
+/// A model of any type, ready for predictions.
 #[derive(Debug)]
-pub(crate) struct Pipeline {
-    pub(crate) members: Vec<CpuModel>,
+pub(crate) struct Loaded {
     pub(crate) interface: Interface,
+    pub(crate) content: Content,
 }
 
-impl Pipeline {
-    /// Runs the members; `observer` sees each of them. Only a model that is no pipeline has a state.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Planned(Box<CpuModel>),
+    Classic(Box<dyn Classic>),
+    /// The members in order, each with its place in words.
+    Pipeline(Vec<(String, Loaded)>),
+}
+
+impl Loaded {
+    /// The values of all outputs; `observer` sees how those of programs come to be. Only a program has a state.
     pub(crate) fn run(
         &self,
         inputs: &CheckedInputs<'_>,
         state: Option<&mut ModelState>,
         cancel: Option<&Cancel>,
         observer: &mut impl Observer,
-    ) -> Result<Outputs, Error> {
-        if let [only] = self.members.as_slice() {
-            return Ok(Outputs::new(only.run(Features { given: inputs, made: &[] }, state, cancel, observer)?));
+    ) -> Result<Vec<(String, Value)>, Error> {
+        match &self.content {
+            Content::Planned(model) => model.run(inputs, state, cancel, observer),
+            Content::Classic(model) => model.predict(inputs),
+            Content::Pipeline(members) => self.run_members(members, inputs, cancel, observer),
         }
+    }
+
+    fn run_members(
+        &self,
+        members: &[(String, Self)],
+        given: &CheckedInputs<'_>,
+        cancel: Option<&Cancel>,
+        observer: &mut impl Observer,
+    ) -> Result<Vec<(String, Value)>, Error> {
         let mut made: Vec<(String, Value)> = Vec::new();
-        for member in &self.members {
-            let known = made.iter().filter_map(|(name, value)| Some((name.as_str(), as_input(value)?)));
-            let known: Vec<_> = known.collect();
-            let outputs = member.run(Features { given: inputs, made: &known }, None, cancel, observer)?;
+        for (place, member) in members {
+            if cancel.is_some_and(Cancel::is_cancelled) {
+                return Err(Error::new(ErrorKind::Cancelled, "the prediction was given up between two members"));
+            }
+            let find = |name: &str| {
+                let found = made.iter().rev().find(|(known, _)| known == name);
+                found.map_or_else(|| given.get(name).map(CheckedValue::lend), |(_, value)| value.lend())
+            };
+            let outputs = CheckedInputs::hand_on(&member.interface, find)
+                .and_then(|inputs| member.run(&inputs, None, cancel, observer))
+                .map_err(|error| error.within(place))?;
             made.extend(outputs);
         }
-        let output = |name: &String| {
-            let position = made.iter().rposition(|(known, _)| known == name);
-            let missing = || Error::feature(ErrorKind::InvalidModel, name, "no member of the pipeline gives it");
-            Ok(made.swap_remove(position.ok_or_else(missing)?))
+        let output = |feature: &Feature| {
+            let name = &feature.name;
+            let value = match made.iter().rposition(|(known, _)| known == name) {
+                Some(position) => Some(made.remove(position).1),
+                None => given.get(name).and_then(CheckedValue::to_value),
+            };
+            let missing =
+                || Error::feature(ErrorKind::InvalidInput, name, "is not given by any member of the pipeline");
+            Ok((name.clone(), value.ok_or_else(missing)?.deliver(feature)?))
         };
-        let names = self.interface.outputs.iter().map(|feature| &feature.name);
-        Ok(Outputs::new(names.map(output).collect::<Result<_, Error>>()?))
+        self.interface.outputs.iter().map(output).collect()
+    }
+
+    /// Programs in the order they run.
+    fn planned(&self) -> Vec<&CpuModel> {
+        match &self.content {
+            Content::Planned(model) => vec![&**model],
+            Content::Classic(_) => Vec::new(),
+            Content::Pipeline(members) => members.iter().flat_map(|(_, member)| member.planned()).collect(),
+        }
+    }
+
+    /// What the first program computes with.
+    pub(crate) fn compute(&self) -> Option<Compute> {
+        self.planned().first().map(|model| model.compute.clone())
     }
 }
 
-impl Model for Pipeline {
+impl Model for Loaded {
     fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error> {
-        self.run(inputs, state, None, &mut ())
+        Ok(Outputs::new(self.run(inputs, state, None, &mut ())?))
     }
 
     fn predict_until(
@@ -73,7 +104,7 @@ impl Model for Pipeline {
         state: Option<&mut ModelState>,
         cancel: &Cancel,
     ) -> Result<Outputs, Error> {
-        self.run(inputs, state, Some(cancel), &mut ())
+        Ok(Outputs::new(self.run(inputs, state, Some(cancel), &mut ())?))
     }
 
     fn stops(&self) -> bool {
@@ -81,16 +112,19 @@ impl Model for Pipeline {
     }
 
     fn concurrency(&self) -> Option<usize> {
-        self.members.first().and_then(Model::concurrency)
+        Some(self.planned().first().map_or_else(processors, |model| model.concurrency()))
     }
 
     fn new_state(&self) -> Result<ModelState, Error> {
-        Ok(ModelState::new(States::default()))
+        match &self.content {
+            Content::Planned(model) => model.new_state(),
+            _ => Ok(ModelState::new(States::default())),
+        }
     }
 
     fn info(&self) -> ModelInfo {
-        let mut all = ModelInfo::default();
-        for info in self.members.iter().map(Model::info) {
+        let mut all = ModelInfo { threads: 1, ..ModelInfo::default() };
+        for info in self.planned().into_iter().map(CpuModel::info) {
             all.steps += info.steps;
             all.threads = all.threads.max(info.threads);
             all.isa = info.isa;
@@ -98,26 +132,5 @@ impl Model for Pipeline {
             all.plan += &info.plan;
         }
         all
-    }
-}
-
-/// A member's result as a later member takes it; `None` for what no member takes.
-fn as_input(value: &Value) -> Option<CheckedValue<'_>> {
-    match value {
-        Value::Tensor(tensor) => Some(CheckedValue::Tensor(tensor.view())),
-        Value::Image(image) => {
-            let (height, width, channels) = match *image.shape() {
-                [height, width] => (height, width, 1),
-                [height, width, channels] => (height, width, channels),
-                _ => return None,
-            };
-            let pixels = Cow::Borrowed(image.as_slice::<u8>()?);
-            Some(CheckedValue::Image(PreparedImage { width, height, channels, pixels }))
-        }
-        Value::String(text) => Some(CheckedValue::String(text)),
-        Value::Int64(value) => Some(CheckedValue::Int64(*value)),
-        Value::Double(value) => Some(CheckedValue::Double(*value)),
-        Value::Dictionary(entries) => Some(CheckedValue::Dictionary(entries)),
-        _ => None,
     }
 }

@@ -105,15 +105,12 @@ impl Profile {
         clock: &dyn Clock,
     ) -> Result<Self, Error> {
         let model = backend.open(package, options)?;
-        let mut state = match model.members.as_slice() {
-            [only] => only.new_state()?,
-            _ => model.new_state()?,
-        };
+        let mut state = model.new_state()?;
         let nothing = || Error::new(ErrorKind::InvalidInput, "a profile takes one run at least, and a model to run");
-        let compute = model.members.first().map(|member| member.compute.clone()).ok_or_else(nothing)?;
+        let compute = model.compute().ok_or_else(nothing)?;
         // An extra run, as what an operation does may depend on data.
         let mut described = Describe::default();
-        let mut outputs = model.run(inputs, Some(&mut state), None, &mut described)?;
+        let mut outputs = Outputs::new(model.run(inputs, Some(&mut state), None, &mut described)?);
         for _ in 0..repetitions.warmup {
             model.run(inputs, Some(&mut state), None, &mut ())?;
         }
@@ -124,7 +121,7 @@ impl Profile {
             let steps = Vec::with_capacity(described.steps.len());
             let start = clock.now();
             let mut watch = Watch { clock, start, mark: Duration::ZERO, steps };
-            outputs = model.run(inputs, Some(&mut state), None, &mut watch)?;
+            outputs = Outputs::new(model.run(inputs, Some(&mut state), None, &mut watch)?);
             let whole = watch.now();
             runs.push(Run { steps: watch.steps, whole });
             if i.is_multiple_of(repetitions.runs.div_ceil(PEAKS)) {

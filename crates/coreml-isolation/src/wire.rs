@@ -189,6 +189,7 @@ pub(crate) fn put_outputs(outputs: &Outputs, shared: &mut Shared) -> io::Result<
             Value::Int64(value) => Item::Int64(*value),
             Value::Double(value) => Item::Double(value.to_bits()),
             Value::Dictionary(entries) => dictionary(entries),
+            Value::Sequence(labels) => Item::Sequence(labels.iter().map(Name::from).collect()),
             _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "a value of a type unknown here")),
         };
         Ok((name.to_owned(), item))
@@ -205,7 +206,8 @@ pub(crate) fn take_outputs(items: Vec<(String, Item)>, shared: &Shared) -> io::R
             Item::Int64(value) => Value::Int64(value),
             Item::Double(bits) => Value::Double(f64::from_bits(bits)),
             Item::Dictionary(items) => Value::Dictionary(entries(items)),
-            Item::Image { .. } | Item::Sequence(_) | Item::Absent => {
+            Item::Sequence(names) => Value::Sequence(names.into_iter().map(Label::from).collect()),
+            Item::Image { .. } | Item::Absent => {
                 return Err(malformed("an output of a type that only inputs have"));
             }
         };

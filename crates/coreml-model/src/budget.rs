@@ -93,12 +93,13 @@ fn field(message: Message, number: u64) -> Field {
 
     match (message, number) {
         (M::Model, 2) => Inline(M::Description),
-        // Networks stay as bytes, which `NeuralNetwork` walks.
-        (M::Model, 303 | 403 | 500) => Text,
+        // Networks and classic models stay as bytes, which whoever gives them a meaning walks.
+        (M::Model, 300..=304 | 400..=404 | 500 | 501 | 555 | 556 | 560 | 600..=610 | 900) => Text,
         (M::Model, 502) => Inline(M::Program),
         (M::Model, 200 | 201) => Inline(M::PipelineHolder),
         (M::Model, 202) | (M::PipelineHolder, 1) => Inline(M::Pipeline),
         (M::Pipeline, 1) => Many(M::Model, size_of::<proto::Model>()),
+        (M::Pipeline, 2) => Texts,
         (M::Description, 1 | 10 | 13) => Many(M::Feature, size_of::<proto::Feature>()),
         (M::Description, 11 | 12 | 21) => Name,
         (M::Description, 20) => Many(M::FunctionDescription, size_of::<proto::FunctionDescription>()),

@@ -20,6 +20,7 @@
 #![warn(missing_docs)]
 
 mod budget;
+mod classic;
 mod decode;
 mod element;
 mod error;
@@ -30,22 +31,26 @@ mod neural_network;
 mod package;
 mod program;
 mod proto;
+mod stage;
 mod wire;
 mod write;
 
+pub use classic::ClassicModel;
+pub use decode::kinds::{REFUSED_TYPES, RefusedType};
 pub use error::{ReadError, ReadErrorKind, tame};
 pub use interface::{
     ArrayFeature, ColorLayout, DictionaryKey, Feature, FeatureKind, ImageFeature, Interface, ShapeConstraint, SizeRange,
 };
 pub use limits::Limits;
 pub use neural_network::{Layer, NetworkKind, NeuralNetwork};
-pub use package::{Metadata, Package, Stage};
+pub use package::{Metadata, Package};
 pub use program::{
     Argument, Block, Constant, Dim, Function, Operation, Opset, PackedTensor, PackedType, Program, TensorType, Value,
     ValueId, ValueType,
 };
+pub use stage::{Content, Stage};
 pub use wire::Fields;
-pub use write::{NewModel, NewProgram};
+pub use write::{NewContent, NewModel};
 
 #[cfg(test)]
 mod tests;

@@ -66,6 +66,21 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Several unsigned integers in one pass; 0 where absent.
+    ///
+    /// # Errors
+    /// As [`Fields::uint`].
+    pub fn last_uints<const N: usize>(self, numbers: [u32; N]) -> Result<[u64; N], ReadError> {
+        let mut values = [0; N];
+        for field in (Walk { rest: self.bytes }) {
+            let (number, raw) = field?;
+            for (value, _) in values.iter_mut().zip(numbers).filter(|&(_, wanted)| wanted == number) {
+                *value = if let Raw::Varint(found) = raw { found } else { return Err(mistyped(number)) };
+            }
+        }
+        Ok(values)
+    }
+
     /// A signed integer; 0 if absent.
     ///
     /// # Errors
@@ -206,6 +221,39 @@ impl<'a> Fields<'a> {
             }
         }
         Ok(values)
+    }
+
+    /// All double-precision numbers of a repeated field.
+    ///
+    /// # Errors
+    /// As [`Fields::uint`].
+    pub fn doubles(self, number: u32) -> Result<Vec<f64>, ReadError> {
+        let mut values = Vec::new();
+        for raw in self.all(number) {
+            match raw? {
+                Raw::Fixed64(bytes) => values.push(f64::from_le_bytes(bytes)),
+                Raw::Bytes(packed) => {
+                    let (numbers, rest) = packed.as_chunks::<8>();
+                    if !rest.is_empty() {
+                        return Err(mistyped(number));
+                    }
+                    values.extend(numbers.iter().map(|&bytes| f64::from_le_bytes(bytes)));
+                }
+                _ => return Err(mistyped(number)),
+            }
+        }
+        Ok(values)
+    }
+
+    /// Which of these fields is set, where the format allows one of them: the last in the file.
+    ///
+    /// # Errors
+    /// As [`Fields::numbers`].
+    pub fn one_of(self, numbers: &[u32]) -> Result<Option<u32>, ReadError> {
+        Walk { rest: self.bytes }.try_fold(None, |found, field| {
+            let (number, _) = field?;
+            Ok(if numbers.contains(&number) { Some(number) } else { found })
+        })
     }
 }
 

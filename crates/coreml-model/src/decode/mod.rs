@@ -6,23 +6,29 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use crate::budget;
+use crate::classic::ClassicModel;
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::interface::Interface;
 use crate::limits::Limits;
-use crate::neural_network::{NetworkKind, NeuralNetwork};
+use crate::neural_network::NeuralNetwork;
+use crate::package::Metadata;
 use crate::package::blob::BlobStore;
 use crate::package::impostor::impostor;
-use crate::package::{Metadata, Stage};
+use crate::package::link::{self, Linked};
 use crate::program::Program;
-use crate::proto::{self, model::Kind};
+use crate::proto;
+use crate::stage::{Content, Stage};
+use crate::wire::Fields;
 
 mod constant;
 pub(crate) mod description;
 mod function;
+pub(crate) mod kinds;
 pub(crate) mod pipeline;
 mod types;
 
-pub(crate) use function::FunctionReader;
+pub(crate) use self::function::FunctionReader;
+use self::kinds::Sorted;
 
 /// The newest specification this library knows: iOS 26.
 const NEWEST_SPECIFICATION: i32 = 10;
@@ -32,14 +38,23 @@ const NEWEST_SPECIFICATION: i32 = 10;
 pub(crate) struct Decoded {
     pub(crate) specification_version: i32,
     pub(crate) metadata: Metadata,
-    /// At least one; several for a pipeline.
-    pub(crate) stages: Vec<Stage>,
+    pub(crate) model: Stage,
     pub(crate) interfaces: BTreeMap<String, Interface>,
-    pub(crate) default_function: String,
 }
+
+/// A model, the interfaces of its functions and its metadata.
+type Described = (Stage, BTreeMap<String, Interface>, Metadata);
 
 /// Decodes the specification and reads the constants it refers to.
 pub(crate) fn model(spec: &[u8], blobs: &mut BlobStore, limits: &Limits) -> Result<Decoded, ReadError> {
+    let model = message(spec, limits)?;
+    let specification_version = model.specification_version;
+    let (model, interfaces, metadata) = stage(model, blobs, limits)?;
+    Ok(Decoded { specification_version, metadata, model, interfaces })
+}
+
+/// The messages of a specification, which costs no more than `limits` grants.
+fn message(spec: &[u8], limits: &Limits) -> Result<proto::Model, ReadError> {
     if spec.is_empty() {
         return Err(ReadError::new(ReadErrorKind::Format, "the model file is empty"));
     }
@@ -47,114 +62,79 @@ pub(crate) fn model(spec: &[u8], blobs: &mut BlobStore, limits: &Limits) -> Resu
         return Err(ReadError::new(ReadErrorKind::Format, message));
     }
     budget::check(spec, limits)?;
-    let model = proto::Model::decode(spec)
-        .map_err(|error| ReadError::new(ReadErrorKind::Format, "is not a Core ML model").because(error))?;
+    proto::Model::decode(spec)
+        .map_err(|error| ReadError::new(ReadErrorKind::Format, "is not a Core ML model").because(error))
+}
+
+/// The model that a linked model stands for.
+fn linked(bytes: &[u8], blobs: &mut BlobStore, limits: &Limits) -> Result<Stage, ReadError> {
+    let file = Fields::new(bytes).message(1)?.unwrap_or_default();
+    let parameter = |number: u32| file.message(number)?.unwrap_or_default().text(1);
+    let Linked { path, spec, blobs: mut inner } = link::open(blobs, parameter(1)?, parameter(2)?, limits)?;
+    let read = message(&spec, limits).and_then(|model| stage(model, &mut inner, limits));
+    let (model, ..) = read.map_err(|error| error.in_file(&path))?;
+    blobs.absorb(inner);
+    Ok(model)
+}
+
+fn stage(model: proto::Model, blobs: &mut BlobStore, limits: &Limits) -> Result<Described, ReadError> {
     let version = model.specification_version;
-    check_version(&model)?;
-    match model.kind {
-        Some(
-            Kind::PipelineClassifier(proto::PipelineHolder { pipeline: Some(pipeline) })
-            | Kind::PipelineRegressor(proto::PipelineHolder { pipeline: Some(pipeline) })
-            | Kind::Pipeline(pipeline),
-        ) => {
-            let stages = pipeline.models.into_iter().enumerate().map(|(i, member)| {
-                let stage = check_version(&member).and_then(|()| stage(member, blobs, limits));
-                stage.map(|(stage, ..)| stage).within(|| format!("member {} of the pipeline", i + 1))
-            });
-            let stages = stages.collect::<Result<Vec<_>, _>>()?;
-            let (interface, metadata) = pipeline::describe(description(model.description)?, &stages)?;
-            let default_function = description::MAIN.to_owned();
-            let interfaces = BTreeMap::from([(default_function.clone(), interface)]);
-            Ok(Decoded { specification_version: version, metadata, stages, interfaces, default_function })
+    let Some(kind) = model.kind else {
+        if version == 0 {
+            return Err(ReadError::new(ReadErrorKind::Format, "is not a Core ML model"));
         }
-        _ => {
-            let (stage, interfaces, metadata) = stage(model, blobs, limits)?;
-            let default_function = stage.function.clone();
-            Ok(Decoded { specification_version: version, metadata, stages: vec![stage], interfaces, default_function })
-        }
+        let message = format!(
+            "a model of specification version {version} has no type that this library knows; \
+             it knows those up to version {NEWEST_SPECIFICATION}"
+        );
+        return Err(ReadError::new(ReadErrorKind::Unsupported, message));
+    };
+    let (kind, sorted) = kinds::sort(kind);
+    // What is refused for its type says more than its version does.
+    if let Sorted::Refused(error) = sorted {
+        return Err(error);
     }
-}
-
-/// A model that is an ML Program or a neural network, with the interfaces of its functions and its metadata.
-fn stage(
-    model: proto::Model,
-    blobs: &mut BlobStore,
-    limits: &Limits,
-) -> Result<(Stage, BTreeMap<String, Interface>, Metadata), ReadError> {
-    let network = |kind, bytes| NeuralNetwork::new(kind, bytes, limits);
-    let network = match model.kind {
-        Some(Kind::NeuralNetwork(bytes)) => network(NetworkKind::Plain, bytes)?,
-        Some(Kind::NeuralNetworkClassifier(bytes)) => network(NetworkKind::Classifier, bytes)?,
-        Some(Kind::NeuralNetworkRegressor(bytes)) => network(NetworkKind::Regressor, bytes)?,
-        kind => return program_stage(proto::Model { kind, ..model }, blobs, limits),
-    };
-    let (interface, metadata) = description::plain(description(model.description)?)?;
-    let function = description::MAIN.to_owned();
-    let interfaces = BTreeMap::from([(function.clone(), interface.clone())]);
-    let program = Program { functions: BTreeMap::new() };
-    Ok((Stage { program, network: Some(network), interface, function }, interfaces, metadata))
-}
-
-/// As [`stage`], of an ML Program.
-fn program_stage(
-    model: proto::Model,
-    blobs: &mut BlobStore,
-    limits: &Limits,
-) -> Result<(Stage, BTreeMap<String, Interface>, Metadata), ReadError> {
-    let version = model.specification_version;
-    let program = match model.kind {
-        Some(Kind::MlProgram(program)) => program,
-        Some(other) => {
-            let message = format!(
-                "a model of type `{}` is not supported yet; only `mlProgram` is, which converters write for iOS 15 and \
-                 later, neural networks are, and pipelines of both",
-                kind_name(&other)
-            );
-            return Err(ReadError::new(ReadErrorKind::Unsupported, message));
-        }
-        None if version == 0 => return Err(ReadError::new(ReadErrorKind::Format, "is not a Core ML model")),
-        None => {
-            let message = format!(
-                "a model of specification version {version} has no type that this library knows; \
-                 it knows those up to version {NEWEST_SPECIFICATION}"
-            );
-            return Err(ReadError::new(ReadErrorKind::Unsupported, message));
-        }
-    };
-    let program = self::program(program, blobs, limits)?;
-    let (interfaces, function, metadata) = description::describe(description(model.description)?, &program)?;
-    let interface = interfaces.get(&function).cloned();
-    let interface = interface.ok_or_else(|| ReadError::new(ReadErrorKind::Interface, "the model has no interface"))?;
-    Ok((Stage { program, network: None, interface, function }, interfaces, metadata))
-}
-
-fn description(description: Option<proto::Description>) -> Result<proto::Description, ReadError> {
-    description.ok_or_else(|| ReadError::new(ReadErrorKind::Interface, "the model has no description"))
-}
-
-/// Models of kinds that this library knows may still be too new for it.
-fn check_version(model: &proto::Model) -> Result<(), ReadError> {
-    let version = model.specification_version;
-    // What is neither a program nor a pipeline is refused for its type, which says more.
-    let read = matches!(
-        model.kind,
-        Some(
-            Kind::NeuralNetwork(_)
-                | Kind::NeuralNetworkClassifier(_)
-                | Kind::NeuralNetworkRegressor(_)
-                | Kind::MlProgram(_)
-                | Kind::Pipeline(_)
-                | Kind::PipelineClassifier(_)
-                | Kind::PipelineRegressor(_)
-        )
-    );
-    if read && version > NEWEST_SPECIFICATION {
+    if version > NEWEST_SPECIFICATION {
         let message = format!(
             "specification version {version} is newer than {NEWEST_SPECIFICATION}, the newest this library knows"
         );
         return Err(ReadError::new(ReadErrorKind::Unsupported, message));
     }
-    Ok(())
+    let missing = || ReadError::new(ReadErrorKind::Interface, "the model has no description");
+    let description = |description: Option<proto::Description>| description.ok_or_else(missing);
+    let content = match sorted {
+        Sorted::Program(program) => {
+            let program = self::program(program, blobs, limits)?;
+            let (interfaces, function, metadata) = description::describe(description(model.description)?, &program)?;
+            let interface = interfaces.get(&function).cloned();
+            let none = || ReadError::new(ReadErrorKind::Interface, "the model has no interface");
+            let interface = interface.ok_or_else(none)?;
+            return Ok((Stage { kind, content: Content::Program(program), interface, function }, interfaces, metadata));
+        }
+        Sorted::Pipeline(pipeline) => {
+            let members = pipeline::members(pipeline, |member| Ok(stage(member, blobs, limits)?.0))?;
+            let (interface, metadata) = pipeline::describe(description(model.description)?, &members)?;
+            return Ok(plain(kind, Content::Pipeline(members), interface, metadata));
+        }
+        Sorted::Network(network, bytes) => Content::NeuralNetwork(NeuralNetwork::new(network, bytes, limits)?),
+        Sorted::Classic(tag, bytes) => Content::Classic(ClassicModel::new(tag, kind, bytes)?),
+        // A pipeline of one: what the link's own description says must fit what it leads to.
+        Sorted::Linked(bytes) => {
+            let members = vec![linked(&bytes, blobs, limits)?];
+            let (interface, metadata) = pipeline::describe(description(model.description)?, &members)?;
+            return Ok(plain(kind, Content::Pipeline(members), interface, metadata));
+        }
+        Sorted::Refused(error) => return Err(error),
+    };
+    let (interface, metadata) = description::plain(description(model.description)?)?;
+    Ok(plain(kind, content, interface, metadata))
+}
+
+/// A model without functions.
+pub(crate) fn plain(kind: &'static str, content: Content, interface: Interface, metadata: Metadata) -> Described {
+    let function = description::MAIN.to_owned();
+    let interfaces = BTreeMap::from([(function.clone(), interface.clone())]);
+    (Stage { kind, content, interface, function }, interfaces, metadata)
 }
 
 fn program(program: proto::Program, blobs: &mut BlobStore, limits: &Limits) -> Result<Program, ReadError> {
@@ -175,47 +155,4 @@ fn program(program: proto::Program, blobs: &mut BlobStore, limits: &Limits) -> R
         })
         .collect::<Result<_, ReadError>>()?;
     Ok(Program { functions })
-}
-
-/// The name the format has for a kind of model.
-fn kind_name(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::PipelineClassifier(_) => "pipelineClassifier",
-        Kind::PipelineRegressor(_) => "pipelineRegressor",
-        Kind::Pipeline(_) => "pipeline",
-        Kind::GlmRegressor(_) => "glmRegressor",
-        Kind::SupportVectorRegressor(_) => "supportVectorRegressor",
-        Kind::TreeEnsembleRegressor(_) => "treeEnsembleRegressor",
-        Kind::NeuralNetworkRegressor(_) => "neuralNetworkRegressor",
-        Kind::BayesianProbitRegressor(_) => "bayesianProbitRegressor",
-        Kind::GlmClassifier(_) => "glmClassifier",
-        Kind::SupportVectorClassifier(_) => "supportVectorClassifier",
-        Kind::TreeEnsembleClassifier(_) => "treeEnsembleClassifier",
-        Kind::NeuralNetworkClassifier(_) => "neuralNetworkClassifier",
-        Kind::KNearestNeighborsClassifier(_) => "kNearestNeighborsClassifier",
-        Kind::NeuralNetwork(_) => "neuralNetwork",
-        Kind::ItemSimilarityRecommender(_) => "itemSimilarityRecommender",
-        Kind::MlProgram(_) => "mlProgram",
-        Kind::CustomModel(_) => "customModel",
-        Kind::LinkedModel(_) => "linkedModel",
-        Kind::ClassConfidenceThresholding(_) => "classConfidenceThresholding",
-        Kind::OneHotEncoder(_) => "oneHotEncoder",
-        Kind::Imputer(_) => "imputer",
-        Kind::FeatureVectorizer(_) => "featureVectorizer",
-        Kind::DictVectorizer(_) => "dictVectorizer",
-        Kind::Scaler(_) => "scaler",
-        Kind::CategoricalMapping(_) => "categoricalMapping",
-        Kind::Normalizer(_) => "normalizer",
-        Kind::ArrayFeatureExtractor(_) => "arrayFeatureExtractor",
-        Kind::NonMaximumSuppression(_) => "nonMaximumSuppression",
-        Kind::Identity(_) => "identity",
-        Kind::TextClassifier(_) => "textClassifier",
-        Kind::WordTagger(_) => "wordTagger",
-        Kind::VisionFeaturePrint(_) => "visionFeaturePrint",
-        Kind::SoundAnalysisPreprocessing(_) => "soundAnalysisPreprocessing",
-        Kind::Gazetteer(_) => "gazetteer",
-        Kind::WordEmbedding(_) => "wordEmbedding",
-        Kind::AudioFeaturePrint(_) => "audioFeaturePrint",
-        Kind::SerializedModel(_) => "serializedModel",
-    }
 }

@@ -13,6 +13,7 @@ use bytemuck::Pod;
 use coreml_tensor::{DType, Element, Shape, Tensor, f16};
 
 use super::impostor::impostor;
+use super::link::LINKS;
 use super::paths;
 use crate::element::ElementType;
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
@@ -69,14 +70,77 @@ pub(crate) struct BlobStore {
     /// Why weights could not be read, where they are optional.
     failure: Option<ReadError>,
     limit: usize,
+    /// Links to other models that may still be followed.
+    links: usize,
+    /// Bytes of the specifications of linked models.
+    linked_bytes: u64,
+    /// Bytes of the weight files of linked models.
+    linked_weights: u64,
     files: HashMap<String, BlobFile>,
     constants: HashMap<(String, u64, ElementType, Shape), Constant>,
 }
 
 impl BlobStore {
     pub(crate) fn new(source: Source, limits: &Limits, weights: Weights) -> Self {
-        let (files, constants) = (HashMap::new(), HashMap::new());
-        Self { source, weights, failure: None, limit: limits.blobs, files, constants }
+        Self {
+            source,
+            weights,
+            failure: None,
+            limit: limits.blobs,
+            links: LINKS,
+            linked_bytes: 0,
+            linked_weights: 0,
+            files: HashMap::new(),
+            constants: HashMap::new(),
+        }
+    }
+
+    /// The folders in which models that this one links to may lie: beside the model file and beside the package.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        match &self.source {
+            Source::Package { root, folder } if root == folder => vec![folder.clone()],
+            Source::Package { root, folder } => {
+                [Some(folder.clone()), root.parent().map(Path::to_path_buf)].into_iter().flatten().collect()
+            }
+            Source::Memory(_) => Vec::new(),
+        }
+    }
+
+    /// Counts a link; false if there have been too many.
+    pub(crate) fn follow_link(&mut self) -> bool {
+        let left = self.links.checked_sub(1);
+        self.links = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    /// Bytes of the specifications of linked models so far.
+    pub(crate) fn linked_bytes(&self) -> u64 {
+        self.linked_bytes
+    }
+
+    /// The weights of a linked model whose specification has so many bytes.
+    pub(crate) fn linked(&self, source: Source, spec_bytes: usize) -> Self {
+        let spec_bytes = u64::try_from(spec_bytes).unwrap_or(u64::MAX);
+        Self {
+            source,
+            weights: self.weights,
+            failure: None,
+            limit: self.limit.saturating_sub(self.constants.len()),
+            links: self.links,
+            linked_bytes: self.linked_bytes.saturating_add(spec_bytes),
+            linked_weights: 0,
+            files: HashMap::new(),
+            constants: HashMap::new(),
+        }
+    }
+
+    /// Takes account of a linked model that has been read.
+    pub(crate) fn absorb(&mut self, linked: Self) {
+        self.links = linked.links;
+        self.linked_bytes = linked.linked_bytes;
+        self.limit = self.limit.saturating_sub(linked.constants.len());
+        self.linked_weights = self.linked_weights.saturating_add(linked.weight_bytes());
+        self.failure = self.failure.take().or(linked.failure);
     }
 
     /// Why weights could not be read, if zeros took their place.
@@ -84,9 +148,13 @@ impl BlobStore {
         self.failure
     }
 
-    /// Bytes of all files that were opened.
+    /// Bytes of all files that were opened, linked models included.
     pub(crate) fn size_bytes(&self) -> u64 {
-        self.files.values().map(|file| file.length).sum()
+        self.linked_bytes.saturating_add(self.weight_bytes())
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.files.values().fold(self.linked_weights, |sum, file| sum.saturating_add(file.length))
     }
 
     /// The constant of type `element` and `shape` whose record begins at `offset` of `name`.

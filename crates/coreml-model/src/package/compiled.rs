@@ -11,18 +11,19 @@ use coreml_tensor::DType;
 use prost::Message;
 use serde::Deserialize;
 
+use super::Metadata;
 use super::blob::{BlobStore, Source, Weights};
 use super::impostor::impostor;
 use super::paths;
-use super::{Metadata, Stage};
 use crate::budget;
-use crate::decode::{Decoded, description, pipeline};
+use crate::decode::{self, Decoded, description, pipeline};
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::interface::Interface;
 use crate::limits::Limits;
 use crate::mil::{self, Flexible};
 use crate::program::{Dim, Function, Program, TensorType, ValueType};
 use crate::proto::{self, array_type, dictionary_feature, feature_type, state_feature};
+use crate::stage::{Content, Stage};
 
 /// The program of a compiled model.
 pub(crate) const PROGRAM: &str = "model.mil";
@@ -53,16 +54,8 @@ pub(crate) fn read(root: &Path, limits: &Limits, weights: Weights) -> Result<Com
     let decoded = if !has_program && head.as_ref().is_some_and(|head| matches!(head.kind, 200..=202)) {
         reader.pipeline(head.unwrap_or_default())?
     } else {
-        let (stage, interfaces, metadata) = reader.program(root)?;
-        let default_function = stage.function.clone();
-        let newest = stage.program.functions.values().map(|function| function.opset.specification_version()).max();
-        Decoded {
-            specification_version: newest.unwrap_or(0),
-            metadata,
-            stages: vec![stage],
-            interfaces,
-            default_function,
-        }
+        let (model, interfaces, metadata) = reader.program(root)?;
+        Decoded { specification_version: newest(&model), metadata, model, interfaces }
     };
     Ok(Compiled { decoded, size_bytes: reader.size_bytes, missing_weights: reader.missing_weights })
 }
@@ -81,28 +74,22 @@ impl Reader<'_> {
         let description = head.description.ok_or_else(|| {
             ReadError::new(ReadErrorKind::Interface, "the pipeline has no description").in_file(&self.root.join(DATA))
         })?;
-        let mut stages = Vec::new();
+        let mut members = Vec::new();
         loop {
-            let folder = self.root.join(format!("model{}", stages.len()));
+            let folder = self.root.join(format!("model{}", members.len()));
             if !folder.is_dir() {
                 break;
             }
-            if stages.len() >= self.limits.functions {
+            if members.len() >= self.limits.functions {
                 return Err(ReadError::new(ReadErrorKind::Limit, "the pipeline has too many members"));
             }
-            let (stage, ..) =
-                self.program(&folder).within(|| format!("member {} of the pipeline", stages.len() + 1))?;
-            stages.push(stage);
+            let member = self.program(&folder);
+            members.push(member.within(|| format!("member {} of the pipeline", members.len() + 1))?.0);
         }
-        let (interface, metadata) = pipeline::describe(description, &stages)?;
-        let newest = stages.iter().flat_map(|stage| stage.program.functions.values());
-        Ok(Decoded {
-            specification_version: newest.map(|function| function.opset.specification_version()).max().unwrap_or(0),
-            metadata: self.metadata(self.root, metadata)?,
-            stages,
-            default_function: description::MAIN.to_owned(),
-            interfaces: BTreeMap::from([(description::MAIN.to_owned(), interface)]),
-        })
+        let (interface, metadata) = pipeline::describe(description, &members)?;
+        let metadata = self.metadata(self.root, metadata)?;
+        let (model, interfaces, metadata) = decode::plain("pipeline", Content::Pipeline(members), interface, metadata);
+        Ok(Decoded { specification_version: newest(&model), metadata, model, interfaces })
     }
 
     /// The program in `folder`, with the interfaces of its functions and what is said about it.
@@ -134,7 +121,8 @@ impl Reader<'_> {
         let interface = interfaces.get(&function).cloned();
         let interface =
             interface.ok_or_else(|| ReadError::new(ReadErrorKind::Interface, "the model has no interface"))?;
-        Ok((Stage { program: parsed.program, network: None, interface, function }, interfaces, metadata))
+        let content = Content::Program(parsed.program);
+        Ok((Stage { kind: "mlProgram", content, interface, function }, interfaces, metadata))
     }
 
     /// What the author says, which compilers take out of the description and write beside it.
@@ -155,6 +143,12 @@ impl Reader<'_> {
             user_defined: told.user_defined_metadata,
         }))
     }
+}
+
+/// The version of the format that has the operations of all functions.
+fn newest(model: &Stage) -> i32 {
+    let functions = model.leaves().into_iter().flat_map(|leaf| leaf.program().functions.values());
+    functions.map(|function| function.opset.specification_version()).max().unwrap_or(0)
 }
 
 /// The part of `metadata.json` that says what `coremldata.bin` does not.

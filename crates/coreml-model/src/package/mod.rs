@@ -10,12 +10,13 @@ use crate::decode::{self, Decoded};
 use crate::error::{ReadError, ReadErrorKind, quote};
 use crate::interface::Interface;
 use crate::limits::Limits;
-use crate::neural_network::NeuralNetwork;
 use crate::program::Program;
+use crate::stage::Stage;
 
 pub(crate) mod blob;
 mod compiled;
 pub(crate) mod impostor;
+pub(crate) mod link;
 mod manifest;
 mod paths;
 
@@ -26,37 +27,6 @@ pub struct Package {
     size_bytes: u64,
     decoded: Decoded,
     missing_weights: Option<ReadError>,
-}
-
-/// One program of a model. Most models are a single one; a pipeline has one for each member, in the order they run.
-#[derive(Debug)]
-pub struct Stage {
-    pub(crate) program: Program,
-    pub(crate) network: Option<NeuralNetwork>,
-    pub(crate) interface: Interface,
-    pub(crate) function: String,
-}
-
-impl Stage {
-    /// The neural network, if the stage is one. It has no program then, but can be lowered to one.
-    pub fn network(&self) -> Option<&NeuralNetwork> {
-        self.network.as_ref()
-    }
-
-    /// The program; without functions if the stage is a neural network.
-    pub fn program(&self) -> &Program {
-        &self.program
-    }
-
-    /// What the default function takes and gives.
-    pub fn interface(&self) -> &Interface {
-        &self.interface
-    }
-
-    /// The function of the program that runs when none is named.
-    pub fn default_function(&self) -> &str {
-        &self.function
-    }
 }
 
 /// What the author says about the model.
@@ -76,8 +46,8 @@ pub struct Metadata {
 }
 
 impl Package {
-    /// Opens an `.mlpackage` folder, an `.mlmodel` file that holds an ML Program, a neural network or a pipeline of them, or an
-    /// `.mlmodelc` folder with the program as text; which of them `path` is, its contents tell.
+    /// Opens an `.mlpackage` folder or an `.mlmodel` file with a model of any type, or an `.mlmodelc` folder with the program as
+    /// text; which of them `path` is, its contents tell.
     ///
     /// # Errors
     /// [`ReadError`] says what is wrong and where; its kind distinguishes missing files, broken ones, models that ask
@@ -146,16 +116,19 @@ impl Package {
         Ok(Self { path: path.to_path_buf(), size_bytes, decoded, missing_weights: blobs.into_failure() })
     }
 
-    /// The program; of a pipeline, the first member's. [`Package::stages`] has those of all members.
-    #[expect(clippy::indexing_slicing, reason = "a model without a stage cannot be read")]
-    pub fn program(&self) -> &Program {
-        &self.decoded.stages[0].program
+    /// The model itself.
+    pub fn model(&self) -> &Stage {
+        &self.decoded.model
     }
 
-    /// The programs that make up the model, in the order they run: several for a pipeline, else one. A member finds its
-    /// inputs by name among those of the pipeline and the outputs of the members before it, the latest first.
+    /// The program; without functions if the model is not one.
+    pub fn program(&self) -> &Program {
+        self.decoded.model.program()
+    }
+
+    /// The members of a pipeline, in the order they run; the model itself if it is none.
     pub fn stages(&self) -> &[Stage] {
-        &self.decoded.stages
+        self.decoded.model.members()
     }
 
     /// What `function` takes and gives; the default function if `None`.
@@ -179,7 +152,7 @@ impl Package {
 
     /// The function that runs when none is named.
     pub fn default_function(&self) -> &str {
-        &self.decoded.default_function
+        &self.decoded.model.function
     }
 
     /// What the author says about the model.

@@ -22,58 +22,58 @@ pub mod model {
         PipelineRegressor(super::PipelineHolder),
         #[prost(message, tag = "202")]
         Pipeline(super::Pipeline),
-        #[prost(message, tag = "300")]
-        GlmRegressor(super::Opaque),
-        #[prost(message, tag = "301")]
-        SupportVectorRegressor(super::Opaque),
-        #[prost(message, tag = "302")]
-        TreeEnsembleRegressor(super::Opaque),
+        #[prost(bytes, tag = "300")]
+        GlmRegressor(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "301")]
+        SupportVectorRegressor(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "302")]
+        TreeEnsembleRegressor(::prost::alloc::vec::Vec<u8>),
         #[prost(bytes, tag = "303")]
         NeuralNetworkRegressor(::prost::alloc::vec::Vec<u8>),
-        #[prost(message, tag = "304")]
-        BayesianProbitRegressor(super::Opaque),
-        #[prost(message, tag = "400")]
-        GlmClassifier(super::Opaque),
-        #[prost(message, tag = "401")]
-        SupportVectorClassifier(super::Opaque),
-        #[prost(message, tag = "402")]
-        TreeEnsembleClassifier(super::Opaque),
+        #[prost(bytes, tag = "304")]
+        BayesianProbitRegressor(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "400")]
+        GlmClassifier(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "401")]
+        SupportVectorClassifier(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "402")]
+        TreeEnsembleClassifier(::prost::alloc::vec::Vec<u8>),
         #[prost(bytes, tag = "403")]
         NeuralNetworkClassifier(::prost::alloc::vec::Vec<u8>),
-        #[prost(message, tag = "404")]
-        KNearestNeighborsClassifier(super::Opaque),
+        #[prost(bytes, tag = "404")]
+        KNearestNeighborsClassifier(::prost::alloc::vec::Vec<u8>),
         #[prost(bytes, tag = "500")]
         NeuralNetwork(::prost::alloc::vec::Vec<u8>),
-        #[prost(message, tag = "501")]
-        ItemSimilarityRecommender(super::Opaque),
+        #[prost(bytes, tag = "501")]
+        ItemSimilarityRecommender(::prost::alloc::vec::Vec<u8>),
         #[prost(message, tag = "502")]
         MlProgram(super::Program),
-        #[prost(message, tag = "555")]
-        CustomModel(super::Opaque),
-        #[prost(message, tag = "556")]
-        LinkedModel(super::Opaque),
-        #[prost(message, tag = "560")]
-        ClassConfidenceThresholding(super::Opaque),
-        #[prost(message, tag = "600")]
-        OneHotEncoder(super::Opaque),
-        #[prost(message, tag = "601")]
-        Imputer(super::Opaque),
-        #[prost(message, tag = "602")]
-        FeatureVectorizer(super::Opaque),
-        #[prost(message, tag = "603")]
-        DictVectorizer(super::Opaque),
-        #[prost(message, tag = "604")]
-        Scaler(super::Opaque),
-        #[prost(message, tag = "606")]
-        CategoricalMapping(super::Opaque),
-        #[prost(message, tag = "607")]
-        Normalizer(super::Opaque),
-        #[prost(message, tag = "609")]
-        ArrayFeatureExtractor(super::Opaque),
-        #[prost(message, tag = "610")]
-        NonMaximumSuppression(super::Opaque),
-        #[prost(message, tag = "900")]
-        Identity(super::Opaque),
+        #[prost(bytes, tag = "555")]
+        CustomModel(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "556")]
+        LinkedModel(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "560")]
+        ClassConfidenceThresholding(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "600")]
+        OneHotEncoder(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "601")]
+        Imputer(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "602")]
+        FeatureVectorizer(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "603")]
+        DictVectorizer(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "604")]
+        Scaler(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "606")]
+        CategoricalMapping(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "607")]
+        Normalizer(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "609")]
+        ArrayFeatureExtractor(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "610")]
+        NonMaximumSuppression(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "900")]
+        Identity(::prost::alloc::vec::Vec<u8>),
         #[prost(message, tag = "2000")]
         TextClassifier(super::Opaque),
         #[prost(message, tag = "2001")]
@@ -103,6 +103,8 @@ pub struct PipelineHolder {
 pub struct Pipeline {
     #[prost(message, repeated, tag = "1")]
     pub models: ::prost::alloc::vec::Vec<Model>,
+    #[prost(string, repeated, tag = "2")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Description {

@@ -1,6 +1,7 @@
 //! Writes models: packages, and compiled models in the form this library reads them.
 #![deny(clippy::as_conversions, clippy::indexing_slicing)]
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Cursor, Seek, Write};
@@ -8,61 +9,75 @@ use std::path::Path;
 
 use prost::Message;
 
+use crate::classic::ClassicModel;
+use crate::decode::description::MAIN;
 use crate::interface::{Interface, ShapeConstraint};
 use crate::mil;
 use crate::package::{Metadata, Package};
 use crate::program::{Opset, Program};
 use crate::proto::{self, model::Kind};
+use crate::stage::{Content, Stage};
 
 mod interface;
 mod program;
 mod weights;
 
-/// A model to be written.
-#[derive(Debug, Clone)]
+/// A model to be written: a file's, or a member of a pipeline.
+#[derive(Debug)]
 pub struct NewModel<'a> {
-    /// What its author says about it.
-    pub metadata: Metadata,
-    /// Its programs: one, or the members of a pipeline in the order they run.
-    pub members: Vec<NewProgram<'a>>,
-    /// What a pipeline takes and gives; of a single program, its own interfaces tell.
-    pub pipeline: Option<&'a Interface>,
-}
-
-/// A program to be written.
-#[derive(Debug, Clone)]
-pub struct NewProgram<'a> {
-    /// The program.
-    pub program: &'a Program,
-    /// What its functions take and give, by name.
+    /// What it is.
+    pub content: NewContent<'a>,
+    /// What its functions take and give, by name; a model without functions has one, `main`.
     pub interfaces: BTreeMap<String, &'a Interface>,
     /// The function that runs when none is named.
     pub default_function: String,
+    /// What its author says about it.
+    pub metadata: Metadata,
+}
+
+/// What is to be written.
+#[derive(Debug)]
+pub enum NewContent<'a> {
+    /// An ML Program.
+    Program(Cow<'a, Program>),
+    /// A model of a classic type, as it is.
+    Classic(&'a ClassicModel),
+    /// Models that run in this order.
+    Pipeline(Vec<NewModel<'a>>),
 }
 
 /// Where the weights of packages lie, below the model file.
 const WEIGHTS: &str = "weights/weight.bin";
 
 impl<'a> NewModel<'a> {
-    /// The model as `package` has it; `None` if a member is not a program.
-    pub fn of(package: &'a Package) -> Option<Self> {
-        let stages = package.stages();
-        let several = stages.len() > 1;
-        let member = |stage: &'a crate::package::Stage| {
-            let program = stage.program();
-            let name = stage.default_function().to_owned();
-            let interfaces = if several {
-                BTreeMap::from([(name.clone(), stage.interface())])
-            } else {
-                let functions = package.functions().map(str::to_owned);
-                functions.filter_map(|name| Some((name.clone(), package.interface(Some(&name)).ok()?))).collect()
-            };
-            let is_program = !program.functions.is_empty();
-            is_program.then_some(NewProgram { program, interfaces, default_function: name })
+    /// The model that `package` holds, with what `lower` makes of each neural network in it.
+    ///
+    /// # Errors
+    /// Those of `lower`.
+    pub fn of<E>(package: &'a Package, mut lower: impl FnMut(&'a Stage) -> Result<Program, E>) -> Result<Self, E> {
+        let mut model = Self::of_stage(package.model(), &mut lower)?;
+        let interface = |name: &str| Some((name.to_owned(), package.interface(Some(name)).ok()?));
+        model.interfaces = package.functions().filter_map(interface).collect();
+        model.metadata = package.metadata().clone();
+        Ok(model)
+    }
+
+    fn of_stage<E>(stage: &'a Stage, lower: &mut impl FnMut(&'a Stage) -> Result<Program, E>) -> Result<Self, E> {
+        let content = match stage.content() {
+            Content::Program(program) => NewContent::Program(Cow::Borrowed(program)),
+            Content::NeuralNetwork(_) => NewContent::Program(Cow::Owned(lower(stage)?)),
+            Content::Classic(classic) => NewContent::Classic(classic),
+            Content::Pipeline(members) => {
+                let members = members.iter().map(|member| Self::of_stage(member, lower));
+                NewContent::Pipeline(members.collect::<Result<_, _>>()?)
+            }
         };
-        let members = stages.iter().map(member).collect::<Option<_>>()?;
-        let pipeline = if several { package.interface(None).ok() } else { None };
-        Some(Self { metadata: package.metadata().clone(), members, pipeline })
+        Ok(Self {
+            content,
+            interfaces: BTreeMap::from([(stage.default_function().to_owned(), stage.interface())]),
+            default_function: stage.default_function().to_owned(),
+            metadata: Metadata::default(),
+        })
     }
 
     /// Writes an `.mlpackage` folder, which must not exist.
@@ -96,11 +111,11 @@ impl<'a> NewModel<'a> {
     /// what Apple's compiler makes: files that only Core ML reads are not in it.
     ///
     /// # Errors
-    /// As [`NewModel::write_package`]; of a pipeline, whose compiled form is not known well enough.
+    /// As [`NewModel::write_package`]; for what is not a single program, whose compiled form is not known well enough.
     pub fn write_compiled(&self, path: &Path) -> io::Result<()> {
-        let [member] = self.members.as_slice() else {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "pipelines are not written as compiled models yet"));
-        };
+        if !matches!(self.content, NewContent::Program(_)) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "only ML Programs are written as compiled models"));
+        }
         fs::create_dir(path)?;
         let weights = path.join(WEIGHTS);
         fs::create_dir_all(weights.parent().unwrap_or(path))?;
@@ -110,7 +125,7 @@ impl<'a> NewModel<'a> {
         }
         let description = model.description.unwrap_or_default();
         let Some(Kind::MlProgram(program)) = &model.kind else { return Ok(()) };
-        let attributes = |name: &str| member.interfaces.get(name).map_or_else(String::new, |of| flexible(of));
+        let attributes = |name: &str| self.interfaces.get(name).map_or_else(String::new, |of| flexible(of));
         fs::write(path.join("model.mil"), mil::text(program, attributes))?;
         fs::write(path.join("coremldata.bin"), compiled_description(model.specification_version, &description))
     }
@@ -119,52 +134,61 @@ impl<'a> NewModel<'a> {
     fn encode(&self, weights: impl Write + Seek, file: &str) -> io::Result<(proto::Model, bool)> {
         let weights = weights::WeightFile::new(weights)?;
         let mut encoder = program::Encoder { weights, file: format!("@model_path/{file}") };
-        let models = self.members.iter().map(|member| member.encode(&mut encoder, &self.metadata));
-        let mut models = models.collect::<io::Result<Vec<_>>>()?;
-        let model = match (self.pipeline, models.pop()) {
-            (None, Some(only)) if models.is_empty() => only,
-            (Some(interface), Some(last)) => {
-                models.push(last);
-                proto::Model {
-                    specification_version: models.iter().map(|model| model.specification_version).max().unwrap_or(0),
-                    description: Some(interface::description(interface, &self.metadata)),
-                    kind: Some(Kind::Pipeline(proto::Pipeline { models })),
-                }
-            }
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "a model has one program or is a pipeline")),
-        };
+        let model = self.message(&mut encoder)?;
         Ok((model, encoder.weights.finish()?))
+    }
+
+    fn message<W: Write + Seek>(&self, encoder: &mut program::Encoder<W>) -> io::Result<proto::Model> {
+        let single = self.interfaces.values().next();
+        let plain = single.map(|interface| interface::description(interface, &self.metadata));
+        match &self.content {
+            NewContent::Program(program) => {
+                let functions = program.functions.iter();
+                let functions = functions.map(|(name, function)| Ok((name.clone(), encoder.function(function)?)));
+                let functions = functions.collect::<io::Result<BTreeMap<_, _>>>()?;
+                let newest = program.functions.values().map(|function| function.opset).max().unwrap_or(Opset::Ios15);
+                let described = self.interfaces.iter().map(|(name, of)| interface::function(name, of));
+                let description = match plain {
+                    Some(plain) if program.functions.len() == 1 && self.default_function == MAIN => plain,
+                    _ => proto::Description {
+                        functions: described.collect(),
+                        default_function: self.default_function.clone(),
+                        metadata: Some(interface::metadata(&self.metadata)),
+                        ..proto::Description::default()
+                    },
+                };
+                Ok(proto::Model {
+                    specification_version: newest.specification_version(),
+                    description: Some(description),
+                    kind: Some(Kind::MlProgram(proto::Program { version: 1, functions })),
+                })
+            }
+            NewContent::Classic(classic) => {
+                // The number of its type says which field of a model it is.
+                let mut bytes = Vec::new();
+                prost::encoding::bytes::encode(classic.tag(), &classic.bytes().to_vec(), &mut bytes);
+                let model = proto::Model::decode(bytes.as_slice()).map_err(io::Error::other)?;
+                Ok(proto::Model { specification_version: OLDEST, description: plain, ..model })
+            }
+            NewContent::Pipeline(members) => {
+                let models = members.iter().map(|member| member.message(encoder));
+                let models = models.collect::<io::Result<Vec<_>>>()?;
+                // A pipeline is as new as its newest member.
+                let newest = models.iter().map(|model| model.specification_version).max().unwrap_or(OLDEST);
+                let models = models.into_iter().map(|model| proto::Model { specification_version: newest, ..model });
+                let pipeline = proto::Pipeline { models: models.collect(), ..proto::Pipeline::default() };
+                Ok(proto::Model {
+                    specification_version: newest,
+                    description: plain,
+                    kind: Some(Kind::Pipeline(pipeline)),
+                })
+            }
+        }
     }
 }
 
-impl NewProgram<'_> {
-    fn encode<W: Write + Seek>(
-        &self,
-        encoder: &mut program::Encoder<W>,
-        metadata: &Metadata,
-    ) -> io::Result<proto::Model> {
-        let functions = self.program.functions.iter();
-        let functions = functions.map(|(name, function)| Ok((name.clone(), encoder.function(function)?)));
-        let functions = functions.collect::<io::Result<BTreeMap<_, _>>>()?;
-        let newest = self.program.functions.values().map(|function| function.opset).max().unwrap_or(Opset::Ios15);
-        let description = match (self.interfaces.len(), self.interfaces.values().next()) {
-            (1, Some(only)) if self.program.functions.len() == 1 && self.default_function == "main" => {
-                interface::description(only, metadata)
-            }
-            _ => proto::Description {
-                functions: self.interfaces.iter().map(|(name, of)| interface::function(name, of)).collect(),
-                default_function: self.default_function.clone(),
-                metadata: Some(interface::metadata(metadata)),
-                ..proto::Description::default()
-            },
-        };
-        Ok(proto::Model {
-            specification_version: newest.specification_version(),
-            description: Some(description),
-            kind: Some(Kind::MlProgram(proto::Program { version: 1, functions })),
-        })
-    }
-}
+/// The version of models of classic types, which have not changed since 2019.
+const OLDEST: i32 = 4;
 
 fn manifest(weights: bool) -> String {
     // Identifiers only have to differ from each other.

@@ -1,0 +1,41 @@
+//! Models that are neither programs nor neural networks nor pipelines: trees, linear models, encoders and the like.
+//!
+//! Their parameters stay in the wire format, as [`Fields`]; who evaluates a type gives them a meaning.
+#![deny(clippy::as_conversions, clippy::indexing_slicing)]
+
+use crate::error::ReadError;
+use crate::wire::Fields;
+
+/// A model of a classic type as the file has it.
+#[derive(Debug)]
+pub struct ClassicModel {
+    tag: u32,
+    kind: &'static str,
+    bytes: Vec<u8>,
+}
+
+impl ClassicModel {
+    pub(crate) fn new(tag: u32, kind: &'static str, bytes: Vec<u8>) -> Result<Self, ReadError> {
+        Fields::new(&bytes).numbers()?;
+        Ok(Self { tag, kind, bytes })
+    }
+
+    /// The number of its type in the format.
+    pub fn tag(&self) -> u32 {
+        self.tag
+    }
+
+    /// The format's name of its type.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Its parameters.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields::new(&self.bytes)
+    }
+}
