@@ -16,7 +16,8 @@ use coreml_kernels::Isa;
 use coreml_kernels::gemm::Precision;
 use coreml_kernels::image::ChannelOrder;
 use coreml_model::{
-    ColorLayout, Dim, Feature, FeatureKind, Function, ImageFeature, Interface, Package, ReadError, ValueType,
+    ColorLayout, Dim, Feature, FeatureKind, Function, ImageFeature, Interface, Package, ReadError, ShapeConstraint,
+    ValueType,
 };
 use coreml_tensor::{DType, Shape, Tensor, TensorView};
 use parking_lot::Mutex;
@@ -462,6 +463,10 @@ fn program_shape(feature: &Feature, shape: Shape, declared: &[Dim]) -> Result<Sh
         Dim::Unknown => true,
     };
     if shape.rank() == declared.len() && shape.iter().zip(declared).all(fits) {
+        return Ok(shape);
+    }
+    // Neural networks take either form of these as it comes.
+    if matches!(&feature.kind, FeatureKind::MultiArray(array) if array.constraint == ShapeConstraint::Sequences) {
         return Ok(shape);
     }
     let declared: Vec<_> =

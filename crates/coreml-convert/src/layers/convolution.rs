@@ -1,7 +1,7 @@
 //! Convolution, pooling and resizing: windows over height and width.
 
 use super::{Context, Lowered, Row, int, row, size};
-use crate::builder::{Arg, Blob, tensor};
+use crate::builder::{Arg, tensor};
 use crate::error::ConvertError;
 use crate::weights::{Layout, weights};
 
@@ -10,7 +10,7 @@ pub(super) static ROWS: &[Row] = &[
     row(120, "pooling", pooling),
     row(210, "upsample", upsample),
     row(211, "resizeBilinear", |c| {
-        let x = image(c)?;
+        let (x, outer) = c.image()?;
         let target = c.fields.uints(1)?;
         let [height, width] = target.as_slice() else { return Err(ConvertError::invalid("needs two target sizes")) };
         let mode = match c.fields.message(2)?.unwrap_or_default().uint(1)? {
@@ -25,7 +25,8 @@ pub(super) static ROWS: &[Row] = &[
             ("target_size_width", int(*width)?.into()),
             ("sampling_mode", mode.into()),
         ];
-        Ok(vec![c.builder.op("resize_bilinear", 4, inputs)])
+        let resized = c.builder.op("resize_bilinear", 4, inputs);
+        Ok(vec![c.outer(resized, outer)])
     }),
     row(200, "padding", |c| {
         let x = c.input(0)?;
@@ -44,15 +45,6 @@ pub(super) static ROWS: &[Row] = &[
         Ok(vec![c.builder.op("pad", x.rank, inputs)])
     }),
 ];
-
-/// The first input, which must have the axes of an image.
-fn image(c: &Context<'_>) -> Result<Blob, ConvertError> {
-    let x = c.input(0)?;
-    if x.rank == 4 {
-        return Ok(x);
-    }
-    Err(ConvertError::unsupported(format!("of a blob with {} axes, only 4 are supported yet", x.rank)))
-}
 
 /// Amounts at the top, bottom, left and right of the `BorderAmounts` in field `number`, and whether there are any.
 fn borders(c: &Context<'_>, number: u32) -> Result<(bool, [i32; 4]), ConvertError> {
@@ -89,7 +81,7 @@ fn pair(c: &Context<'_>, number: u32, default: i32) -> Result<[i32; 2], ConvertE
 }
 
 fn convolution(c: &mut Context<'_>) -> Lowered {
-    let x = image(c)?;
+    let (x, outer) = c.image()?;
     let (outputs, kernel_channels) = (c.size(1)?, c.size(2)?);
     let groups = c.size(10)?.max(1);
     let [height, width] = pair(c, 20, 3)?;
@@ -120,12 +112,14 @@ fn convolution(c: &mut Context<'_>) -> Lowered {
         inputs.push(("bias", tensor(&[outputs], bias)?.into()));
     }
     if !transposed {
-        return Ok(vec![c.builder.op("conv", 4, inputs)]);
+        let y = c.builder.op("conv", 4, inputs);
+        return Ok(vec![c.outer(y, outer)]);
     }
     if !c.fields.uints(100)?.is_empty() {
         return Err(ConvertError::unsupported("a deconvolution with an output shape is not supported yet"));
     }
-    Ok(vec![c.builder.op("conv_transpose", 4, inputs)])
+    let y = c.builder.op("conv_transpose", 4, inputs);
+    Ok(vec![c.outer(y, outer)])
 }
 
 fn pooling(c: &mut Context<'_>) -> Lowered {
@@ -139,7 +133,7 @@ fn pooling(c: &mut Context<'_>) -> Lowered {
         };
         return Ok(vec![c.builder.reduce(reduction, x, vec![-2, -1])]);
     }
-    let x = image(c)?;
+    let (x, outer) = c.image()?;
     let (kernel, strides) = (pair(c, 10, 3)?, pair(c, 20, 1)?);
     let (mut pad_type, mut pad) = padding(c, 30, 31)?;
     let last_pixel = c.fields.message(32)?;
@@ -164,11 +158,12 @@ fn pooling(c: &mut Context<'_>) -> Lowered {
         }
         _ => "l2_pool",
     };
-    Ok(vec![c.builder.op(kind, 4, inputs)])
+    let y = c.builder.op(kind, 4, inputs);
+    Ok(vec![c.outer(y, outer)])
 }
 
 fn upsample(c: &mut Context<'_>) -> Lowered {
-    let x = image(c)?;
+    let (x, outer) = c.image()?;
     let fractional = c.fields.floats(7)?;
     let factors = match fractional.as_slice() {
         &[height, width] => [height, width],
@@ -177,10 +172,12 @@ fn upsample(c: &mut Context<'_>) -> Lowered {
     let mut inputs =
         vec![("x", x.into()), ("scale_factor_height", factors[0].into()), ("scale_factor_width", factors[1].into())];
     if c.fields.uint(5)? == 0 {
-        return Ok(vec![c.builder.op("upsample_nearest_neighbor", 4, inputs)]);
+        let y = c.builder.op("upsample_nearest_neighbor", 4, inputs);
+        return Ok(vec![c.outer(y, outer)]);
     }
     let mode = c.fields.uint(6)?;
     inputs.push(("align_corners", (mode == 1).into()));
     inputs.push(("half_pixel_centers", (mode == 2).into()));
-    Ok(vec![c.builder.op("upsample_bilinear", 4, inputs)])
+    let y = c.builder.op("upsample_bilinear", 4, inputs);
+    Ok(vec![c.outer(y, outer)])
 }

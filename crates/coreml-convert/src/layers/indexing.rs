@@ -22,9 +22,13 @@ pub(super) static ROWS: &[Row] = &[
     }),
     row(940, "gatherND", |c| {
         let (x, indices) = (c.input(0)?, c.input(1)?);
-        let rank = c.noted_rank()?;
+        // As many axes of the blob are picked from as an index has numbers.
+        let numbers = c.builder.assumed(indices).and_then(|sizes| *sizes.last()?);
+        let followed = numbers.and_then(|numbers| (x.rank + indices.rank).checked_sub(numbers + 1));
+        let rank = c.expected_rank(followed)?;
         let indices = c.builder.cast(indices, "int32");
-        Ok(vec![c.builder.op("gather_nd", rank, vec![("x", x.into()), ("indices", indices.into())])])
+        let found = c.builder.op("gather_nd", rank, vec![("x", x.into()), ("indices", indices.into())]);
+        Ok(vec![c.ranked(found)])
     }),
     row(935, "scatter", |c| scatter(c, "scatter", Some(1), 2)),
     row(954, "scatterAlongAxis", |c| scatter(c, "scatter_along_axis", Some(1), 2)),
@@ -40,12 +44,9 @@ pub(super) static ROWS: &[Row] = &[
     row(1015, "topK", |c| {
         let x = c.input(0)?;
         let along = int(axis(c.fields.int(1)?, x.rank)?)?;
-        let k = match c.inputs.get(1).copied() {
-            Some(k) => {
-                let k = c.builder.reshape(k, Vec::new());
-                Arg::from(c.builder.cast(k, "int32"))
-            }
-            None => Arg::from(int(c.fields.uint(2)?)?),
+        let k = match c.inputs.len() {
+            1 => Arg::from(int(c.fields.uint(2)?)?),
+            _ => Arg::from(c.number(1)?),
         };
         let ascending = c.fields.bool(3)?;
         let inputs = vec![("x", x.into()), ("k", k), ("axis", along.into()), ("ascending", ascending.into())];
@@ -55,14 +56,15 @@ pub(super) static ROWS: &[Row] = &[
     row(1450, "oneHot", |c| {
         let x = c.input(0)?;
         let along = int(axis(c.fields.int(2)?, x.rank + 1)?)?;
-        let (on, off, size) = (c.fields.float(3)?, c.fields.float(4)?, int(c.fields.uint(1)?)?);
-        if c.inputs.len() > 1 {
-            return Err(ConvertError::unsupported("with a size computed at run time is not supported yet"));
-        }
+        let (on, off) = (c.fields.float(3)?, c.fields.float(4)?);
+        let size = match c.inputs.len() {
+            1 => int(c.fields.uint(1)?)?.into(),
+            _ => Arg::from(c.number(1)?),
+        };
         let indices = c.builder.cast(x, "int32");
         let inputs = vec![
             ("indices", indices.into()),
-            ("one_hot_vector_size", size.into()),
+            ("one_hot_vector_size", size),
             ("axis", along.into()),
             ("on_value", on.into()),
             ("off_value", off.into()),

@@ -69,8 +69,13 @@ fn inner_product(c: &mut Context<'_>) -> Lowered {
     // From four axes on, the last three are the channels.
     let flat = match x.rank {
         1..=3 => x,
-        4 => c.builder.op("flatten2d", 2, vec![("x", x.into()), ("axis", 1.into())]),
-        rank => return Err(ConvertError::unsupported(format!("of a blob with {rank} axes is not supported yet"))),
+        0 => return Err(ConvertError::invalid("of a blob without axes")),
+        rank => {
+            let outer = c.builder.sizes(x, 0, rank - 3);
+            let channels = c.builder.integers(vec![int(inputs)?]);
+            let sizes = c.builder.joined(vec![outer, channels]);
+            c.builder.shaped(x, sizes, rank - 2)
+        }
     };
     let mut arguments = vec![("x", flat.into()), ("weight", tensor(&[outputs, inputs], weight)?.into())];
     if let Some(bias) = bias {
@@ -80,7 +85,7 @@ fn inner_product(c: &mut Context<'_>) -> Lowered {
     if x.rank < 4 {
         return Ok(vec![product]);
     }
-    Ok(vec![c.builder.op("expand_dims", 4, vec![("x", product.into()), ("axes", vec![2, 3].into())])])
+    Ok(vec![c.builder.expand_dims(product, vec![-2, -1])])
 }
 
 fn batched_matmul(c: &mut Context<'_>) -> Lowered {

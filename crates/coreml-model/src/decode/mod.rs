@@ -7,7 +7,7 @@ use prost::Message;
 
 use crate::budget;
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
-use crate::interface::Interface;
+use crate::interface::{FeatureKind, Interface, ShapeConstraint};
 use crate::limits::Limits;
 use crate::neural_network::{NetworkKind, NeuralNetwork};
 use crate::package::blob::BlobStore;
@@ -86,11 +86,26 @@ fn stage(
         Some(Kind::NeuralNetworkRegressor(bytes)) => network(NetworkKind::Regressor, bytes)?,
         kind => return program_stage(proto::Model { kind, ..model }, blobs, limits),
     };
-    let (interface, metadata) = description::plain(description(model.description)?)?;
+    let (mut interface, metadata) = description::plain(description(model.description)?)?;
+    if network.is_five_axes()? {
+        admit_sequences(&mut interface);
+    }
     let function = description::MAIN.to_owned();
     let interfaces = BTreeMap::from([(function.clone(), interface.clone())]);
     let program = Program { functions: BTreeMap::new() };
     Ok((Stage { program, network: Some(network), interface, function }, interfaces, metadata))
+}
+
+/// Arrays of a network whose blobs have five axes may have them, too, unless their feature says what else they may be.
+fn admit_sequences(interface: &mut Interface) {
+    for feature in &mut interface.inputs {
+        if let FeatureKind::MultiArray(array) = &mut feature.kind
+            && matches!(array.shape.len(), 1 | 3)
+            && array.constraint == ShapeConstraint::Fixed
+        {
+            array.constraint = ShapeConstraint::Sequences;
+        }
+    }
 }
 
 /// As [`stage`], of an ML Program.
