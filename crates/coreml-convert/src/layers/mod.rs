@@ -15,6 +15,7 @@ mod elementwise;
 mod indexing;
 mod matrix;
 mod normalization;
+mod recurrent;
 mod reduction;
 mod shape;
 mod slicing;
@@ -43,6 +44,7 @@ static ROWS: &[&[Row]] = &[
     indexing::ROWS,
     matrix::ROWS,
     normalization::ROWS,
+    recurrent::ROWS,
     reduction::ROWS,
     shape::ROWS,
     slicing::ROWS,
