@@ -17,8 +17,10 @@ mod matrix;
 mod normalization;
 mod recurrent;
 mod reduction;
+mod resizing;
 mod shape;
 mod slicing;
+mod volume;
 
 /// One type of layer.
 pub(crate) struct Row {
@@ -46,8 +48,10 @@ static ROWS: &[&[Row]] = &[
     normalization::ROWS,
     recurrent::ROWS,
     reduction::ROWS,
+    resizing::ROWS,
     shape::ROWS,
     slicing::ROWS,
+    volume::ROWS,
 ];
 
 /// Whether all `layers` count axes from the end, so that it makes no difference whether sequence and batch are one axis.
@@ -100,8 +104,13 @@ impl Context<'_> {
 
     /// The weights of field `number`, row by row, scaled along the first axis.
     fn weights(&self, number: u32, dims: &[usize]) -> Result<Tensor, ConvertError> {
+        self.weights_along(number, dims, 0)
+    }
+
+    /// As [`Context::weights`], scaled along another axis.
+    fn weights_along(&self, number: u32, dims: &[usize], axis: usize) -> Result<Tensor, ConvertError> {
         let params = self.fields.message(number)?.unwrap_or_default();
-        tensor(dims, weights(params, Layout::rows(dims)?)?)
+        tensor(dims, weights(params, Layout::axis(dims, axis)?)?)
     }
 
     /// The number of axes of the result where it follows from sizes: it is `followed` as far as these are, or as the

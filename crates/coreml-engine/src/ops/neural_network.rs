@@ -8,6 +8,8 @@ use coreml_model::Opset;
 use coreml_tensor::Shape;
 
 use crate::op::{Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, constant, input, shape_of, variadic};
+use crate::ops::image_resizing::sampling;
+use crate::ops::tensor_operation::suppression;
 use crate::ops::tensor_transformation::copy;
 
 pub(crate) static OPS: &[OpSpec] = &[
@@ -32,6 +34,8 @@ pub(crate) static OPS: &[OpSpec] = &[
         params: &[input("x"), constant("rank")],
         bind: Bind::Node(|args| Ok(Box::new(Ranked { rank: args.int("rank", 0)? }))),
     },
+    sampling::LAYER,
+    suppression::LAYER,
 ];
 
 /// An array as a caller gives it, with all five axes, or with sequence and batch `merged`.
