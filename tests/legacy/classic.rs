@@ -7,7 +7,7 @@ use coreml_anywhere::{ErrorKind, Inputs, Label, Session};
 use coreml_testing::npz::Array;
 use serde::Deserialize;
 
-use super::{Arrays, Bound, known, labels, matches};
+use super::{Arrays, Bound, Comparison, known, labels, matches};
 
 #[derive(Deserialize)]
 struct Row {
@@ -61,7 +61,7 @@ fn run(model: &Path, arrays: &Arrays, row: &Row) -> Result<(), String> {
         for (key, expected) in arrays {
             let Some(name) = key.strip_prefix(&format!("{start}out:")) else { continue };
             let keys = name.strip_suffix(".values").and_then(|name| arrays.get(&format!("{start}out:{name}.keys")));
-            matches(&outputs, name, expected, keys, Bound::Element(row.tol.max(1e-6)))
+            matches(&outputs, name, expected, keys, Comparison { bound: Bound::Element(row.tol.max(1e-6)), squeezed: true })
                 .map_err(|why| format!("{key}: {why}"))?;
             compared += 1;
         }

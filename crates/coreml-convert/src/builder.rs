@@ -1,11 +1,13 @@
 //! A program under construction.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use coreml_model::{Argument, Block, Constant, Function, Operation, Opset, Value, ValueId, ValueType};
 use coreml_tensor::{DType, Element, Shape, Tensor};
 
 use crate::error::ConvertError;
+use crate::sizes::{self, Arguments, Sizes};
 
 /// A tensor of the program, with its rank: what the older layers' meaning depends on. Sizes are left to the engine, so that
 /// one program serves all shapes of a flexible model.
@@ -85,17 +87,25 @@ pub(crate) fn tensor<T: Element>(dims: &[usize], values: Vec<T>) -> Result<Tenso
     Tensor::new(shape, values).map_err(|error| ConvertError::invalid(error.to_string()))
 }
 
+/// The blobs a nested block gives.
+pub(crate) type BlockBody = Result<Vec<Blob>, ConvertError>;
+
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     values: Vec<Value>,
     operations: Vec<Operation>,
     inputs: Vec<ValueId>,
+    /// Of each value, if the inputs are as declared.
+    sizes: Vec<Option<Sizes>>,
+    /// Values whose rank follows from such sizes.
+    unsure: HashSet<ValueId>,
 }
 
 impl Builder {
     pub(crate) fn value(&mut self, name: &str, ty: ValueType) -> ValueId {
         let position = u32::try_from(self.values.len()).unwrap_or_else(|_| unreachable!("layers are bounded"));
         self.values.push(Value { name: name.to_owned(), ty });
+        self.sizes.push(None);
         ValueId::new(position)
     }
 
@@ -108,6 +118,7 @@ impl Builder {
 
     /// Adds an operation with a result of each of these ranks.
     pub(crate) fn many(&mut self, kind: &str, ranks: &[usize], inputs: Vec<(&str, Arg)>) -> Vec<Blob> {
+        let sizes = sizes::of_result(kind, &Arguments { all: &inputs, known: &self.sizes });
         let bind = |(name, arg): (&str, Arg)| {
             let arguments = match arg {
                 Arg::Blob(blob) => vec![Argument::Value(blob.id)],
@@ -117,15 +128,95 @@ impl Builder {
             (name.to_owned(), arguments)
         };
         let inputs = inputs.into_iter().map(bind).collect();
-        let named = format!("{kind}_{}", self.operations.len());
-        let blobs: Vec<_> = ranks
-            .iter()
-            .map(|&rank| Blob { id: self.value(&named, ValueType::Unranked(DType::Float32)), rank })
-            .collect();
+        let blobs = self.operation(kind, ranks, inputs, Vec::new());
+        if let Some(&first) = blobs.first() {
+            self.assume(first, sizes.filter(|sizes| sizes.len() == first.rank));
+        }
+        blobs
+    }
+
+    /// Notes that the rank of `x` is only what it is if the inputs are as declared.
+    pub(crate) fn doubt_rank(&mut self, x: Blob) {
+        self.unsure.insert(x.id);
+    }
+
+    /// `x` as an input of what depends on its rank. If that is not sure, a plan is refused where it turns out to be another.
+    pub(crate) fn ranked(&mut self, x: Blob) -> Blob {
+        if !self.unsure.contains(&x.id) {
+            return x;
+        }
+        let rank = x.rank as i32;
+        self.op("neural_network:ranked", x.rank, vec![("x", x.into()), ("rank", rank.into())])
+    }
+
+    /// Notes the sizes that a blob has when the inputs are as declared.
+    pub(crate) fn assume(&mut self, blob: Blob, sizes: Option<Sizes>) {
+        if let Some(known) = self.sizes.get_mut(blob.id.index()) {
+            *known = sizes;
+        }
+    }
+
+    /// The sizes a blob has when the inputs are as declared, as far as they are followed.
+    pub(crate) fn assumed(&self, blob: Blob) -> Option<Sizes> {
+        self.sizes.get(blob.id.index()).cloned().flatten()
+    }
+
+    fn operation(
+        &mut self,
+        kind: &str,
+        ranks: &[usize],
+        inputs: Vec<(String, Vec<Argument>)>,
+        blocks: Vec<Block>,
+    ) -> Vec<Blob> {
+        let named = format!("{kind}_{}", self.values.len());
+        let blobs: Vec<_> = ranks.iter().map(|&rank| self.blob(&named, rank)).collect();
         let outputs = blobs.iter().map(|blob| blob.id).collect();
-        let (kind, blocks, attributes) = (kind.to_owned(), Vec::new(), Vec::new());
+        let (kind, attributes) = (kind.to_owned(), Vec::new());
         self.operations.push(Operation { kind, name: named, inputs, outputs, blocks, attributes });
         blobs
+    }
+
+    fn blob(&mut self, name: &str, rank: usize) -> Blob {
+        Blob { id: self.value(name, ValueType::Unranked(DType::Float32)), rank }
+    }
+
+    /// A block nested in an operation: what `body` adds goes into it, and what it gives comes out of it.
+    fn block(&mut self, inputs: &[Blob], body: impl FnOnce(&mut Self) -> BlockBody) -> Result<Block, ConvertError> {
+        let around = std::mem::take(&mut self.operations);
+        let outputs = body(self);
+        let operations = std::mem::replace(&mut self.operations, around);
+        let ids = |blobs: &[Blob]| blobs.iter().map(|blob| blob.id).collect();
+        Ok(Block { inputs: ids(inputs), operations, outputs: ids(&outputs?) })
+    }
+
+    /// What one of two blocks gives; both give blobs of these ranks.
+    pub(crate) fn cond(
+        &mut self,
+        condition: Blob,
+        ranks: &[usize],
+        then: impl FnOnce(&mut Self) -> BlockBody,
+        otherwise: impl FnOnce(&mut Self) -> BlockBody,
+    ) -> Result<Vec<Blob>, ConvertError> {
+        let blocks = vec![self.block(&[], then)?, self.block(&[], otherwise)?];
+        let inputs = vec![("pred".to_owned(), vec![Argument::Value(condition.id)])];
+        Ok(self.operation("cond", ranks, inputs, blocks))
+    }
+
+    /// Replaces variables by what `body` makes of them as long as `condition` holds of them.
+    pub(crate) fn while_loop(
+        &mut self,
+        variables: &[Blob],
+        condition: impl FnOnce(&mut Self, &[Blob]) -> Result<Blob, ConvertError>,
+        body: impl FnOnce(&mut Self, &[Blob]) -> BlockBody,
+    ) -> Result<Vec<Blob>, ConvertError> {
+        let ranks: Vec<usize> = variables.iter().map(|variable| variable.rank).collect();
+        let mut parameters = || ranks.iter().map(|&rank| self.blob("variable", rank)).collect::<Vec<_>>();
+        let (tested, replaced) = (parameters(), parameters());
+        let condition = self.block(&tested, |builder| Ok(vec![condition(builder, &tested)?]))?;
+        let body = self.block(&replaced, |builder| body(builder, &replaced))?;
+        let variables = variables.iter().map(|variable| Argument::Value(variable.id)).collect();
+        let inputs = vec![("loop_vars".to_owned(), variables)];
+        Ok(self.operation("while_loop", &ranks, inputs, vec![condition, body]))
     }
 
     /// As [`Builder::many`], for operations with one result.
@@ -157,6 +248,7 @@ impl Builder {
     pub(crate) fn constant(&mut self, tensor: Tensor) -> Blob {
         let rank = tensor.shape().rank();
         let blob = self.op("const", rank, Vec::new());
+        self.assume(blob, Some(tensor.shape().iter().copied().map(Some).collect()));
         if let Some(operation) = self.operations.last_mut() {
             operation.attributes.push(("val".to_owned(), Constant::Tensor(Arc::new(tensor))));
         }
@@ -169,6 +261,37 @@ impl Builder {
 
     pub(crate) fn reshape(&mut self, x: Blob, dims: Vec<i32>) -> Blob {
         self.op("reshape", dims.len(), vec![("x", x.into()), ("shape", dims.into())])
+    }
+
+    pub(crate) fn expand_dims(&mut self, x: Blob, axes: Vec<i32>) -> Blob {
+        self.op("expand_dims", x.rank + axes.len(), vec![("x", x.into()), ("axes", axes.into())])
+    }
+
+    /// Removes axes of size 1.
+    pub(crate) fn squeeze(&mut self, x: Blob, axes: Vec<i32>) -> Blob {
+        self.op("squeeze", x.rank.saturating_sub(axes.len()), vec![("x", x.into()), ("axes", axes.into())])
+    }
+
+    /// The sizes of axes `begin` to `end` of `x`, as integers.
+    pub(crate) fn sizes(&mut self, x: Blob, begin: usize, end: usize) -> Blob {
+        let shape = self.op("shape", 1, vec![("x", x.into())]);
+        let bound = |at: usize| vec![at as i32].into();
+        self.op("slice_by_index", 1, vec![("x", shape.into()), ("begin", bound(begin)), ("end", bound(end))])
+    }
+
+    /// Vectors in a row.
+    pub(crate) fn joined(&mut self, vectors: Vec<Blob>) -> Blob {
+        self.op("concat", 1, vec![("values", Arg::Blobs(vectors)), ("axis", 0.into())])
+    }
+
+    /// Integers as a blob.
+    pub(crate) fn integers(&mut self, values: Vec<i32>) -> Blob {
+        self.constant(vector(values))
+    }
+
+    /// `x` in the shape that the integers of `sizes` say, of which there are `rank`.
+    pub(crate) fn shaped(&mut self, x: Blob, sizes: Blob, rank: usize) -> Blob {
+        self.op("reshape", rank, vec![("x", x.into()), ("shape", sizes.into())])
     }
 
     pub(crate) fn reduce(&mut self, kind: &str, x: Blob, axes: Vec<i32>) -> Blob {

@@ -4,15 +4,16 @@
 //! networks too. One row of the table `layers::ROWS` for each type of layer says its name and how it is lowered. Only the
 //! ranks of blobs are followed, not their sizes: the result serves every shape that the model takes.
 //!
-//! In the old mapping of shapes a blob has five axes: sequence, batch, channels, height, width. The batch is 1 where
-//! features have the shapes the model declares, so blobs have the four axes sequence, channels, height, width here, which
-//! is what convolutions of ML Programs take.
+//! In the old mapping of shapes a blob has five axes: sequence, batch, channels, height, width. Most layers count axes from
+//! the end and treat the first two alike. Where all layers of a network do, these are one axis here, so that blobs have the
+//! four that convolutions of ML Programs take.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 mod builder;
 mod error;
 mod layers;
+mod sizes;
 mod weights;
 
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use coreml_model::{
     ColorLayout, Constant, Dim, Feature, FeatureKind, Fields, Function, Interface, NetworkKind, NeuralNetwork,
-    ShapeConstraint, TensorType, ValueId, ValueType,
+    TensorType, ValueId, ValueType,
 };
 use coreml_tensor::{DType, Shape};
 
@@ -36,16 +37,23 @@ type Blobs<'a> = HashMap<&'a str, Blob>;
 /// A layer that breaks the rules of the format, or that there is no lowering for.
 pub fn lower(network: &NeuralNetwork, interface: &Interface) -> Result<Function, ConvertError> {
     let fields = network.fields();
-    let exact = fields.uint(5)? == 1;
+    let layers = network.layers()?;
+    let mapping = if !network.is_five_axes()? {
+        Mapping { arrays: None, images: if fields.uint(6)? == 1 { 4 } else { 5 } }
+    } else {
+        let axes = if layers::all_count_from_the_end(&layers)? { 4 } else { 5 };
+        Mapping { arrays: Some(axes), images: axes }
+    };
     let mut builder = Builder::default();
     let mut blobs = Blobs::new();
+    let mut given = Vec::new();
     for feature in &interface.inputs {
-        let blob = input(&mut builder, feature, exact, fields)?;
+        let [parameter, blob] = input(&mut builder, feature, mapping, fields)?;
+        given.push(parameter);
         blobs.insert(&feature.name, blob);
     }
-    let layers = network.layers()?;
     for layer in &layers {
-        layers::lower(&mut builder, &mut blobs, layer)
+        layers::lower(&mut builder, &mut blobs, mapping.arrays, layer)
             .map_err(|error| error.within(&format!("layer `{}`", layer.name)))?;
     }
     let last = layers.iter().rev().find_map(|layer| layer.outputs.first().copied());
@@ -54,7 +62,6 @@ pub fn lower(network: &NeuralNetwork, interface: &Interface) -> Result<Function,
     } else {
         None
     };
-    let flexible = interface.inputs.iter().any(is_flexible);
     let output = |builder: &mut Builder, feature: &Feature| {
         let [label, probabilities] = classes.map_or([None, None], |classes| classes.map(Some));
         let blob = match &feature.kind {
@@ -71,37 +78,46 @@ pub fn lower(network: &NeuralNetwork, interface: &Interface) -> Result<Function,
         let blob = blob.ok_or_else(|| {
             ConvertError::invalid(format!("no layer gives the output `{}`", feature.name.escape_debug()))
         })?;
-        Ok::<ValueId, ConvertError>(result(builder, feature, blob, exact || flexible))
+        Ok::<ValueId, ConvertError>(result(builder, feature, blob, mapping.arrays.map(|_| given.as_slice())))
     };
     let outputs = interface.outputs.iter().map(|feature| output(&mut builder, feature));
     let outputs = outputs.collect::<Result<_, _>>()?;
     Ok(builder.finish(outputs))
 }
 
+/// How many axes the blobs of features have.
+#[derive(Debug, Clone, Copy)]
+struct Mapping {
+    /// 4 or 5 in the old mapping; `None` for the axes that the features declare.
+    arrays: Option<i32>,
+    images: i32,
+}
+
 /// A parameter of the program, and what layers see of it.
-fn input(builder: &mut Builder, feature: &Feature, exact: bool, network: Fields<'_>) -> Result<Blob, ConvertError> {
+fn input(
+    builder: &mut Builder,
+    feature: &Feature,
+    mapping: Mapping,
+    network: Fields<'_>,
+) -> Result<[Blob; 2], ConvertError> {
     let floats = |rank: usize| ValueType::Tensor(TensorType { dtype: DType::Float32, dims: vec![Dim::Unknown; rank] });
     match &feature.kind {
         FeatureKind::Image(image) => {
-            let blob = builder.input(&feature.name, floats(4), 4);
-            preprocess(builder, feature, image.color, blob, network)
+            let parameter = builder.input(&feature.name, floats(4), 4);
+            let blob = preprocess(builder, feature, image.color, parameter, network)?;
+            Ok([parameter, if mapping.images == 5 { builder.expand_dims(blob, vec![0]) } else { blob }])
         }
         FeatureKind::MultiArray(array) => {
             let rank = array.shape.len();
-            let blob = builder.input(&feature.name, floats(rank), rank);
-            if exact {
-                return Ok(blob);
+            let parameter = builder.input(&feature.name, floats(rank), rank);
+            builder.assume(parameter, Some(array.shape.iter().copied().map(Some).collect()));
+            let Some(axes) = mapping.arrays else { return Ok([parameter, parameter]) };
+            if !matches!(rank, 1 | 3 | 4 | 5) {
+                let message = format!("input `{}` has {rank} axes; 1 or 3 are admitted", feature.name);
+                return Err(ConvertError::unsupported(message));
             }
-            let axes = match rank {
-                1 => vec![0, 2, 3],
-                3 => vec![0],
-                4 => return Ok(blob),
-                _ => {
-                    let message = format!("input `{}` has {rank} axes; 1 or 3 are admitted", feature.name);
-                    return Err(ConvertError::unsupported(message));
-                }
-            };
-            Ok(builder.op("expand_dims", 4, vec![("x", blob.into()), ("axes", axes.into())]))
+            let inputs = vec![("x", parameter.into()), ("axes", axes.into())];
+            Ok([parameter, builder.op("neural_network:array", axes as usize, inputs)])
         }
         _ => Err(ConvertError::unsupported(format!("input `{}` is neither an array nor an image", feature.name))),
     }
@@ -171,26 +187,20 @@ fn classify(
     Ok([both[0], both[1]])
 }
 
-/// Whether a caller may choose among shapes.
-fn is_flexible(feature: &Feature) -> bool {
-    match &feature.kind {
-        FeatureKind::MultiArray(array) => array.constraint != ShapeConstraint::Fixed,
-        FeatureKind::Image(image) => image.constraint != ShapeConstraint::Fixed,
-        _ => false,
-    }
-}
-
-/// A blob as the output `feature`. In the old mapping it gets the shape that the feature declares, unless `as_is`.
-fn result(builder: &mut Builder, feature: &Feature, blob: Blob, as_is: bool) -> ValueId {
+/// A blob as the output `feature`. In the old mapping, which has the parameters `given`, it gets the shape of the feature.
+fn result(builder: &mut Builder, feature: &Feature, blob: Blob, given: Option<&[Blob]>) -> ValueId {
     let declared = match &feature.kind {
-        FeatureKind::MultiArray(array) if !as_is => array.shape.as_slice(),
+        FeatureKind::MultiArray(array) => array.shape.as_slice(),
         _ => &[],
     };
-    let dims: Option<Vec<i32>> = declared.iter().map(|&size| i32::try_from(size).ok().filter(|&n| n > 0)).collect();
-    let named = match dims {
-        // What was counted along all axes is the declared number of elements, or the engine refuses the model.
-        Some(dims) if !dims.is_empty() => builder.reshape(blob, dims),
-        _ => builder.unary("identity", blob),
+    let declared: Option<Vec<i32>> = declared.iter().map(|&size| i32::try_from(size).ok()).collect();
+    let named = match given {
+        Some(given) => {
+            let shape = declared.unwrap_or_default();
+            let inputs = vec![("x", blob.into()), ("inputs", Arg::Blobs(given.to_vec())), ("shape", shape.into())];
+            builder.op("neural_network:feature", blob.rank, inputs)
+        }
+        None => builder.unary("identity", blob),
     };
     builder.name(named, &feature.name);
     named.id

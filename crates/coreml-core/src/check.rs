@@ -279,6 +279,11 @@ fn describe_shape(array: &ArrayFeature) -> String {
             format!("[{}]", ranges.iter().map(range).collect::<Vec<_>>().join(", "))
         }
         _ if array.shape.is_empty() => "any".into(),
+        ShapeConstraint::Sequences => {
+            let rest: String = array.shape.iter().map(|size| format!(", {size}")).collect();
+            let ones = if array.shape.len() == 1 { ", 1, 1" } else { "" };
+            format!("{:?} or [sequence, batch{rest}{ones}]", array.shape)
+        }
         _ => format!("{:?}", array.shape),
     }
 }
@@ -335,8 +340,18 @@ pub(crate) fn admits(array: &ArrayFeature, dims: Shape) -> bool {
         ShapeConstraint::Range(ranges) => {
             ranges.len() == dims.rank() && ranges.iter().zip(dims.iter()).all(|(range, &size)| range.contains(size))
         }
+        ShapeConstraint::Sequences => array.shape == *dims || is_sequence_of(&array.shape, dims),
         // Declared without a shape, an array may have any.
         _ => array.shape.is_empty() || array.shape == *dims,
+    }
+}
+
+/// Whether `dims` are sequence, batch, channels, height and width, for a feature that declares `[C]` or `[C, H, W]`.
+fn is_sequence_of(declared: &[usize], dims: Shape) -> bool {
+    match (declared, &*dims) {
+        (&[c], &[_, _, channels, 1, 1]) => c == channels,
+        (declared, [_, _, rest @ ..]) => declared.len() == 3 && declared == rest,
+        _ => false,
     }
 }
 
@@ -464,7 +479,17 @@ mod tests {
             default: None,
         });
         let int32 = || array(DType::Int32, ShapeConstraint::Fixed);
-        let rows: [(_, Tensor, Option<&str>); 18] = [
+        let channels = FeatureKind::MultiArray(ArrayFeature {
+            dtype: DType::Float32,
+            shape: vec![4],
+            constraint: ShapeConstraint::Sequences,
+            default: None,
+        });
+        let sequences = "the shape [4] or [sequence, batch, 4, 1, 1], ";
+        let rows: [(_, Tensor, Option<&str>); 21] = [
+            (channels.clone(), zeros(DType::Float32, &[4]), None),
+            (channels.clone(), zeros(DType::Float32, &[3, 2, 4, 1, 1]), None),
+            (channels, zeros(DType::Float32, &[3, 2, 4, 1, 2]), Some(sequences)),
             (int32(), wide(vec![0, -1, i32::MAX.into(), i32::MIN.into()]), None),
             (int32(), wide(vec![0, 1, 2, 1 << 32]), Some("takes elements of type int32; the int64 elements")),
             (int32(), wide(vec![0, 1, 2, -(1 << 31) - 1]), Some("do not all fit it")),

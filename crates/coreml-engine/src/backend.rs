@@ -17,7 +17,7 @@ use coreml_kernels::gemm::Precision;
 use coreml_kernels::image::ChannelOrder;
 use coreml_model::{
     ColorLayout, Content as StageContent, Dim, Feature, FeatureKind, Function, ImageFeature, Interface, Package,
-    ReadError, Stage, ValueType,
+    ReadError, ShapeConstraint, Stage, ValueType,
 };
 use coreml_tensor::{DType, Shape, Tensor, TensorView};
 use parking_lot::Mutex;
@@ -488,6 +488,10 @@ fn program_shape(feature: &Feature, shape: Shape, declared: &[Dim]) -> Result<Sh
         Dim::Unknown => true,
     };
     if shape.rank() == declared.len() && shape.iter().zip(declared).all(fits) {
+        return Ok(shape);
+    }
+    // Neural networks take either form of these as it comes.
+    if matches!(&feature.kind, FeatureKind::MultiArray(array) if array.constraint == ShapeConstraint::Sequences) {
         return Ok(shape);
     }
     let declared: Vec<_> =

@@ -21,6 +21,8 @@ fn page() -> String {
          operation set has a row for each form; the newest not after the program's applies. Operation sets: `CoreML5` is \
          iOS 15, `CoreML6` iOS 16, `CoreML7` iOS 17, `CoreML8` iOS 18, `CoreML9` iOS 26.\n\n\
          Parameters in brackets may be left out; those in italics must be known when the model is loaded.\n\n\
+         The family `neural_network`, whose names have a colon, is this library's own: no file of Apple's names these \
+         operations. Neural networks are lowered to them where ML Programs have none that says the same.\n\n\
          | family | operations | forms |\n|---|---:|---:|\n",
     );
     for name in &families {

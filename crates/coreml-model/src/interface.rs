@@ -110,6 +110,8 @@ pub enum ShapeConstraint<S, R> {
     Enumerated(Vec<S>),
     /// A range for each dimension.
     Range(R),
+    /// The default, which is `[C]` or `[C, H, W]`, or `[sequence, batch, C, H, W]`: what neural networks of old take.
+    Sequences,
 }
 
 impl SizeRange {

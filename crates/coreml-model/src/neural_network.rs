@@ -62,6 +62,15 @@ impl NeuralNetwork {
         Fields::new(&self.bytes)
     }
 
+    /// Whether its arrays have the five axes sequence, batch, channels, height and width, whatever their features say:
+    /// the mapping of all networks before the one that keeps shapes exact.
+    ///
+    /// # Errors
+    /// A mapping that is not in the wire format.
+    pub fn is_five_axes(&self) -> Result<bool, ReadError> {
+        Ok(self.fields().uint(5)? != 1)
+    }
+
     /// Its layers.
     ///
     /// # Errors

@@ -1,9 +1,10 @@
 //! Activations: functions of one number, some with parameters for each channel.
 
 use coreml_model::Fields;
+use coreml_tensor::Tensor;
 
 use super::{Context, Lowered, Row, row};
-use crate::builder::{Blob, tensor};
+use crate::builder::{Blob, Builder, tensor};
 use crate::error::ConvertError;
 use crate::weights::{Layout, weights};
 
@@ -39,21 +40,36 @@ fn with(c: &mut Context<'_>, kind: &str, alpha: Option<f32>, beta: Option<f32>) 
 }
 
 fn activation(c: &mut Context<'_>) -> Lowered {
-    let Some(tag) = c.fields.numbers()?.last().copied() else {
+    let x = c.input(0)?;
+    let fields = c.fields;
+    Ok(vec![apply(c.builder, fields, x, 2)?])
+}
+
+/// The `activation` of `x`, whose channels are followed by so many axes; in a recurrent layer, which has no others, by none.
+pub(super) fn apply(b: &mut Builder, activation: Fields<'_>, x: Blob, inner: usize) -> Result<Blob, ConvertError> {
+    let Some(tag) = activation.numbers()?.last().copied() else {
         return Err(ConvertError::invalid("is of no type that this library knows"));
     };
-    let function = c.fields.message(tag)?.unwrap_or_default();
-    let (alpha, beta) = match tag {
+    let function = activation.message(tag)?.unwrap_or_default();
+    let (mut alpha, mut beta) = match tag {
         5 | 31 | 41 => (Some(function.float(1)?), Some(function.float(2)?)),
         15 | 20 | 50 => (Some(function.float(1)?), None),
         _ => (None, None),
     };
+    // Recurrent layers come without parameters, and mean these.
+    if inner == 0 && (alpha, beta) == (Some(0.0), Some(0.0)) {
+        (alpha, beta) = match tag {
+            5 => (Some(1.0), Some(0.0)),
+            41 => (Some(0.2), Some(0.5)),
+            _ => (Some(1.0), Some(1.0)),
+        };
+    }
     let kind = match tag {
         5 => "linear_activation",
         10 => "relu",
         15 => "leaky_relu",
         20 => "thresholded_relu",
-        25 => return prelu(c, function),
+        25 => return prelu(b, x, per_channel(function, 1, inner)?),
         30 => "tanh",
         31 => "scaled_tanh",
         40 => "sigmoid",
@@ -61,14 +77,22 @@ fn activation(c: &mut Context<'_>) -> Lowered {
         50 => "elu",
         60 => "softsign",
         70 => "softplus",
-        71 => return parametric_softplus(c, function),
+        71 => {
+            let (alpha, beta) = (per_channel(function, 1, inner)?, per_channel(function, 2, inner)?);
+            let scaled = b.binary("mul", x, beta);
+            let soft = b.unary("softplus", scaled);
+            return Ok(b.binary("mul", soft, alpha));
+        }
         _ => return Err(ConvertError::unsupported(format!("has a function of number {tag}, which is not known"))),
     };
-    with(c, kind, alpha, beta)
+    let mut inputs = vec![("x", x.into())];
+    inputs.extend(alpha.map(|alpha| ("alpha", alpha.into())));
+    inputs.extend(beta.map(|beta| ("beta", beta.into())));
+    Ok(b.op(kind, x.rank, inputs))
 }
 
-/// A parameter of one number or one for each channel, which are the third axis from the end.
-fn per_channel(function: Fields<'_>, number: u32) -> Result<coreml_tensor::Tensor, ConvertError> {
+/// A parameter of one number or one for each channel, which so many axes follow.
+fn per_channel(function: Fields<'_>, number: u32, inner: usize) -> Result<Tensor, ConvertError> {
     let params = function.message(number)?.unwrap_or_default();
     // How many there are is told by nothing but the weights.
     let count = match (params.bytes(2)?.len(), params.floats(1)?.len()) {
@@ -76,25 +100,15 @@ fn per_channel(function: Fields<'_>, number: u32) -> Result<coreml_tensor::Tenso
         (bytes, _) => bytes / 2,
     };
     let values = weights(params, Layout::rows(&[count])?)?;
-    if count == 1 { tensor(&[1], values) } else { tensor(&[count, 1, 1], values) }
+    if count == 1 { tensor(&[1], values) } else { tensor(&[&[count][..], &vec![1; inner]].concat(), values) }
 }
 
 /// max(x, 0) + alpha min(x, 0), at any rank.
-fn prelu(c: &mut Context<'_>, function: Fields<'_>) -> Lowered {
-    let x = c.input(0)?;
-    let alpha = per_channel(function, 1)?;
-    let positive = c.builder.unary("relu", x);
-    let negative = c.builder.binary("minimum", x, 0.0);
-    let negative = c.builder.binary("mul", negative, alpha);
-    Ok(vec![c.builder.binary("add", positive, negative)])
-}
-
-fn parametric_softplus(c: &mut Context<'_>, function: Fields<'_>) -> Lowered {
-    let x = c.input(0)?;
-    let (alpha, beta) = (per_channel(function, 1)?, per_channel(function, 2)?);
-    let scaled = c.builder.binary("mul", x, beta);
-    let soft = c.builder.unary("softplus", scaled);
-    Ok(vec![c.builder.binary("mul", soft, alpha)])
+fn prelu(b: &mut Builder, x: Blob, alpha: Tensor) -> Result<Blob, ConvertError> {
+    let positive = b.unary("relu", x);
+    let negative = b.binary("minimum", x, 0.0);
+    let negative = b.binary("mul", negative, alpha);
+    Ok(b.binary("add", positive, negative))
 }
 
 fn unary(c: &mut Context<'_>) -> Lowered {
@@ -108,9 +122,8 @@ fn unary(c: &mut Context<'_>) -> Lowered {
         c.builder.op("linear_activation", x.rank, inputs)
     };
     let b = &mut *c.builder;
-    let guarded = |kind: &str, b: &mut crate::builder::Builder, x: Blob| {
-        b.op(kind, x.rank, vec![("x", x.into()), ("epsilon", epsilon.into())])
-    };
+    let guarded =
+        |kind: &str, b: &mut Builder, x: Blob| b.op(kind, x.rank, vec![("x", x.into()), ("epsilon", epsilon.into())]);
     Ok(vec![match c.fields.uint(1)? {
         0 => b.unary("sqrt", x),
         1 => guarded("rsqrt", b, x),

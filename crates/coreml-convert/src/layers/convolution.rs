@@ -1,32 +1,14 @@
-//! Convolution, pooling and resizing: windows over height and width.
+//! Convolution, pooling and padding over height and width.
 
-use super::{Context, Lowered, Row, int, row, size};
-use crate::builder::{Arg, Blob, tensor};
+use coreml_tensor::Tensor;
+
+use super::{Context, Lowered, Row, int, ints, row, size};
+use crate::builder::{Arg, Blob, Builder};
 use crate::error::ConvertError;
-use crate::weights::{Layout, weights};
 
 pub(super) static ROWS: &[Row] = &[
     row(100, "convolution", convolution),
     row(120, "pooling", pooling),
-    row(210, "upsample", upsample),
-    row(211, "resizeBilinear", |c| {
-        let x = image(c)?;
-        let target = c.fields.uints(1)?;
-        let [height, width] = target.as_slice() else { return Err(ConvertError::invalid("needs two target sizes")) };
-        let mode = match c.fields.message(2)?.unwrap_or_default().uint(1)? {
-            0 => "STRICT_ALIGN_CORNERS",
-            1 => "ALIGN_CORNERS",
-            2 => "DEFAULT",
-            _ => "OFFSET_CORNERS",
-        };
-        let inputs = vec![
-            ("x", x.into()),
-            ("target_size_height", int(*height)?.into()),
-            ("target_size_width", int(*width)?.into()),
-            ("sampling_mode", mode.into()),
-        ];
-        Ok(vec![c.builder.op("resize_bilinear", 4, inputs)])
-    }),
     row(200, "padding", |c| {
         let x = c.input(0)?;
         let (_, [top, bottom, left, right]) = borders(c, 10)?;
@@ -44,15 +26,6 @@ pub(super) static ROWS: &[Row] = &[
         Ok(vec![c.builder.op("pad", x.rank, inputs)])
     }),
 ];
-
-/// The first input, which must have the axes of an image.
-fn image(c: &Context<'_>) -> Result<Blob, ConvertError> {
-    let x = c.input(0)?;
-    if x.rank == 4 {
-        return Ok(x);
-    }
-    Err(ConvertError::unsupported(format!("of a blob with {} axes, only 4 are supported yet", x.rank)))
-}
 
 /// Amounts at the top, bottom, left and right of the `BorderAmounts` in field `number`, and whether there are any.
 fn borders(c: &Context<'_>, number: u32) -> Result<(bool, [i32; 4]), ConvertError> {
@@ -80,7 +53,7 @@ fn padding(c: &Context<'_>, valid: u32, same: u32) -> Result<(&'static str, [i32
 }
 
 /// Two sizes, or the same `default` twice where the file has none.
-fn pair(c: &Context<'_>, number: u32, default: i32) -> Result<[i32; 2], ConvertError> {
+pub(super) fn pair(c: &Context<'_>, number: u32, default: i32) -> Result<[i32; 2], ConvertError> {
     match *c.fields.uints(number)? {
         [] => Ok([default; 2]),
         [height, width] => Ok([int(height)?, int(width)?]),
@@ -88,23 +61,133 @@ fn pair(c: &Context<'_>, number: u32, default: i32) -> Result<[i32; 2], ConvertE
     }
 }
 
+/// A transposed convolution, over two axes or three.
+pub(super) struct Deconvolution {
+    pub(super) x: Blob,
+    pub(super) weight: Tensor,
+    pub(super) bias: Option<Tensor>,
+    pub(super) strides: Vec<i32>,
+    pub(super) dilations: Vec<i32>,
+    pub(super) groups: i32,
+    /// Cut off before and after each axis.
+    pub(super) pad: Vec<i32>,
+    /// So much is cut off instead that `stride` times the size is left.
+    pub(super) same: bool,
+    /// Of an odd amount more is cut off at the start than at the end.
+    pub(super) heavy_start: bool,
+    /// The sizes that shall be left instead, if not empty.
+    pub(super) wanted: Vec<i32>,
+}
+
+pub(super) fn deconvolution(b: &mut Builder, window: Deconvolution) -> Result<Blob, ConvertError> {
+    let Deconvolution { x, weight, bias, strides, dilations, groups, mut pad, same, heavy_start, wanted } = window;
+    let rank = x.rank;
+    let kernel: Vec<i32> = ints(weight.shape().get(2..).unwrap_or_default())?;
+    let channels = weight.shape().get(1).map_or(Ok(0), |&channels| int(channels))?.saturating_mul(groups);
+    let known = wanted.is_empty();
+    // What is cut off does not depend on the size of x, unless sizes are wanted.
+    let mut missing = vec![0; pad.len()];
+    if !known {
+        pad.fill(0);
+    } else if same {
+        for axis in 0..kernel.len() {
+            let span = i64::from(kernel[axis] - 1) * i64::from(dilations[axis]) + 1;
+            let total = int(span - i64::from(strides[axis]))?;
+            let (small, large) = (total.div_euclid(2), total - total.div_euclid(2));
+            let ends = if heavy_start { [large, small] } else { [small, large] };
+            for (at, end) in ends.into_iter().enumerate() {
+                pad[2 * axis + at] = end.max(0);
+                missing[2 * axis + at] = (-end).max(0);
+            }
+        }
+    }
+    let mut inputs = vec![
+        ("x", x.into()),
+        ("weight", weight.into()),
+        ("strides", strides.into()),
+        ("pad_type", "custom".into()),
+        ("pad", pad.into()),
+        ("dilations", dilations.into()),
+        ("groups", groups.into()),
+    ];
+    if known && missing.iter().all(|&amount| amount == 0) {
+        inputs.extend(bias.map(|bias| ("bias", bias.into())));
+        return Ok(b.op("conv_transpose", rank, inputs));
+    }
+    // The bias belongs to what is added, too.
+    let mut y = b.op("conv_transpose", rank, inputs);
+    let padded = |b: &mut Builder, y: Blob, amounts: Arg| {
+        b.op(
+            "pad",
+            rank,
+            vec![("x", y.into()), ("pad", amounts), ("mode", "constant".into()), ("constant_val", 0.0.into())],
+        )
+    };
+    if known {
+        y = padded(b, y, missing.into());
+    } else {
+        if wanted.len() + 2 != rank {
+            return Err(ConvertError::invalid(format!("has {} wanted sizes for {} axes", wanted.len(), rank - 2)));
+        }
+        let full = b.sizes(y, 2, rank);
+        let wanted = b.integers(wanted);
+        let total = b.binary("sub", full, wanted);
+        let small = b.binary("floor_div", total, 2);
+        let large = b.binary("sub", total, small);
+        let [start, end] = if heavy_start { [large, small] } else { [small, large] };
+        let zero = b.integers(vec![0; rank - 2]);
+        let added = [start, end].map(|amount| {
+            let added = b.binary("sub", zero, amount);
+            b.binary("maximum", added, 0)
+        });
+        let added = b.op("stack", 2, vec![("values", Arg::Blobs(added.to_vec())), ("axis", 1.into())]);
+        let added = b.reshape(added, vec![-1]);
+        y = padded(b, y, added.into());
+        let (first, all) = (b.integers(vec![0; 2]), b.integers(vec![-1; 2]));
+        let start = b.binary("maximum", start, 0);
+        let begin = b.joined(vec![first, start]);
+        let sizes = b.joined(vec![all, wanted]);
+        y = b.op("slice_by_size", rank, vec![("x", y.into()), ("begin", begin.into()), ("size", sizes.into())]);
+    }
+    let Some(bias) = bias else { return Ok(y) };
+    let bias = b.constant(bias);
+    let bias = b.reshape(bias, [&[channels][..], &vec![1; rank - 2]].concat());
+    Ok(b.binary("add", y, bias))
+}
+
 fn convolution(c: &mut Context<'_>) -> Lowered {
-    let x = image(c)?;
+    let (x, outer) = c.image()?;
     let (outputs, kernel_channels) = (c.size(1)?, c.size(2)?);
     let groups = c.size(10)?.max(1);
     let [height, width] = pair(c, 20, 3)?;
     let (strides, dilations) = (pair(c, 30, 1)?, pair(c, 40, 1)?);
     let (pad_type, pad) = padding(c, 50, 51)?;
-    let transposed = c.fields.bool(60)?;
+    let bias = if c.fields.bool(70)? { Some(c.weights(91, &[outputs])?) } else { None };
+    let kernel = [size(height as u64)?, size(width as u64)?];
+    if c.fields.bool(60)? {
+        if c.inputs.len() > 1 {
+            return Err(ConvertError::invalid("a deconvolution has weights of its own"));
+        }
+        let weight = c.weights_along(90, &[&[kernel_channels, outputs / groups], &kernel[..]].concat(), 1)?;
+        let wanted = c.fields.uints(100)?.into_iter().map(int).collect::<Result<Vec<_>, _>>()?;
+        let window = Deconvolution {
+            x,
+            weight,
+            bias,
+            strides: strides.to_vec(),
+            dilations: dilations.to_vec(),
+            groups: int(groups)?,
+            pad: pad.to_vec(),
+            same: pad_type.starts_with("same"),
+            heavy_start: pad_type == "same_lower",
+            wanted,
+        };
+        let y = deconvolution(c.builder, window)?;
+        return Ok(vec![c.outer(y, outer)]);
+    }
     let weight = match c.inputs.get(1) {
         Some(&weight) => Arg::from(weight),
-        None => {
-            let first = if transposed { kernel_channels } else { outputs };
-            let second = if transposed { outputs / groups } else { kernel_channels };
-            let dims = [first, second, size(height as u64)?, size(width as u64)?];
-            let layout = Layout::axis(&dims, usize::from(transposed))?;
-            tensor(&dims, weights(c.fields.message(90)?.unwrap_or_default(), layout)?)?.into()
-        }
+        None => c.weights(90, &[&[outputs, kernel_channels], &kernel[..]].concat())?.into(),
     };
     let mut inputs = vec![
         ("x", x.into()),
@@ -115,17 +198,9 @@ fn convolution(c: &mut Context<'_>) -> Lowered {
         ("dilations", dilations.to_vec().into()),
         ("groups", int(groups)?.into()),
     ];
-    if c.fields.bool(70)? {
-        let bias = weights(c.fields.message(91)?.unwrap_or_default(), Layout::rows(&[outputs])?)?;
-        inputs.push(("bias", tensor(&[outputs], bias)?.into()));
-    }
-    if !transposed {
-        return Ok(vec![c.builder.op("conv", 4, inputs)]);
-    }
-    if !c.fields.uints(100)?.is_empty() {
-        return Err(ConvertError::unsupported("a deconvolution with an output shape is not supported yet"));
-    }
-    Ok(vec![c.builder.op("conv_transpose", 4, inputs)])
+    inputs.extend(bias.map(|bias| ("bias", bias.into())));
+    let y = c.builder.op("conv", 4, inputs);
+    Ok(vec![c.outer(y, outer)])
 }
 
 fn pooling(c: &mut Context<'_>) -> Lowered {
@@ -139,7 +214,7 @@ fn pooling(c: &mut Context<'_>) -> Lowered {
         };
         return Ok(vec![c.builder.reduce(reduction, x, vec![-2, -1])]);
     }
-    let x = image(c)?;
+    let (x, outer) = c.image()?;
     let (kernel, strides) = (pair(c, 10, 3)?, pair(c, 20, 1)?);
     let (mut pad_type, mut pad) = padding(c, 30, 31)?;
     let last_pixel = c.fields.message(32)?;
@@ -164,23 +239,6 @@ fn pooling(c: &mut Context<'_>) -> Lowered {
         }
         _ => "l2_pool",
     };
-    Ok(vec![c.builder.op(kind, 4, inputs)])
-}
-
-fn upsample(c: &mut Context<'_>) -> Lowered {
-    let x = image(c)?;
-    let fractional = c.fields.floats(7)?;
-    let factors = match fractional.as_slice() {
-        &[height, width] => [height, width],
-        _ => pair(c, 1, 1)?.map(|factor| factor as f32),
-    };
-    let mut inputs =
-        vec![("x", x.into()), ("scale_factor_height", factors[0].into()), ("scale_factor_width", factors[1].into())];
-    if c.fields.uint(5)? == 0 {
-        return Ok(vec![c.builder.op("upsample_nearest_neighbor", 4, inputs)]);
-    }
-    let mode = c.fields.uint(6)?;
-    inputs.push(("align_corners", (mode == 1).into()));
-    inputs.push(("half_pixel_centers", (mode == 2).into()));
-    Ok(vec![c.builder.op("upsample_bilinear", 4, inputs)])
+    let y = c.builder.op(kind, 4, inputs);
+    Ok(vec![c.outer(y, outer)])
 }

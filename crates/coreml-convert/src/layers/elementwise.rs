@@ -14,6 +14,18 @@ pub(super) static ROWS: &[Row] = &[
     }),
     row(260, "max", |c| Ok(vec![fold(c, "maximum")?])),
     row(261, "min", |c| Ok(vec![fold(c, "minimum")?])),
+    row(270, "dot", |c| {
+        let (a, b) = (c.input(0)?, c.input(1)?);
+        let product = c.builder.binary("mul", a, b);
+        let mut dot = c.builder.reduce("reduce_sum", product, vec![-3, -2, -1]);
+        if c.fields.bool(1)? {
+            for x in [a, b] {
+                let norm = c.builder.reduce("reduce_l2_norm", x, vec![-3, -2, -1]);
+                dot = c.builder.binary("real_div", dot, norm);
+            }
+        }
+        Ok(vec![dot])
+    }),
     row(880, "addBroadcastable", |c| two(c, "add")),
     row(905, "subtractBroadcastable", |c| two(c, "sub")),
     row(900, "multiplyBroadcastable", |c| two(c, "mul")),

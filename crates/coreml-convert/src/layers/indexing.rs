@@ -22,9 +22,13 @@ pub(super) static ROWS: &[Row] = &[
     }),
     row(940, "gatherND", |c| {
         let (x, indices) = (c.input(0)?, c.input(1)?);
-        let rank = c.noted_rank()?;
+        // As many axes of the blob are picked from as an index has numbers.
+        let numbers = c.builder.assumed(indices).and_then(|sizes| *sizes.last()?);
+        let followed = numbers.and_then(|numbers| (x.rank + indices.rank).checked_sub(numbers + 1));
+        let rank = c.expected_rank(followed)?;
         let indices = c.builder.cast(indices, "int32");
-        Ok(vec![c.builder.op("gather_nd", rank, vec![("x", x.into()), ("indices", indices.into())])])
+        let found = c.builder.op("gather_nd", rank, vec![("x", x.into()), ("indices", indices.into())]);
+        Ok(vec![c.ranked(found)])
     }),
     row(935, "scatter", |c| scatter(c, "scatter", Some(1), 2)),
     row(954, "scatterAlongAxis", |c| scatter(c, "scatter_along_axis", Some(1), 2)),
@@ -40,12 +44,9 @@ pub(super) static ROWS: &[Row] = &[
     row(1015, "topK", |c| {
         let x = c.input(0)?;
         let along = int(axis(c.fields.int(1)?, x.rank)?)?;
-        let k = match c.inputs.get(1).copied() {
-            Some(k) => {
-                let k = c.builder.reshape(k, Vec::new());
-                Arg::from(c.builder.cast(k, "int32"))
-            }
-            None => Arg::from(int(c.fields.uint(2)?)?),
+        let k = match c.inputs.len() {
+            1 => Arg::from(int(c.fields.uint(2)?)?),
+            _ => Arg::from(c.number(1)?),
         };
         let ascending = c.fields.bool(3)?;
         let inputs = vec![("x", x.into()), ("k", k), ("axis", along.into()), ("ascending", ascending.into())];
@@ -55,14 +56,15 @@ pub(super) static ROWS: &[Row] = &[
     row(1450, "oneHot", |c| {
         let x = c.input(0)?;
         let along = int(axis(c.fields.int(2)?, x.rank + 1)?)?;
-        let (on, off, size) = (c.fields.float(3)?, c.fields.float(4)?, int(c.fields.uint(1)?)?);
-        if c.inputs.len() > 1 {
-            return Err(ConvertError::unsupported("with a size computed at run time is not supported yet"));
-        }
+        let (on, off) = (c.fields.float(3)?, c.fields.float(4)?);
+        let size = match c.inputs.len() {
+            1 => int(c.fields.uint(1)?)?.into(),
+            _ => Arg::from(c.number(1)?),
+        };
         let indices = c.builder.cast(x, "int32");
         let inputs = vec![
             ("indices", indices.into()),
-            ("one_hot_vector_size", size.into()),
+            ("one_hot_vector_size", size),
             ("axis", along.into()),
             ("on_value", on.into()),
             ("off_value", off.into()),
@@ -87,14 +89,20 @@ pub(super) static ROWS: &[Row] = &[
     }),
     row(1025, "argMax", |c| extremum(c, "reduce_argmax")),
     row(1020, "argMin", |c| extremum(c, "reduce_argmin")),
-    row(1320, "lowerTriangular", |c| band(c, |k| if k >= 0 { Some((-1, k)) } else { None })),
-    row(1325, "upperTriangular", |c| band(c, |k| if k <= 0 { Some((-k, -1)) } else { None })),
-    row(1315, "matrixBandPart", |c| {
-        let (lower, upper) = (c.fields.int(1)?, c.fields.int(2)?);
-        let x = c.input(0)?;
-        let inputs = vec![("x", x.into()), ("lower", int(lower)?.into()), ("upper", int(upper)?.into())];
-        Ok(vec![c.builder.op("band_part", x.rank, inputs)])
+    row(1320, "lowerTriangular", |c| {
+        let k = diagonal(c)?;
+        if k >= 0 { band(c, -1, k) } else { without_band(c, -1 - k, -1) }
     }),
+    row(1325, "upperTriangular", |c| {
+        let k = diagonal(c)?;
+        if k <= 0 { band(c, -k, -1) } else { without_band(c, -1, k - 1) }
+    }),
+    row(1315, "matrixBandPart", |c| {
+        // Below zero all diagonals are kept.
+        let [lower, upper] = [c.fields.int(1)?, c.fields.int(2)?].map(|count| int(count.clamp(-1, i32::MAX.into())));
+        band(c, lower?, upper?)
+    }),
+    row(1400, "NonMaximumSuppression", suppression),
 ];
 
 fn extremum(c: &mut Context<'_>, kind: &str) -> Lowered {
@@ -110,13 +118,51 @@ fn extremum(c: &mut Context<'_>, kind: &str) -> Lowered {
     Ok(vec![c.builder.cast(found, "fp32")])
 }
 
-/// What a triangle from diagonal `k` on keeps below and above the main diagonal, where a band can say it.
-fn band(c: &mut Context<'_>, kept: fn(i32) -> Option<(i32, i32)>) -> Lowered {
-    let (x, k) = (c.input(0)?, int(c.fields.int(1)?)?);
-    let Some((lower, upper)) = kept(k) else {
-        return Err(ConvertError::unsupported("of a triangle without the main diagonal is not supported yet"));
-    };
+/// Which diagonal a triangle ends at; beyond the size of any matrix it makes no difference.
+fn diagonal(c: &Context<'_>) -> Result<i32, ConvertError> {
+    const BEYOND: i64 = 1 << 30;
+    int(c.fields.int(1)?.clamp(-BEYOND, BEYOND))
+}
+
+fn band(c: &mut Context<'_>, lower: i32, upper: i32) -> Lowered {
+    let x = c.input(0)?;
     Ok(vec![c.builder.op("band_part", x.rank, vec![("x", x.into()), ("lower", lower.into()), ("upper", upper.into())])])
+}
+
+/// What a band leaves out, for triangles without the main diagonal.
+fn without_band(c: &mut Context<'_>, lower: i32, upper: i32) -> Lowered {
+    let x = c.input(0)?;
+    let ones = c.builder.op("fill_like", x.rank, vec![("ref_tensor", x.into()), ("value", 1.0.into())]);
+    let inputs = vec![("x", ones.into()), ("lower", lower.into()), ("upper", upper.into())];
+    let inside = c.builder.op("band_part", x.rank, inputs);
+    let outside = c.builder.binary("equal", inside, 0.0);
+    Ok(vec![c.builder.op("select", x.rank, vec![("cond", outside.into()), ("a", x.into()), ("b", 0.0.into())])])
+}
+
+/// Boxes and their scores, and limits that inputs or else fields say.
+fn suppression(c: &mut Context<'_>) -> Lowered {
+    let (boxes, scores) = (c.input(0)?, c.input(1)?);
+    let mut thresholds = [c.fields.float(1)?, c.fields.float(2)?].map(Arg::from);
+    for (i, threshold) in thresholds.iter_mut().enumerate() {
+        if let Some(&given) = c.inputs.get(2 + i) {
+            *threshold = c.builder.reshape(given, Vec::new()).into();
+        }
+    }
+    let [overlap, threshold] = thresholds;
+    let max_boxes = if c.inputs.len() > 4 { c.number(4)?.into() } else { Arg::from(int(c.fields.uint(3)?)?) };
+    let inputs = vec![
+        ("boxes", boxes.into()),
+        ("scores", scores.into()),
+        ("iou_threshold", overlap),
+        ("score_threshold", threshold),
+        ("max_boxes", max_boxes),
+        ("per_class_suppression", c.fields.bool(4)?.into()),
+    ];
+    let mut found = c.builder.many("neural_network:non_maximum_suppression", &[3, 3, 2, 1], inputs);
+    for blob in &mut found[2..] {
+        *blob = c.builder.cast(*blob, "fp32");
+    }
+    Ok(found)
 }
 
 /// Container, indices and updates; `axis` and `mode` are the numbers of the fields.

@@ -1,28 +1,29 @@
 //! Products with matrices, tables of embeddings, scales and biases.
 
 use super::{Context, Lowered, Row, int, row, size};
-use crate::builder::tensor;
+use crate::builder::{Blob, tensor};
 use crate::error::ConvertError;
 use crate::weights::{Layout, weights};
 
 pub(super) static ROWS: &[Row] = &[
     row(140, "innerProduct", inner_product),
     row(1045, "batchedMatmul", batched_matmul),
+    row(150, "embedding", |c| {
+        let x = c.input(0)?;
+        let outer = x.rank.checked_sub(3).ok_or_else(|| ConvertError::invalid("of a blob without channels"))?;
+        let (vocabulary, width) = (c.size(1)?, c.size(2)?);
+        let ids = c.builder.sizes(x, 0, outer);
+        let ids = c.builder.shaped(x, ids, outer);
+        let found = embedding(c, ids, [vocabulary, width], c.fields.bool(10)?)?;
+        Ok(vec![c.builder.expand_dims(found, vec![-2, -1])])
+    }),
     row(1040, "embeddingND", |c| {
         let x = c.input(0)?;
         let (vocabulary, width) = (c.size(1)?, c.size(2)?);
-        let table = transposed(c, 20, [width, vocabulary])?;
-        let axis = int(x.rank)? - 1;
-        let ids = c.builder.cast(x, "int32");
-        let ids = c.builder.op("squeeze", x.rank - 1, vec![("x", ids.into()), ("axes", vec![axis].into())]);
-        let table = c.builder.constant(tensor(&[vocabulary, width], table)?);
-        let inputs = vec![("x", table.into()), ("indices", ids.into()), ("axis", 0.into())];
-        let found = c.builder.op("gather", x.rank, inputs);
-        if !c.fields.bool(3)? {
-            return Ok(vec![found]);
-        }
-        let bias = weights(c.fields.message(21)?.unwrap_or_default(), Layout::rows(&[width])?)?;
-        Ok(vec![c.builder.binary("add", found, tensor(&[width], bias)?)])
+        let last = x.rank.checked_sub(1).ok_or_else(|| ConvertError::invalid("of a blob without axes"))?;
+        let ids = c.builder.sizes(x, 0, last);
+        let ids = c.builder.shaped(x, ids, last);
+        Ok(vec![embedding(c, ids, [vocabulary, width], c.fields.bool(3)?)?])
     }),
     row(245, "scale", |c| {
         let x = c.input(0)?;
@@ -40,6 +41,25 @@ pub(super) static ROWS: &[Row] = &[
         Ok(vec![c.builder.binary("add", x, bias)])
     }),
 ];
+
+/// The vector of each id, on a new last axis.
+fn embedding(
+    c: &mut Context<'_>,
+    ids: Blob,
+    [vocabulary, width]: [usize; 2],
+    has_bias: bool,
+) -> Result<Blob, ConvertError> {
+    let table = transposed(c, 20, [width, vocabulary])?;
+    let ids = c.builder.cast(ids, "int32");
+    let table = c.builder.constant(tensor(&[vocabulary, width], table)?);
+    let inputs = vec![("x", table.into()), ("indices", ids.into()), ("axis", 0.into())];
+    let found = c.builder.op("gather", ids.rank + 1, inputs);
+    if !has_bias {
+        return Ok(found);
+    }
+    let bias = c.weights(21, &[width])?;
+    Ok(c.builder.binary("add", found, bias))
+}
 
 /// Weights of a shape that is aligned with channels, height and width.
 fn aligned(c: &Context<'_>, shape: u32, values: u32) -> Result<coreml_tensor::Tensor, ConvertError> {
@@ -69,8 +89,13 @@ fn inner_product(c: &mut Context<'_>) -> Lowered {
     // From four axes on, the last three are the channels.
     let flat = match x.rank {
         1..=3 => x,
-        4 => c.builder.op("flatten2d", 2, vec![("x", x.into()), ("axis", 1.into())]),
-        rank => return Err(ConvertError::unsupported(format!("of a blob with {rank} axes is not supported yet"))),
+        0 => return Err(ConvertError::invalid("of a blob without axes")),
+        rank => {
+            let outer = c.builder.sizes(x, 0, rank - 3);
+            let channels = c.builder.integers(vec![int(inputs)?]);
+            let sizes = c.builder.joined(vec![outer, channels]);
+            c.builder.shaped(x, sizes, rank - 2)
+        }
     };
     let mut arguments = vec![("x", flat.into()), ("weight", tensor(&[outputs, inputs], weight)?.into())];
     if let Some(bias) = bias {
@@ -80,7 +105,7 @@ fn inner_product(c: &mut Context<'_>) -> Lowered {
     if x.rank < 4 {
         return Ok(vec![product]);
     }
-    Ok(vec![c.builder.op("expand_dims", 4, vec![("x", product.into()), ("axes", vec![2, 3].into())])])
+    Ok(vec![c.builder.expand_dims(product, vec![-2, -1])])
 }
 
 fn batched_matmul(c: &mut Context<'_>) -> Lowered {

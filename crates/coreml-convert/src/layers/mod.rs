@@ -1,18 +1,26 @@
 //! The types of layers, one file per family, one row of [`ROWS`] each.
 
 use coreml_model::{Fields, Layer};
+use coreml_tensor::{MAX_RANK, Tensor};
 
 use crate::Blobs;
-use crate::builder::{Blob, Builder};
+use crate::builder::{Blob, Builder, tensor};
 use crate::error::ConvertError;
+use crate::weights::{Layout, weights};
 
 mod activation;
 mod convolution;
+mod creation;
 mod elementwise;
 mod indexing;
 mod matrix;
 mod normalization;
+mod recurrent;
+mod reduction;
+mod resizing;
 mod shape;
+mod slicing;
+mod volume;
 
 /// One type of layer.
 pub(crate) struct Row {
@@ -33,12 +41,40 @@ const fn row(tag: u32, name: &'static str, lower: fn(&mut Context<'_>) -> Lowere
 static ROWS: &[&[Row]] = &[
     activation::ROWS,
     convolution::ROWS,
+    creation::ROWS,
     elementwise::ROWS,
     indexing::ROWS,
     matrix::ROWS,
     normalization::ROWS,
+    recurrent::ROWS,
+    reduction::ROWS,
+    resizing::ROWS,
     shape::ROWS,
+    slicing::ROWS,
+    volume::ROWS,
 ];
+
+/// Whether all `layers` count axes from the end, so that it makes no difference whether sequence and batch are one axis.
+pub(crate) fn all_count_from_the_end(layers: &[Layer<'_>]) -> Result<bool, ConvertError> {
+    for layer in layers {
+        let counts = match layer.tag {
+            // Functions of elements, windows, normalisation, and shapes of old.
+            Some(100..=190 | 200..=211 | 220..=280 | 301 | 330 | 345 | 350 | 600 | 660..=795 | 815..=905 | 1460) => {
+                true
+            }
+            // A constant of channels, height and width; a reshape of these.
+            Some(290 | 300) => layer.fields.ints(1)?.len() == 3,
+            Some(310) => layer.fields.uints(1)?.first() == Some(&0),
+            Some(320) => !layer.fields.bool(100)?,
+            Some(950) => layer.fields.int(1)? < 0,
+            _ => false,
+        };
+        if !counts {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
 
 /// A layer being lowered.
 pub(crate) struct Context<'a> {
@@ -46,6 +82,17 @@ pub(crate) struct Context<'a> {
     layer: &'a Layer<'a>,
     fields: Fields<'a>,
     inputs: Vec<Blob>,
+    /// As many axes as all blobs of the network have, if they do.
+    axes: Option<i32>,
+}
+
+/// The axes of a blob before channels, height and width.
+#[derive(Debug, Clone, Copy)]
+enum Outer {
+    None,
+    One,
+    /// More than one, those of this blob.
+    Of(Blob),
 }
 
 impl Context<'_> {
@@ -55,10 +102,81 @@ impl Context<'_> {
         self.inputs.get(i).copied().ok_or_else(missing)
     }
 
-    /// The rank of the result as the converter noted it, for layers whose own parameters do not tell.
-    fn noted_rank(&self) -> Result<usize, ConvertError> {
-        let rank = self.layer.noted_rank.and_then(|rank| usize::try_from(rank).ok());
+    /// The weights of field `number`, row by row, scaled along the first axis.
+    fn weights(&self, number: u32, dims: &[usize]) -> Result<Tensor, ConvertError> {
+        self.weights_along(number, dims, 0)
+    }
+
+    /// As [`Context::weights`], scaled along another axis.
+    fn weights_along(&self, number: u32, dims: &[usize], axis: usize) -> Result<Tensor, ConvertError> {
+        let params = self.fields.message(number)?.unwrap_or_default();
+        tensor(dims, weights(params, Layout::axis(dims, axis)?)?)
+    }
+
+    /// The number of axes of the result where it follows from sizes: it is `followed` as far as these are, or as the
+    /// converter noted it. What it is taken for must go through [`Context::ranked`].
+    fn expected_rank(&self, followed: Option<usize>) -> Result<usize, ConvertError> {
+        let noted = || self.layer.noted_rank.and_then(|rank| usize::try_from(rank).ok());
+        let rank = followed.or_else(noted).filter(|&rank| rank <= MAX_RANK);
         rank.ok_or_else(|| ConvertError::unsupported("the number of axes of the result is not told by the file"))
+    }
+
+    /// `x`, whose rank was expected.
+    fn ranked(&mut self, x: Blob) -> Blob {
+        self.builder.doubt_rank(x);
+        x
+    }
+
+    /// The integers in input `i`, and how many there are.
+    fn vector(&mut self, i: usize) -> Result<(Blob, usize), ConvertError> {
+        let x = self.input(i)?;
+        let known = self.builder.assumed(x).and_then(|sizes| sizes.into_iter().product::<Option<usize>>());
+        let length = self.expected_rank(known)?;
+        Ok((self.integers(i)?, length))
+    }
+
+    /// The integers in input `i`, in a row.
+    fn integers(&mut self, i: usize) -> Result<Blob, ConvertError> {
+        let x = self.input(i)?;
+        let integers = self.builder.cast(x, "int32");
+        Ok(self.builder.reshape(integers, vec![-1]))
+    }
+
+    /// The number in input `i`, as an integer.
+    fn number(&mut self, i: usize) -> Result<Blob, ConvertError> {
+        let x = self.input(i)?;
+        let integer = self.builder.cast(x, "int32");
+        Ok(self.builder.reshape(integer, Vec::new()))
+    }
+
+    /// The first input with the four axes of images, all before channels being one, and what they were.
+    fn image(&mut self) -> Result<(Blob, Outer), ConvertError> {
+        let x = self.input(0)?;
+        match x.rank {
+            4 => Ok((x, Outer::One)),
+            3 => Ok((self.builder.expand_dims(x, vec![0]), Outer::None)),
+            0..=2 => Err(ConvertError::invalid(format!("of a blob with {} axes, 3 are needed at least", x.rank))),
+            rank => {
+                let all = self.builder.integers(vec![-1]);
+                let inner = self.builder.sizes(x, rank - 3, rank);
+                let sizes = self.builder.joined(vec![all, inner]);
+                Ok((self.builder.shaped(x, sizes, 4), Outer::Of(x)))
+            }
+        }
+    }
+
+    /// The counterpart of [`Context::image`]: `y`, whose last three axes may have other sizes, with the outer axes.
+    fn outer(&mut self, y: Blob, outer: Outer) -> Blob {
+        match outer {
+            Outer::One => y,
+            Outer::None => self.builder.squeeze(y, vec![0]),
+            Outer::Of(x) => {
+                let sizes = self.builder.sizes(x, 0, x.rank - 3);
+                let inner = self.builder.sizes(y, 1, 4);
+                let sizes = self.builder.joined(vec![sizes, inner]);
+                self.builder.shaped(y, sizes, x.rank)
+            }
+        }
     }
 
     /// A size from the file.
@@ -88,14 +206,19 @@ fn ints<T: TryInto<i32> + Copy + std::fmt::Display>(values: &[T]) -> Result<Vec<
 }
 
 /// `axis` counted from the front.
-fn axis(axis: i64, rank: usize) -> Result<usize, ConvertError> {
+pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, ConvertError> {
     let resolved = usize::try_from(axis).ok().or_else(|| rank.checked_sub(usize::try_from(axis.unsigned_abs()).ok()?));
     let resolved = resolved.filter(|&axis| axis < rank);
     resolved.ok_or_else(|| ConvertError::invalid(format!("axis {axis} is out of range for {rank} axes")))
 }
 
 /// Adds what a layer computes to the program and its results to the blobs.
-pub(crate) fn lower<'a>(builder: &mut Builder, blobs: &mut Blobs<'a>, layer: &Layer<'a>) -> Result<(), ConvertError> {
+pub(crate) fn lower<'a>(
+    builder: &mut Builder,
+    blobs: &mut Blobs<'a>,
+    axes: Option<i32>,
+    layer: &Layer<'a>,
+) -> Result<(), ConvertError> {
     let Some(tag) = layer.tag else {
         return Err(ConvertError::unsupported("is of no type that this library knows"));
     };
@@ -115,8 +238,9 @@ pub(crate) fn lower<'a>(builder: &mut Builder, blobs: &mut Blobs<'a>, layer: &La
             ConvertError::invalid(format!("takes `{}`, which nothing before gives", name.escape_debug()))
         })
     };
-    let inputs = layer.inputs.iter().map(known).collect::<Result<_, _>>()?;
-    let mut context = Context { builder, layer, fields: layer.fields, inputs };
+    let inputs = layer.inputs.iter().map(known).collect::<Result<Vec<_>, _>>()?;
+    let inputs = inputs.into_iter().map(|blob| builder.ranked(blob)).collect();
+    let mut context = Context { builder, layer, fields: layer.fields, inputs, axes };
     let given = (row.lower)(&mut context).map_err(|error| error.within(&format!("`{}`", row.name)))?;
     if given.len() < layer.outputs.len() {
         let message = format!("`{}`: gives {} blobs, the file names {}", row.name, given.len(), layer.outputs.len());

@@ -27,10 +27,7 @@ pub(super) static ROWS: &[Row] = &[
         softmax(c, axis)
     }),
     row(180, "lrn", |c| {
-        let x = c.input(0)?;
-        if x.rank != 4 {
-            return Err(ConvertError::unsupported(format!("of a blob with {} axes", x.rank)));
-        }
+        let (x, outer) = c.image()?;
         let (alpha, beta, k) = (c.fields.float(1)?, c.fields.float(2)?, c.float_or(4, 1.0)?);
         let size = super::int(c.size(3)?)?;
         let inputs = vec![
@@ -40,7 +37,8 @@ pub(super) static ROWS: &[Row] = &[
             ("beta", beta.into()),
             ("k", k.into()),
         ];
-        Ok(vec![c.builder.op("local_response_norm", 4, inputs)])
+        let y = c.builder.op("local_response_norm", 4, inputs);
+        Ok(vec![c.outer(y, outer)])
     }),
     row(1350, "layerNormalization", |c| {
         let x = c.input(0)?;

@@ -18,6 +18,7 @@ pub(crate) mod elementwise_unary;
 pub(crate) mod image_resizing;
 pub(crate) mod linear;
 pub(crate) mod list;
+pub(crate) mod neural_network;
 pub(crate) mod normalization;
 pub(crate) mod pool;
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub(crate) static FAMILIES: &[(&str, &[OpSpec])] = &[
     ("image_resizing/sampling", image_resizing::sampling::OPS),
     ("linear", linear::OPS),
     ("list", list::OPS),
+    ("neural_network", neural_network::OPS),
     ("normalization", normalization::OPS),
     ("pool", pool::OPS),
     ("quantization", quantization::OPS),

@@ -242,7 +242,7 @@ fn array(array: proto::ArrayType) -> Result<ArrayFeature, ReadError> {
     let same_rank = match &constraint {
         ShapeConstraint::Enumerated(shapes) => shapes.iter().all(|other| other.len() == rank),
         ShapeConstraint::Range(ranges) => ranges.len() == rank,
-        ShapeConstraint::Fixed => true,
+        ShapeConstraint::Fixed | ShapeConstraint::Sequences => true,
     };
     // The outputs of flexible models have no default shape.
     if rank != 0 && !same_rank {

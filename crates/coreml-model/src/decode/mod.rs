@@ -8,7 +8,7 @@ use prost::Message;
 use crate::budget;
 use crate::classic::ClassicModel;
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
-use crate::interface::Interface;
+use crate::interface::{FeatureKind, Interface, ShapeConstraint};
 use crate::limits::Limits;
 use crate::neural_network::NeuralNetwork;
 use crate::package::Metadata;
@@ -126,8 +126,25 @@ fn stage(model: proto::Model, blobs: &mut BlobStore, limits: &Limits) -> Result<
         }
         Sorted::Refused(error) => return Err(error),
     };
-    let (interface, metadata) = description::plain(description(model.description)?)?;
+    let (mut interface, metadata) = description::plain(description(model.description)?)?;
+    if let Content::NeuralNetwork(network) = &content
+        && network.is_five_axes()?
+    {
+        admit_sequences(&mut interface);
+    }
     Ok(plain(kind, content, interface, metadata))
+}
+
+/// Arrays of a network whose blobs have five axes may have them, too, unless their feature says what else they may be.
+fn admit_sequences(interface: &mut Interface) {
+    for feature in &mut interface.inputs {
+        if let FeatureKind::MultiArray(array) = &mut feature.kind
+            && matches!(array.shape.len(), 1 | 3)
+            && array.constraint == ShapeConstraint::Fixed
+        {
+            array.constraint = ShapeConstraint::Sequences;
+        }
+    }
 }
 
 /// A model without functions.

@@ -89,7 +89,8 @@ pub(super) fn array(array: &ArrayFeature) -> proto::ArrayType {
 
     let shape = |shape: &Vec<usize>| shape.iter().map(|&dim| size(dim)).collect();
     let flexibility = match &array.constraint {
-        ShapeConstraint::Fixed => None,
+        // Only networks take sequences beside the shape they declare.
+        ShapeConstraint::Fixed | ShapeConstraint::Sequences => None,
         ShapeConstraint::Enumerated(shapes) => {
             let shapes = shapes.iter().map(|dims| proto::ArrayShape { dims: shape(dims) }).collect();
             Some(Flexibility::Enumerated(proto::ArrayShapes { shapes }))
@@ -118,7 +119,8 @@ fn image(image: &ImageFeature) -> proto::ImageType {
     use image_type::Flexibility;
 
     let flexibility = match &image.constraint {
-        ShapeConstraint::Fixed => None,
+        // Only networks take sequences beside the shape they declare.
+        ShapeConstraint::Fixed | ShapeConstraint::Sequences => None,
         ShapeConstraint::Enumerated(sizes) => {
             let sizes = sizes.iter();
             let sizes = sizes.map(|&[width, height]| proto::ImageSize { width: size(width), height: size(height) });

@@ -220,7 +220,7 @@ fn flexible(interface: &Interface) -> String {
         let FeatureKind::MultiArray(array) = &feature.kind else { continue };
         let name = mil::Quoted(&feature.name);
         match &array.constraint {
-            ShapeConstraint::Fixed => continue,
+            ShapeConstraint::Fixed | ShapeConstraint::Sequences => continue,
             ShapeConstraint::Range(of) => {
                 let bounds = of.iter().map(|range| {
                     format!("[{}, {}]", range.min, range.max.map_or_else(|| "-1".to_owned(), |max| max.to_string()))

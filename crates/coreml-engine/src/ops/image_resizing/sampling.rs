@@ -60,6 +60,15 @@ pub(crate) static OPS: &[OpSpec] = &[
     },
 ];
 
+/// The row of the layer of neural networks, whose name is this library's own: as the operation of iOS 15, but what lies
+/// outside the image is its edge.
+pub(crate) const LAYER: OpSpec = OpSpec {
+    name: "neural_network:crop_resize",
+    since: Opset::Ios15,
+    params: &REGIONS,
+    bind: Bind::Node(|args| bind_crop_resize(args, Rois::Clamped)),
+};
+
 const REGIONS: [Param; 9] = crop_parameters([input("x"), input("roi")]);
 const BOXES: [Param; 10] = crop_parameters([input("x"), input("boxes"), input("box_indices").optional()]);
 
@@ -297,7 +306,9 @@ struct BoxMode {
 enum Rois {
     /// iOS 15: `[n, 1, 4 or 5, 1, 1]`, the fifth number in front being the image.
     Unpadded,
-    /// iOS 16: the same, and what lies outside the image has a value.
+    /// Neural networks: the same, and outside the image is its edge.
+    Clamped,
+    /// iOS 16: as iOS 15, and what lies outside the image has a value.
     Padded,
     /// iOS 17: `[n, 4]`; the images they are of come apart.
     Boxes,
@@ -385,6 +396,7 @@ impl CropResize {
             let y = self.grid.position(y.0, y.1, edges[0][0], edges[0][1]);
             let x = self.grid.position(x.0, x.1, edges[1][0], edges[1][1]);
             let inside = y >= 0.0 && y <= (h - 1) as f64 && x >= 0.0 && x <= (w - 1) as f64;
+            let inside = inside || self.rois == Rois::Clamped;
             *slot = if inside { sampler.sample(plane, [h, w], x as f32, y as f32) } else { self.pad_value };
         }
     }
@@ -478,6 +490,15 @@ mod tests {
                 assert!(run("resample", &[row(), coordinates.clone()], &constants).is_ok());
             }
         }
+    }
+
+    #[test]
+    fn the_layer_continues_the_edge() {
+        let regions = Value::float(&[1, 1, 4, 1, 1], &[0.0, 0.0, 0.0, 6.0]);
+        let constants = [("target_width", Value::int(&[], &[3])), ("sampling_mode", Value::str("ALIGN_CORNERS"))];
+        let out = run("neural_network:crop_resize", &[row(), regions], &constants).unwrap();
+        assert_eq!(out[0].shape()[..], [1, 1, 1, 1, 3]);
+        close(&out[0], &[10.0, 40.0, 40.0]);
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! `[n, b, 4]` and scores `[n, b, k]`, scores below a threshold do not count, and a fourth result says how many boxes
 //! were kept; from iOS 17 on the last two axes are swapped and there is neither. Unused places hold zeros and the
 //! index -1.
+//!
+//! The layer of neural networks is as the operation up to iOS 16, but takes its limits from inputs, and keeps the best box
+//! of an image of which no box reaches the threshold.
 
 use coreml_model::Opset;
 
@@ -40,24 +43,52 @@ pub(crate) static OPS: &[OpSpec] = &[
     },
 ];
 
+/// The row of the layer, whose name is this library's own.
+pub(crate) const LAYER: OpSpec = OpSpec {
+    name: "neural_network:non_maximum_suppression",
+    since: Opset::Ios15,
+    params: &[
+        input("boxes"),
+        input("scores"),
+        input("iou_threshold"),
+        input("score_threshold"),
+        input("max_boxes"),
+        constant("per_class_suppression").optional(),
+    ],
+    bind: Bind::Node(|args| {
+        let per_class = args.bool("per_class_suppression", false)?;
+        Ok(Box::new(Suppression { limits: None, has_threshold: true, per_class }))
+    }),
+};
+
 #[derive(Debug)]
 struct Suppression {
-    iou_threshold: f32,
-    /// Given up to iOS 16.
-    score_threshold: Option<f32>,
-    max_boxes: usize,
+    /// `None` where inputs have them.
+    limits: Option<Limits>,
+    /// Up to iOS 16 scores have a threshold, and a box's numbers lie together.
+    has_threshold: bool,
     per_class: bool,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    iou_threshold: f32,
+    score_threshold: Option<f32>,
+    max_boxes: usize,
+}
+
 fn bind(args: &Args<'_>, score_threshold: Option<f32>) -> Result<Box<dyn Op>, OpError> {
-    let max_boxes = args.int("max_boxes", 0)?;
-    Ok(Box::new(Suppression {
+    let limits = Limits {
         iou_threshold: args.float("iou_threshold", 0.0)?,
         score_threshold,
-        max_boxes: usize::try_from(max_boxes)
-            .map_err(|_| OpError::parameter("max_boxes", format!("{max_boxes} is negative")))?,
-        per_class: args.bool("per_class_suppression", false)?,
-    }))
+        max_boxes: box_count(args.int("max_boxes", 0)?)?,
+    };
+    let per_class = args.bool("per_class_suppression", false)?;
+    Ok(Box::new(Suppression { limits: Some(limits), has_threshold: score_threshold.is_some(), per_class }))
+}
+
+fn box_count(max_boxes: i64) -> Result<usize, OpError> {
+    usize::try_from(max_boxes).map_err(|_| OpError::parameter("max_boxes", format!("{max_boxes} is negative")))
 }
 
 /// The boxes of one image, or their scores.
@@ -91,10 +122,33 @@ impl Table<'_> {
 }
 
 impl Suppression {
+    /// The most boxes that are kept of an image.
+    fn max_boxes(&self, ins: Ins<'_>) -> Result<usize, OpError> {
+        match &self.limits {
+            Some(limits) => Ok(limits.max_boxes),
+            None => match ins.known_ints(4)? {
+                &[max_boxes] => box_count(max_boxes.into()),
+                many => Err(OpError::parameter("max_boxes", format!("must be one number, is {}", many.len()))),
+            },
+        }
+    }
+
+    /// All limits, once the inputs have elements.
+    fn limits(&self, ins: Ins<'_>) -> Result<Limits, OpError> {
+        match self.limits {
+            Some(limits) => Ok(limits),
+            None => Ok(Limits {
+                iou_threshold: ins.f32(2)[0],
+                score_threshold: Some(ins.f32(3)[0]),
+                max_boxes: self.max_boxes(ins)?,
+            }),
+        }
+    }
+
     /// Images, boxes, and classes.
     fn sizes(&self, ins: Ins<'_>) -> Result<[usize; 3], OpError> {
         let (boxes, scores) = (ins.float(0)?.shape, ins.float(1)?.shape);
-        let last = |dims: [usize; 3]| if self.score_threshold.is_some() { dims } else { [dims[0], dims[2], dims[1]] };
+        let last = |dims: [usize; 3]| if self.has_threshold { dims } else { [dims[0], dims[2], dims[1]] };
         if let (&[n, a, b], &[m, c, d]) = (boxes.dims(), scores.dims())
             && let ([_, count, 4], [_, same, classes]) = (last([n, a, b]), last([m, c, d]))
             && (n, count) == (m, same)
@@ -107,7 +161,7 @@ impl Suppression {
 
     /// Distances between boxes and between a box's numbers, in a tensor of `count` boxes with `fields` numbers each.
     fn table_steps(&self, count: usize, fields: usize) -> [usize; 2] {
-        if self.score_threshold.is_some() { [fields, 1] } else { [1, count] }
+        if self.has_threshold { [fields, 1] } else { [1, count] }
     }
 
     /// One image of a tensor with `fields` numbers for each of `count` boxes.
@@ -119,9 +173,19 @@ impl Suppression {
 
 impl Op for Suppression {
     fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
-        let [n, _, classes] = self.sizes(ins)?;
-        let max = self.max_boxes;
-        let swap = self.score_threshold.is_none();
+        let [n, count, classes] = self.sizes(ins)?;
+        let max = self.max_boxes(ins)?;
+        let swap = !self.has_threshold;
+        if self.limits.is_none() {
+            for (i, name) in [(2, "iou_threshold"), (3, "score_threshold")] {
+                if ins.float(i)?.count() != 1 {
+                    return Err(OpError::parameter(name, "must be one number"));
+                }
+            }
+            if count == 0 || max == 0 {
+                return Err(OpError::parameter("max_boxes", format!("{max} of {count} boxes: one is always kept")));
+            }
+        }
         let float = |fields: usize| {
             let dims = if swap { [n, fields, max] } else { [n, max, fields] };
             Ok(Type::new(Kind::Float, shape_of(&dims)?))
@@ -135,7 +199,7 @@ impl Op for Suppression {
 
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
         let [images, count, classes] = self.sizes(ins)?;
-        let max = self.max_boxes;
+        let Limits { iou_threshold, score_threshold, max_boxes: max } = self.limits(ins)?;
         outs.f32(0).fill(0.0);
         outs.f32(1).fill(0.0);
         outs.i32(2).fill(-1);
@@ -160,18 +224,20 @@ impl Op for Suppression {
             let mut found = 0;
             for &candidate in &*order {
                 let i = candidate as usize;
-                if found == max || self.score_threshold.is_some_and(|threshold| best_score[i] < threshold) {
+                if found == max || score_threshold.is_some_and(|threshold| best_score[i] < threshold) {
                     continue;
                 }
                 let suppressed = kept[..found].iter().any(|&other| {
                     let other = other as usize;
-                    (!self.per_class || best_class[other] == best_class[i])
-                        && boxes.overlap(i, other) > self.iou_threshold
+                    (!self.per_class || best_class[other] == best_class[i]) && boxes.overlap(i, other) > iou_threshold
                 });
                 if !suppressed {
                     kept[found] = candidate;
                     found += 1;
                 }
+            }
+            if found == 0 && self.limits.is_none() {
+                (kept[0], found) = (order[0], 1);
             }
             for (output, from, fields) in [(0, boxes, 4), (1, scores, classes)] {
                 let to = self.table_steps(max, fields);
@@ -182,7 +248,7 @@ impl Op for Suppression {
                     }
                 }
             }
-            if self.score_threshold.is_some() && outs.types.len() > 3 {
+            if self.has_threshold && outs.types.len() > 3 {
                 outs.i32(3)[image] = found as i32;
             }
         }
@@ -228,6 +294,18 @@ mod tests {
             assert_eq!(out[3], Value::int(&[1], &[count as i32]));
             let second = if kept[1] < 0 { [0.0; 2] } else { [0, 1].map(|k| SCORES[2 * kept[1] as usize + k]) };
             assert_eq!(out[1].floats()[2..4], second.map(f64::from));
+        }
+    }
+
+    #[test]
+    fn the_layer_keeps_one_box_at_least() {
+        let number = |value: f32| Value::float(&[1], &[value]);
+        for (threshold, kept) in [(0.4, [1, 0]), (0.95, [1, -1])] {
+            let boxes = [Value::float(&[1, 3, 4], &BOXES), Value::float(&[1, 3, 2], &SCORES)];
+            let ins = [&boxes[..], &[number(0.7), number(threshold), Value::int(&[], &[2])]].concat();
+            let out = run("neural_network:non_maximum_suppression", &ins, &[]).unwrap();
+            assert_eq!(out[2], Value::int(&[1, 2], &kept), "{threshold}");
+            assert_eq!(out[3], Value::int(&[1], &[kept.iter().filter(|&&index| index >= 0).count() as i32]));
         }
     }
 
