@@ -120,7 +120,7 @@ const ENGINE_LAYERS: &[&[&str]] = &[
     // Passes, memory, executor.
     &["plan"],
     // The backend, its pipelines, profiles.
-    &["backend", "pipeline", "profile"],
+    &["backend", "pipeline", "profile", "as_program"],
 ];
 
 #[test]

@@ -61,8 +61,14 @@ fn run(model: &Path, arrays: &Arrays, row: &Row) -> Result<(), String> {
         for (key, expected) in arrays {
             let Some(name) = key.strip_prefix(&format!("{start}out:")) else { continue };
             let keys = name.strip_suffix(".values").and_then(|name| arrays.get(&format!("{start}out:{name}.keys")));
-            matches(&outputs, name, expected, keys, Comparison { bound: Bound::Element(row.tol.max(1e-6)), squeezed: true })
-                .map_err(|why| format!("{key}: {why}"))?;
+            matches(
+                &outputs,
+                name,
+                expected,
+                keys,
+                Comparison { bound: Bound::Element(row.tol.max(1e-6)), squeezed: true },
+            )
+            .map_err(|why| format!("{key}: {why}"))?;
             compared += 1;
         }
     }

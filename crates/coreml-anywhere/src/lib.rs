@@ -31,7 +31,7 @@ pub use coreml_core::{
     breaker, cast, check, describe,
 };
 pub use coreml_engine::{
-    CpuBackend, CpuOptions, LowPrecision, OperationInfo, ParameterInfo, isa, operations, profile, supports,
+    CpuBackend, CpuOptions, LowPrecision, OperationInfo, ParameterInfo, as_program, isa, operations, profile, supports,
 };
 pub use coreml_isolation as isolation;
 pub use coreml_model as model;

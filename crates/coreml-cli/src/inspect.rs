@@ -16,7 +16,7 @@ use crate::tame::Tame;
 /// Show what a model is, takes and gives, or its program and plan
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The model: an .mlpackage folder or an .mlmodel file
+    /// The model: an .mlpackage or .mlmodelc folder, or an .mlmodel file
     model: PathBuf,
     /// The function to show, of a model that has several
     #[arg(long, value_name = "NAME")]

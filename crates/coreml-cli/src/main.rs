@@ -15,6 +15,7 @@ use tracing_subscriber::fmt::format::FmtSpan;
 mod bench;
 mod bench_args;
 mod compare;
+mod convert;
 mod doctor;
 mod failure;
 mod inspect;
@@ -45,6 +46,7 @@ enum Command {
     Ops(ops::Arguments),
     Bench(bench_args::Arguments),
     Compare(compare::Arguments),
+    Convert(convert::Arguments),
     Doctor(doctor::Arguments),
     /// Serves a host process on standard input, which is a socket: see `coreml_anywhere::isolation`
     #[command(hide = true)]
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(&arguments, out),
         Command::Ops(arguments) => ops::run(&arguments, out),
         Command::Compare(arguments) => compare::run(&arguments, out),
+        Command::Convert(arguments) => convert::run(&arguments, out),
         Command::Doctor(arguments) => doctor::run(&arguments, out),
         Command::Bench(arguments) => bench::run(&arguments, out),
         Command::Worker => isolation::serve(&default_backends()).map_err(Into::into),

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 /// Which model, and what runs it.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// The model: an .mlpackage folder or an .mlmodel file
+    /// The model: an .mlpackage or .mlmodelc folder, or an .mlmodel file
     pub(crate) model: PathBuf,
     /// The function to run, of a model that has several
     #[arg(long, value_name = "NAME")]

@@ -11,6 +11,7 @@
 #![warn(missing_docs)]
 
 mod builder;
+mod constants;
 mod error;
 mod layers;
 mod sizes;
@@ -25,6 +26,7 @@ use coreml_model::{
 };
 use coreml_tensor::{DType, Shape};
 
+pub use crate::constants::name_constants;
 pub use crate::error::ConvertError;
 
 use crate::builder::{Arg, Blob, Builder, tensor};

@@ -468,7 +468,7 @@ fn not_taken(name: &str) -> Error {
 }
 
 /// The shape an input has when nobody asks for another.
-fn default_shape(feature: &Feature) -> Result<Shape, Error> {
+pub(crate) fn default_shape(feature: &Feature) -> Result<Shape, Error> {
     let dims = match &feature.kind {
         FeatureKind::MultiArray(array) => array.shape.clone(),
         FeatureKind::Image(image) => vec![1, channels(image), image.height, image.width],
@@ -537,7 +537,7 @@ fn picture(feature: &ImageFeature, tensor: &Tensor) -> Result<Tensor, String> {
     image.map_err(|error| error.to_string())
 }
 
-fn lower_error(error: &ConvertError) -> Error {
+pub(crate) fn lower_error(error: &ConvertError) -> Error {
     let kind = if error.is_unsupported() { ErrorKind::Unsupported } else { ErrorKind::InvalidModel };
     Error::new(kind, error.to_string())
 }
@@ -553,7 +553,7 @@ fn run_error(error: RunError) -> Error {
 
 /// `invalid` is the kind for a program that contradicts itself: the file's fault for its own default shapes, the
 /// caller's for shapes that came later.
-fn plan_error(error: PlanError, invalid: ErrorKind) -> Error {
+pub(crate) fn plan_error(error: PlanError, invalid: ErrorKind) -> Error {
     let kind = match error.kind() {
         PlanErrorKind::Unsupported | PlanErrorKind::Limit => ErrorKind::Unsupported,
         PlanErrorKind::Invalid => invalid,

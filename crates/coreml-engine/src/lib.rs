@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod as_program;
 mod backend;
 mod compute;
 mod error;
@@ -23,6 +24,7 @@ mod state;
 mod value;
 mod workspace;
 
+pub use as_program::as_program;
 pub use backend::{CpuBackend, CpuOptions, LowPrecision, isa};
 pub use compute::Compute;
 pub use coreml_kernels::gemm::Precision;

@@ -132,6 +132,11 @@ pub(crate) trait Op: Any + fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Whether the results follow from the inputs' types alone, so that they are constants as soon as those are known.
+    fn reads_types_only(&self) -> bool {
+        false
+    }
+
     /// Whether evaluating the operation once, when the plan is made, stands for every later evaluation.
     fn is_pure(&self) -> bool {
         true

@@ -30,13 +30,18 @@ const MAX_FOLDED_BYTES: usize = 256 << 20;
 /// Compiles the graph of a nested block.
 pub(crate) type Compile<'a> = &'a dyn Fn(Graph) -> Result<Box<dyn Compiled>, PlanError>;
 
-/// The graph of a function, with the states it uses.
+/// The types that the values of a function were found to have, those in nested blocks included; `None` for one that
+/// depends on data.
+pub(crate) type Types = RefCell<HashMap<ValueId, Option<Type>>>;
+
+/// The graph of a function, with the states it uses; `types_found` takes down the types of all values.
 pub(crate) fn build(
     function: &Function,
     input_types: &[Type],
     options: &PlanOptions,
     compute: &Compute,
     compile: Compile<'_>,
+    types_found: Option<&Types>,
 ) -> Result<(Graph, Vec<(String, Type)>), PlanError> {
     check_supported(function)?;
     let mut states = Vec::new();
@@ -83,6 +88,7 @@ pub(crate) fn build(
         looked_at: Cell::new(0),
         folded_bytes: Cell::new(0),
         changing: RefCell::default(),
+        types_found,
     };
     builder.block(&mut scope, &function.body, None)?;
     Ok((scope.graph, states))
@@ -147,6 +153,7 @@ struct Builder<'a> {
     /// Which variables of a loop change their shape, as far as it was found out. What changes it when more is known of the
     /// values around the loop changes it when less is, so nothing has to be found out again in a loop around it.
     changing: RefCell<HashMap<*const Operation, Vec<bool>>>,
+    types_found: Option<&'a Types>,
 }
 
 /// Whether one value may be as large as that.
@@ -179,6 +186,9 @@ impl Builder<'_> {
             let output = self.resolve(scope, id, outer);
             let output = output.map_err(|error| PlanError::general(PlanErrorKind::Invalid, error.to_string()))?;
             scope.graph.outputs.push(output);
+        }
+        if let Some(types) = self.types_found {
+            types.borrow_mut().extend(scope.ids.iter().map(|(&id, &value)| (id, scope.graph.ty(value))));
         }
         Ok(())
     }
@@ -339,7 +349,8 @@ impl Builder<'_> {
             .into());
         }
         types.iter().flatten().try_for_each(|&ty| within_limit(ty, self.options))?;
-        let all_constant = inputs.iter().flatten().all(|&id| graph.value(id).constant.is_some());
+        let all_constant =
+            op.reads_types_only() || inputs.iter().flatten().all(|&id| graph.value(id).constant.is_some());
         let small = |types: &Vec<Type>| types.iter().all(|ty| ty.count() <= MAX_FOLDED) && self.keeps(types);
         let folded = match &types {
             Some(types) if op.is_pure() && all_constant && self.options.fold_constants() && small(types) => {

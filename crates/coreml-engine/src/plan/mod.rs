@@ -5,6 +5,7 @@
 //! shape depends on data are the exception: their types are inferred as the run reaches them and their storage grows
 //! on demand.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use coreml_core::Cancel;
 use coreml_kernels::image::{self, ChannelOrder};
 use coreml_kernels::parallel::stoppable;
 use coreml_kernels::transpose::transpose;
-use coreml_model::Function;
+use coreml_model::{Function, ValueId, ValueType};
 use coreml_tensor::{Shape, Tensor, TensorView};
 
 use crate::compute::Compute;
@@ -96,8 +97,34 @@ impl Plan {
         options: &PlanOptions,
         compute: &Compute,
     ) -> Result<Self, PlanError> {
+        let (graph, states) = Self::graph(function, shapes, options, compute, None)?;
+        Self::compile(graph, states, options, compute)
+    }
+
+    /// The types that the values of `function` have for inputs of these shapes, nested blocks' included; `None` for those
+    /// that depend on data.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub(crate) fn types(
+        function: &Function,
+        shapes: &[Shape],
+        compute: &Compute,
+    ) -> Result<HashMap<ValueId, Option<Type>>, PlanError> {
+        let found = build::Types::default();
+        Self::graph(function, shapes, &PlanOptions::default(), compute, Some(&found))?;
+        Ok(found.into_inner())
+    }
+
+    fn graph(
+        function: &Function,
+        shapes: &[Shape],
+        options: &PlanOptions,
+        compute: &Compute,
+        types_found: Option<&build::Types>,
+    ) -> Result<(Graph, Vec<(String, Type)>), PlanError> {
         let declared = function.inputs.iter().filter_map(|&id| match &function.value(id).ty {
-            coreml_model::ValueType::Tensor(ty) => Some(Kind::of(ty.dtype)),
+            ValueType::Tensor(ty) => Some(Kind::of(ty.dtype)),
             _ => None,
         });
         let types: Vec<Type> = declared.zip(shapes).map(|(kind, &shape)| Type::new(kind, shape)).collect();
@@ -105,8 +132,7 @@ impl Plan {
             let plan = Self::compile(graph, Vec::new(), options, compute)?;
             Ok(Box::new(plan) as Box<dyn Block>)
         };
-        let (graph, states) = build::build(function, &types, options, compute, &nested)?;
-        Self::compile(graph, states, options, compute)
+        build::build(function, &types, options, compute, &nested, types_found)
     }
 
     /// Compiles a graph.
