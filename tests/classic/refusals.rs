@@ -167,7 +167,7 @@ fn members_that_do_not_fit_are_both_named() {
     refused(&pipeline(&[first.clone(), encoder], &array), &told);
     let lost = scaler(&double("nobody"), &double("y"));
     refused(&pipeline(&[first.clone(), lost], &double("y")), &["member 2", "`nobody`, which nothing before gives"]);
-    refused(&pipeline(&[first.clone()], &double("y")), &["the pipeline", "gives the feature `y`"]);
+    refused(&pipeline(std::slice::from_ref(&first), &double("y")), &["the pipeline", "gives the feature `y`"]);
     let broken = model(607, &Message::new().int(1, 7), &[double("m")], &[double("y")], &[]);
     refused(&pipeline(&[first, broken], &double("y")), &["member 2 of the pipeline, `normalizer`", "no norm 7"]);
 }

@@ -1,5 +1,7 @@
 //! A sound model of each type, with an input and the answer that the format's formulas give by hand.
 
+use std::slice::from_ref;
+
 use coreml_anywhere::tensor::{Shape, Tensor};
 use coreml_anywhere::{Inputs, Label, Value};
 use coreml_testing::wire::{Message, Type, feature, members, model, optional};
@@ -446,16 +448,16 @@ fn pipelines() -> Vec<Sample> {
         .into_iter()
         .fold(Message::new(), |model, name| model.message(1, &Message::new().text(1, name).int(2, 1)));
     // The integer becomes a double, the row of shape [2] one of [1, 2], which is overwritten.
-    let vectorizer = model(602, &columns, &[feature("a", Double), feature("b", Double)], &[row.clone()], &[]);
+    let vectorizer = model(602, &columns, &[feature("a", Double), feature("b", Double)], from_ref(&row), &[]);
     let flat = feature("row", Array(&[1, 2]));
-    let scaler = model(604, &Message::new().doubles(2, &[10.0, 1.0]), &[flat.clone()], &[flat], &[]);
+    let scaler = model(604, &Message::new().doubles(2, &[10.0, 1.0]), from_ref(&flat), from_ref(&flat), &[]);
     let inner_outputs = [row.clone()];
     let inner_inputs = [feature("a", Int64), feature("b", Double)];
     let inner = model(202, &members(&[vectorizer, scaler]), &inner_inputs, &inner_outputs, &[]);
     let trees = ensemble(&two_trees(), 1, &[]);
-    let regressor = model(302, &trees, &[row.clone()], &[feature("y", Double)], &["y"]);
+    let regressor = model(302, &trees, from_ref(&row), &[feature("y", Double)], &["y"]);
     let linear = weights(&[&[0.0, 1.0]], &[]).strings(100, &["small", "large"]);
-    let classifier = model(400, &linear, &[row.clone()], &classes(), &CLASSES);
+    let classifier = model(400, &linear, from_ref(&row), &classes(), &CLASSES);
     let held = |models: &[Message]| Message::new().message(1, &members(models));
     let given = || Inputs::new().int64("a", 1).double("b", 0.75);
     vec![

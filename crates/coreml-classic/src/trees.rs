@@ -335,3 +335,6 @@ impl Classic for Classifier {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
