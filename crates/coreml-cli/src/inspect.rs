@@ -150,7 +150,8 @@ fn overview(package: &Package, interface: &Interface, out: &mut impl Write) -> s
 
 /// A line for each member of a pipeline, those of a pipeline within it below it.
 fn member_rows(members: &[Model], indent: &str, rows: &mut Vec<Vec<String>>) {
-    let names = |features: &[Feature]| features.iter().map(|feature| feature.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names =
+        |features: &[Feature]| features.iter().map(|feature| feature.name.as_str()).collect::<Vec<_>>().join(", ");
     for (i, member) in members.iter().enumerate() {
         let Interface { inputs, outputs, .. } = member.interface();
         let passes = format!("{} -> {}", names(inputs), names(outputs));
