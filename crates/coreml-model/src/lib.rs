@@ -47,7 +47,7 @@ pub use program::{
     ValueId, ValueType,
 };
 pub use stage::{Content, Stage};
-pub use wire::Fields;
+pub use wire::{Field, Fields};
 
 #[cfg(test)]
 mod tests;
