@@ -13,6 +13,8 @@ use crate::{Classic, Read, broken};
 const LEAF: u8 = 6;
 /// Marks a place as a leaf, whose number the other bits are.
 const IS_LEAF: u32 = 1 << 31;
+/// How many trees are walked side by side.
+const TOGETHER: usize = 8;
 /// Where a place has not been found yet.
 const NOWHERE: u32 = u32::MAX;
 
@@ -36,8 +38,8 @@ struct Trees {
 struct Branch {
     threshold: f64,
     feature: u32,
-    if_true: u32,
-    if_false: u32,
+    /// Where it goes on if the comparison holds, and if not.
+    next: [u32; 2],
     comparison: Comparison,
     /// Where a missing value (NaN) goes, whatever the comparison.
     missing_is_true: bool,
@@ -82,7 +84,7 @@ impl Branch {
             Comparison::Equal => value == self.threshold,
             Comparison::NotEqual => value != self.threshold,
         };
-        if holds { self.if_true } else { self.if_false }
+        self.next[usize::from(!holds)]
     }
 }
 
@@ -90,15 +92,23 @@ impl Trees {
     /// The scores of a row that has all features that branches look at.
     fn scores(&self, row: &[f64]) -> Vec<f64> {
         let mut scores = self.base.clone();
-        for &root in &self.roots {
-            let mut place = root;
-            while place & IS_LEAF == 0 {
-                let branch = &self.branches[place as usize];
-                place = branch.next(row[branch.feature as usize]);
+        for roots in self.roots.chunks(TOGETHER) {
+            // Several trees at a time: a walk waits for memory at every step, and others go on meanwhile.
+            let mut places = [IS_LEAF; TOGETHER];
+            let places = &mut places[..roots.len()];
+            places.copy_from_slice(roots);
+            while places.iter().any(|place| place & IS_LEAF == 0) {
+                for place in places.iter_mut().filter(|place| **place & IS_LEAF == 0) {
+                    let branch = &self.branches[*place as usize];
+                    *place = branch.next(row[branch.feature as usize]);
+                }
             }
-            let leaf = (place & !IS_LEAF) as usize;
-            for leaf in &self.values[self.leaves[leaf] as usize..self.leaves[leaf + 1] as usize] {
-                scores[leaf.score as usize] += leaf.value;
+            // Summed up in the order of the trees, as if they had been walked one by one.
+            for place in places {
+                let leaf = (*place & !IS_LEAF) as usize;
+                for leaf in &self.values[self.leaves[leaf] as usize..self.leaves[leaf + 1] as usize] {
+                    scores[leaf.score as usize] += leaf.value;
+                }
             }
         }
         match self.transform {
@@ -267,8 +277,8 @@ impl Planter<'_> {
             return Err(broken(format!("tree {} has two roots", nodes[0].tree)));
         }
         let mut placed = 0;
-        // The positions of nodes to place, and the branch to tell: the number and whether it is the child for `true`.
-        let mut open: Vec<(u32, Option<(usize, bool)>)> = vec![(root as u32, None)];
+        // The positions of nodes to place, and the branch to tell: its number and which child it is.
+        let mut open: Vec<(u32, Option<(usize, usize)>)> = vec![(root as u32, None)];
         while let Some((position, parent)) = open.pop() {
             placed += 1;
             let node = &nodes[position as usize];
@@ -278,14 +288,13 @@ impl Planter<'_> {
                 let number = trees.branches.len();
                 trees.branches.push(self.branch(node)?);
                 let [if_true, if_false] = children[position as usize];
-                open.push((if_false, Some((number, false))));
-                open.push((if_true, Some((number, true))));
+                open.push((if_false, Some((number, 1))));
+                open.push((if_true, Some((number, 0))));
                 number as u32
             };
             match parent {
                 None => trees.roots.push(place),
-                Some((parent, true)) => trees.branches[parent].if_true = place,
-                Some((parent, false)) => trees.branches[parent].if_false = place,
+                Some((parent, side)) => trees.branches[parent].next[side] = place,
             }
         }
         // What the root does not lead to are circles: every node in them has a parent.
@@ -323,8 +332,7 @@ impl Planter<'_> {
         Ok(Branch {
             threshold: node.threshold,
             feature,
-            if_true: NOWHERE,
-            if_false: NOWHERE,
+            next: [NOWHERE; 2],
             comparison,
             missing_is_true: node.missing_is_true,
         })
