@@ -75,9 +75,8 @@ fn run(model: &Path, arrays: &Arrays, row: &Row) -> Result<(), String> {
     if compared == 0 { Err("nothing was compared".into()) } else { Ok(()) }
 }
 
-#[test]
-fn classic_models() {
-    let Some(folder) = coreml_testing::shared("legacy/classic") else { return };
+/// Runs all models of a folder; how many answer rightly. Any other fails.
+fn all(title: &str, folder: &Path) -> usize {
     let rows: Vec<Row> = serde_json::from_str(&std::fs::read_to_string(folder.join("index.json")).unwrap()).unwrap();
     let (mut right, mut wrong) = (0, 0);
     let skipped = |name: &str| std::env::var("COREML_CASES").is_ok_and(|text| !name.contains(&text));
@@ -91,11 +90,25 @@ fn classic_models() {
             }
         }
     }
-    println!("classic models: {right} right, {wrong} wrong");
-    assert_eq!(wrong, 0, "classic models answer wrongly");
+    println!("{title}: {right} right, {wrong} wrong");
+    assert_eq!(wrong, 0, "{title} answer wrongly");
+    right
+}
+
+#[test]
+fn classic_models() {
+    let Some(folder) = coreml_testing::shared("legacy/classic") else { return };
+    let right = all("classic models", &folder);
     if std::env::var("COREML_CASES").is_err() {
         assert!(right >= known::CLASSIC, "{right} answer rightly, {} did", known::CLASSIC);
     }
+}
+
+/// Those that are always at hand.
+#[test]
+fn classic_fixtures() {
+    let right = all("classic fixtures", &coreml_testing::repository().join("tests/fixtures/classic"));
+    assert!(right > 0 || std::env::var("COREML_CASES").is_ok(), "there are none");
 }
 
 #[test]

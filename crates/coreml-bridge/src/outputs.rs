@@ -123,6 +123,7 @@ impl Wanted {
                 (FeatureKind::Double, CMLB_KIND_DOUBLE) => Ok(Value::Double(value.double_value)),
                 (FeatureKind::String, CMLB_KIND_STRING) => Ok(Value::String(text(value.text))),
                 (FeatureKind::Dictionary(_), CMLB_KIND_DICTIONARY) => Ok(Value::Dictionary(self.dictionary(value))),
+                (FeatureKind::Sequence(_), CMLB_KIND_SEQUENCE) => Ok(Value::Sequence(keys(value))),
                 (kind, CMLB_KIND_NONE) => Err(format!("came without a value; it is {}", coreml_core::describe(kind))),
                 (kind, found) => Err(format!("is {}, but came as {}", coreml_core::describe(kind), kind_name(found))),
             }
@@ -135,17 +136,8 @@ impl Wanted {
     /// The value is as the header says.
     unsafe fn dictionary(&self, value: &cmlb_value) -> Vec<(Label, f64)> {
         // SAFETY: by this function's own contract.
-        let (texts, numbers, values) = unsafe {
-            (
-                slice(value.key_texts, value.count),
-                slice(value.key_numbers, value.count),
-                slice(value.values, value.count),
-            )
-        };
-        // SAFETY: keys are texts that end in NUL.
-        let texts = texts.iter().map(|&key| Label::String(unsafe { text(key) }.into()));
-        let numbers = numbers.iter().map(|&key| Label::Int64(key));
-        let mut found: Vec<(Label, f64)> = texts.chain(numbers).zip(values.iter().copied()).collect();
+        let (keys, values) = unsafe { (keys(value), slice(value.values, value.count)) };
+        let mut found: Vec<(Label, f64)> = keys.into_iter().zip(values.iter().copied()).collect();
         let positions: std::collections::HashMap<&Label, usize> =
             self.labels.iter().enumerate().map(|(position, label)| (label, position)).collect();
         found.sort_by_cached_key(|(label, _)| {
@@ -157,6 +149,18 @@ impl Wanted {
         });
         found
     }
+}
+
+/// The keys of a dictionary, or the elements of a sequence, in the order in which they came.
+///
+/// # Safety
+/// The value is as the header says.
+unsafe fn keys(value: &cmlb_value) -> Vec<Label> {
+    // SAFETY: by this function's own contract.
+    let (texts, numbers) = unsafe { (slice(value.key_texts, value.count), slice(value.key_numbers, value.count)) };
+    // SAFETY: keys are texts that end in NUL.
+    let texts = texts.iter().map(|&key| Label::String(unsafe { text(key) }.into()));
+    texts.chain(numbers.iter().map(|&key| Label::Int64(key))).collect()
 }
 
 pub(crate) fn c_name(name: &str) -> Result<CString, Error> {

@@ -193,6 +193,18 @@ pub fn read(model: &ClassicModel, interface: &Interface) -> Result<Box<dyn Class
     }
 }
 
+/// The interface with the optional inputs that a model of this type takes without describing them.
+///
+/// # Errors
+/// As [`read`].
+pub fn complete(model: &ClassicModel, mut interface: Interface) -> Result<Interface, Error> {
+    if model.kind() == "nonMaximumSuppression" {
+        let more = suppression::undescribed(model.fields(), &interface)?;
+        interface.inputs.extend(more);
+    }
+    Ok(interface)
+}
+
 /// The file contradicts the format's rules.
 fn broken(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidModel, message)

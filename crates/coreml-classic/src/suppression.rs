@@ -55,6 +55,20 @@ impl Threshold {
     }
 }
 
+/// Inputs that a suppression takes though its description does not list them: converters that put one into a pipeline name
+/// the thresholds in its parameters and describe them as inputs of the pipeline only.
+pub(crate) fn undescribed(fields: Fields<'_>, interface: &Interface) -> Result<Vec<Feature>, Error> {
+    let names = [fields.text(202)?, fields.text(203)?];
+    let missing = names.into_iter().filter(|name| !name.is_empty() && interface.input(name).is_none());
+    let double = |name: &str| Feature {
+        name: name.to_owned(),
+        description: String::new(),
+        kind: FeatureKind::Double,
+        optional: true,
+    };
+    Ok(missing.map(double).collect())
+}
+
 pub(crate) fn read(fields: Fields<'_>, interface: &Interface) -> Read {
     let array = |name: &str| match interface.input(name).map(|feature| &feature.kind) {
         Some(FeatureKind::MultiArray(_)) => Ok(name.to_owned()),

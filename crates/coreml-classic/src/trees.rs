@@ -1,7 +1,7 @@
 //! Tree ensembles: nodes in any order become flat trees that are known to end.
 
 use coreml_core::{CheckedInputs, Error, Value};
-use coreml_model::{Fields, Interface};
+use coreml_model::{Field, Fields, Interface};
 
 use crate::classes::{self, Classes};
 use crate::functions::{largest, logistic, softmax};
@@ -10,9 +10,11 @@ use crate::row::{Row, Width};
 use crate::{Classic, Read, broken};
 
 /// The number of the behaviour of nodes that end a walk.
-const LEAF: u64 = 6;
+const LEAF: u8 = 6;
 /// Marks a place as a leaf, whose number the other bits are.
 const IS_LEAF: u32 = 1 << 31;
+/// How many trees are walked side by side.
+const TOGETHER: usize = 8;
 /// Where a place has not been found yet.
 const NOWHERE: u32 = u32::MAX;
 
@@ -36,8 +38,8 @@ struct Trees {
 struct Branch {
     threshold: f64,
     feature: u32,
-    if_true: u32,
-    if_false: u32,
+    /// Where it goes on if the comparison holds, and if not.
+    next: [u32; 2],
     comparison: Comparison,
     /// Where a missing value (NaN) goes, whatever the comparison.
     missing_is_true: bool,
@@ -82,7 +84,7 @@ impl Branch {
             Comparison::Equal => value == self.threshold,
             Comparison::NotEqual => value != self.threshold,
         };
-        if holds { self.if_true } else { self.if_false }
+        self.next[usize::from(!holds)]
     }
 }
 
@@ -90,15 +92,23 @@ impl Trees {
     /// The scores of a row that has all features that branches look at.
     fn scores(&self, row: &[f64]) -> Vec<f64> {
         let mut scores = self.base.clone();
-        for &root in &self.roots {
-            let mut place = root;
-            while place & IS_LEAF == 0 {
-                let branch = &self.branches[place as usize];
-                place = branch.next(row[branch.feature as usize]);
+        for roots in self.roots.chunks(TOGETHER) {
+            // Several trees at a time: a walk waits for memory at every step, and others go on meanwhile.
+            let mut places = [IS_LEAF; TOGETHER];
+            let places = &mut places[..roots.len()];
+            places.copy_from_slice(roots);
+            while places.iter().any(|place| place & IS_LEAF == 0) {
+                for place in places.iter_mut().filter(|place| **place & IS_LEAF == 0) {
+                    let branch = &self.branches[*place as usize];
+                    *place = branch.next(row[branch.feature as usize]);
+                }
             }
-            let leaf = (place & !IS_LEAF) as usize;
-            for leaf in &self.values[self.leaves[leaf] as usize..self.leaves[leaf + 1] as usize] {
-                scores[leaf.score as usize] += leaf.value;
+            // Summed up in the order of the trees, as if they had been walked one by one.
+            for place in places {
+                let leaf = (*place & !IS_LEAF) as usize;
+                for leaf in &self.values[self.leaves[leaf] as usize..self.leaves[leaf + 1] as usize] {
+                    scores[leaf.score as usize] += leaf.value;
+                }
             }
         }
         match self.transform {
@@ -115,27 +125,63 @@ impl Trees {
 }
 
 /// A node as the file has it.
-#[derive(Debug, Clone, Copy)]
-struct Node<'a> {
+#[derive(Debug, Clone, Copy, Default)]
+struct Node {
     tree: u64,
     id: u64,
-    behavior: u64,
-    fields: Fields<'a>,
+    /// The nodes it leads to: if its comparison holds, and if not.
+    children: [u64; 2],
+    threshold: f64,
+    feature: u64,
+    /// Where the numbers of a leaf begin and end in all of them.
+    values: (u32, u32),
+    behavior: u8,
+    missing_is_true: bool,
 }
 
-impl<'a> Node<'a> {
-    fn read(fields: Fields<'a>) -> Result<Self, Error> {
-        let [tree, id, behavior] = fields.last_uints([1, 2, 3])?;
-        Ok(Self { tree, id, behavior, fields })
+impl Node {
+    /// Reads a node and appends its numbers to those of all leaves.
+    fn read(fields: Fields<'_>, values: &mut Vec<(u64, f64)>) -> Result<Self, Error> {
+        let count = |values: &[_]| u32::try_from(values.len()).map_err(|_| broken("the leaves have too many numbers"));
+        let mut node = Self { values: (count(values)?, 0), ..Self::default() };
+        for field in fields.each() {
+            match field? {
+                (1, Field::Int(value)) => node.tree = value,
+                (2, Field::Int(value)) => node.id = value,
+                // No behaviour has so large a number as the one that stands for all larger ones.
+                (3, Field::Int(value)) => node.behavior = u8::try_from(value).unwrap_or(u8::MAX),
+                (10, Field::Int(value)) => node.feature = value,
+                (11, Field::Double(value)) => node.threshold = value,
+                (12, Field::Int(value)) => node.children[0] = value,
+                (13, Field::Int(value)) => node.children[1] = value,
+                (14, Field::Int(value)) => node.missing_is_true = value != 0,
+                (20, Field::Message(value)) => values.push(Self::value(value)?),
+                (1..=3 | 10..=14 | 20, _) => {
+                    return Err(broken("a node has a field of another type than the format's"));
+                }
+                _ => {}
+            }
+        }
+        node.values.1 = count(values)?;
+        Ok(node)
+    }
+
+    /// What a leaf adds, and to which score.
+    fn value(fields: Fields<'_>) -> Result<(u64, f64), Error> {
+        let mut found = (0, 0.0);
+        for field in fields.each() {
+            match field? {
+                (1, Field::Int(score)) => found.0 = score,
+                (2, Field::Double(value)) => found.1 = value,
+                (1 | 2, _) => return Err(broken("a leaf has a field of another type than the format's")),
+                _ => {}
+            }
+        }
+        Ok(found)
     }
 
     fn told(&self) -> String {
         format!("node {} of tree {}", self.id, self.tree)
-    }
-
-    /// The nodes it leads to: if its comparison holds, and if not.
-    fn children(&self) -> Result<[u64; 2], Error> {
-        Ok(self.fields.last_uints([12, 13])?)
     }
 }
 
@@ -149,7 +195,13 @@ fn ensemble(fields: Fields<'_>, labels: usize) -> Result<(Trees, usize), Error> 
         3 => Transform::SoftmaxWithZero,
         other => return Err(broken(format!("there is no transform {other} of tree ensembles"))),
     };
-    let mut nodes = ensemble.messages(1)?.into_iter().map(Node::read).collect::<Result<Vec<_>, Error>>()?;
+    let mut values = Vec::new();
+    let mut nodes = Vec::new();
+    for field in ensemble.each() {
+        if let (1, Field::Message(fields)) = field? {
+            nodes.push(Node::read(fields, &mut values)?);
+        }
+    }
     if nodes.len() >= NOWHERE as usize >> 1 {
         return Err(broken("the ensemble has more than 2^31 nodes"));
     }
@@ -160,7 +212,8 @@ fn ensemble(fields: Fields<'_>, labels: usize) -> Result<(Trees, usize), Error> 
     let base = ensemble.doubles(3)?;
     let dimensions = ensemble.uint(2)?;
     // Every score has a label or a number in a leaf or in the base, so that a number in the file cannot ask for memory.
-    let mut planter = Planter { nodes: &nodes, dimensions, named: base.len().max(labels) as u64, features: 0 };
+    let named = base.len().max(labels) as u64;
+    let mut planter = Planter { nodes: &nodes, values: &values, dimensions, named, features: 0 };
     let mut trees =
         Trees { branches: Vec::new(), leaves: vec![0], values: Vec::new(), roots: Vec::new(), base, transform };
     planter.plant(&mut trees)?;
@@ -179,7 +232,9 @@ fn ensemble(fields: Fields<'_>, labels: usize) -> Result<(Trees, usize), Error> 
 
 /// Brings nodes, sorted by tree and number, into an order in which children follow their parents.
 struct Planter<'a> {
-    nodes: &'a [Node<'a>],
+    nodes: &'a [Node],
+    /// The numbers of all leaves: for which score, and how much.
+    values: &'a [(u64, f64)],
     dimensions: u64,
     /// How many scores have a number somewhere.
     named: u64,
@@ -198,12 +253,12 @@ impl Planter<'_> {
     }
 
     /// Plants the tree of these nodes.
-    fn plant_one(&mut self, nodes: &[Node<'_>], trees: &mut Trees) -> Result<(), Error> {
+    fn plant_one(&mut self, nodes: &[Node], trees: &mut Trees) -> Result<(), Error> {
         // Positions of the children of each node, and which nodes are children.
         let mut children = vec![[NOWHERE; 2]; nodes.len()];
         let mut has_parent = vec![false; nodes.len()];
         for (node, places) in nodes.iter().zip(&mut children).filter(|(node, _)| node.behavior != LEAF) {
-            for (id, place) in node.children()?.into_iter().zip(places) {
+            for (id, place) in node.children.into_iter().zip(places) {
                 // Numbers that are dense are positions.
                 let dense = usize::try_from(id).ok().filter(|&at| nodes.get(at).is_some_and(|node| node.id == id));
                 let found = dense.or_else(|| nodes.binary_search_by_key(&id, |node| node.id).ok());
@@ -222,8 +277,8 @@ impl Planter<'_> {
             return Err(broken(format!("tree {} has two roots", nodes[0].tree)));
         }
         let mut placed = 0;
-        // The positions of nodes to place, and the branch to tell: the number and whether it is the child for `true`.
-        let mut open: Vec<(u32, Option<(usize, bool)>)> = vec![(root as u32, None)];
+        // The positions of nodes to place, and the branch to tell: its number and which child it is.
+        let mut open: Vec<(u32, Option<(usize, usize)>)> = vec![(root as u32, None)];
         while let Some((position, parent)) = open.pop() {
             placed += 1;
             let node = &nodes[position as usize];
@@ -233,14 +288,13 @@ impl Planter<'_> {
                 let number = trees.branches.len();
                 trees.branches.push(self.branch(node)?);
                 let [if_true, if_false] = children[position as usize];
-                open.push((if_false, Some((number, false))));
-                open.push((if_true, Some((number, true))));
+                open.push((if_false, Some((number, 1))));
+                open.push((if_true, Some((number, 0))));
                 number as u32
             };
             match parent {
                 None => trees.roots.push(place),
-                Some((parent, true)) => trees.branches[parent].if_true = place,
-                Some((parent, false)) => trees.branches[parent].if_false = place,
+                Some((parent, side)) => trees.branches[parent].next[side] = place,
             }
         }
         // What the root does not lead to are circles: every node in them has a parent.
@@ -248,23 +302,21 @@ impl Planter<'_> {
     }
 
     /// Adds a leaf; its place.
-    fn leaf(&mut self, node: &Node<'_>, trees: &mut Trees) -> Result<u32, Error> {
-        for value in node.fields.messages(20)? {
-            let score = value.uint(1)?;
+    fn leaf(&mut self, node: &Node, trees: &mut Trees) -> Result<u32, Error> {
+        for &(score, value) in &self.values[node.values.0 as usize..node.values.1 as usize] {
             if score >= self.dimensions {
                 return Err(broken(format!("{} adds to score {score} of {}", node.told(), self.dimensions)));
             }
             self.named = self.named.max(score.saturating_add(1));
             let score = u32::try_from(score).map_err(|_| broken("the ensemble has more than 2^32 scores"))?;
-            trees.values.push(Leaf { value: value.double(2)?, score });
+            trees.values.push(Leaf { value, score });
         }
         let end = u32::try_from(trees.values.len()).map_err(|_| broken("the leaves have more than 2^32 numbers"))?;
         trees.leaves.push(end);
         Ok((trees.leaves.len() - 2) as u32 | IS_LEAF)
     }
 
-    fn branch(&mut self, node: &Node<'_>) -> Result<Branch, Error> {
-        let [feature, missing] = node.fields.last_uints([10, 14])?;
+    fn branch(&mut self, node: &Node) -> Result<Branch, Error> {
         let comparison = match node.behavior {
             0 => Comparison::LessEqual,
             1 => Comparison::Less,
@@ -274,16 +326,15 @@ impl Planter<'_> {
             5 => Comparison::NotEqual,
             other => return Err(broken(format!("{} has the behaviour {other}, which does not exist", node.told()))),
         };
-        let too_far = || broken(format!("{} looks at feature {feature}", node.told()));
-        let feature = u32::try_from(feature).map_err(|_| too_far())?;
+        let too_far = || broken(format!("{} looks at feature {}", node.told(), node.feature));
+        let feature = u32::try_from(node.feature).map_err(|_| too_far())?;
         self.features = self.features.max((feature as usize).checked_add(1).ok_or_else(too_far)?);
         Ok(Branch {
-            threshold: node.fields.double(11)?,
+            threshold: node.threshold,
             feature,
-            if_true: NOWHERE,
-            if_false: NOWHERE,
+            next: [NOWHERE; 2],
             comparison,
-            missing_is_true: missing != 0,
+            missing_is_true: node.missing_is_true,
         })
     }
 }
@@ -335,3 +386,6 @@ impl Classic for Classifier {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

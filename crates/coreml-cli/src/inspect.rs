@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use coreml_anywhere::model::{Feature, Interface, Limits, Package};
+use coreml_anywhere::model::{Content, Feature, Interface, Limits, Package, Stage as Model};
 use coreml_anywhere::{Backend, CpuBackend, CpuOptions, Error, Session, describe};
 use serde_json::{Value as Json, json};
 
@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
             return Ok(());
         }
         Stage::Package => return Ok(overview(&package, &interface, out)?),
-        Stage::Program => package.program().to_string(),
+        Stage::Program => programs(&package),
         Stage::Graph => plan(package, arguments.function.as_deref(), CpuOptions::reference())?,
         Stage::Plan => plan(package, arguments.function.as_deref(), CpuOptions::default())?,
     };
@@ -84,6 +84,16 @@ pub(crate) fn outline(path: &Path) -> Result<Package, Failure> {
     Ok(package)
 }
 
+/// The programs of the model and its members, in the order they run.
+fn programs(package: &Package) -> String {
+    let leaves = package.model().leaves();
+    let programs: Vec<_> = leaves.iter().filter(|model| !model.program().functions.is_empty()).collect();
+    if programs.is_empty() {
+        return format!("a model of type `{}` has no program\n", package.model().kind());
+    }
+    programs.iter().map(|model| model.program().to_string()).collect()
+}
+
 fn plan(package: Package, function: Option<&str>, options: CpuOptions) -> Result<String, Failure> {
     let mut builder = Session::builder().backends([Arc::new(CpuBackend::new(options)) as Arc<dyn Backend>]);
     if let Some(function) = function {
@@ -97,6 +107,7 @@ fn overview(package: &Package, interface: &Interface, out: &mut impl Write) -> s
     let mut facts = vec![
         ("size", format!("{} bytes", package.size_bytes())),
         ("specification", format!("version {}", package.specification_version())),
+        ("type", package.model().kind().to_owned()),
     ];
     let said = [
         ("description", &metadata.short_description),
@@ -112,6 +123,12 @@ fn overview(package: &Package, interface: &Interface, out: &mut impl Write) -> s
     }
     let rows: Vec<_> = facts.into_iter().map(|(name, text)| vec![name.into(), text]).collect();
     table::print(out, &rows)?;
+    if let Content::Pipeline(members) = package.model().content() {
+        writeln!(out, "\nmembers")?;
+        let mut rows = Vec::new();
+        member_rows(members, "  ", &mut rows);
+        table::print(out, &rows)?;
+    }
     let sections = [("inputs", &interface.inputs), ("outputs", &interface.outputs), ("states", &interface.states)];
     for (title, features) in sections {
         if features.is_empty() {
@@ -129,6 +146,33 @@ fn overview(package: &Package, interface: &Interface, out: &mut impl Write) -> s
         table::print(out, &features.iter().map(row).collect::<Vec<_>>())?;
     }
     Ok(())
+}
+
+/// A line for each member of a pipeline, those of a pipeline within it below it.
+fn member_rows(members: &[Model], indent: &str, rows: &mut Vec<Vec<String>>) {
+    let names =
+        |features: &[Feature]| features.iter().map(|feature| feature.name.as_str()).collect::<Vec<_>>().join(", ");
+    for (i, member) in members.iter().enumerate() {
+        let Interface { inputs, outputs, .. } = member.interface();
+        let passes = format!("{} -> {}", names(inputs), names(outputs));
+        rows.push(vec![format!("{indent}{}", i + 1), member.kind().to_owned(), passes]);
+        if let Content::Pipeline(inner) = member.content() {
+            member_rows(inner, &format!("{indent}{}.", i + 1), rows);
+        }
+    }
+}
+
+/// A model's features and, of a pipeline, its members.
+fn member_json(model: &Model) -> Json {
+    let features = |features: &[Feature]| -> Vec<Json> {
+        features.iter().map(|feature| json!({"name": feature.name, "type": describe(&feature.kind)})).collect()
+    };
+    let Interface { inputs, outputs, .. } = model.interface();
+    let members: Vec<_> = match model.content() {
+        Content::Pipeline(members) => members.iter().map(member_json).collect(),
+        _ => Vec::new(),
+    };
+    json!({"type": model.kind(), "inputs": features(inputs), "outputs": features(outputs), "members": members})
 }
 
 fn summary(package: &Package, interface: &Interface, function: Option<&str>) -> Json {
@@ -155,6 +199,8 @@ fn summary(package: &Package, interface: &Interface, function: Option<&str>) -> 
         "path": package.path(),
         "size_bytes": package.size_bytes(),
         "specification_version": package.specification_version(),
+        "type": package.model().kind(),
+        "members": member_json(package.model())["members"],
         "function": function.unwrap_or(package.default_function()),
         "functions": functions,
         "inputs": features(&interface.inputs),

@@ -27,11 +27,16 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
     match &arguments.model {
         Some(path) => {
             let package = outline(path)?;
-            if package.stages().iter().any(|stage| stage.network().is_some()) {
+            let leaves = package.model().leaves();
+            if leaves.iter().any(|model| model.network().is_some()) {
                 writeln!(
                     out,
                     "a neural network: its layers become operations when it is loaded; `coreml inspect --stage plan` shows them"
                 )?;
+                return Ok(());
+            }
+            if leaves.iter().all(|model| model.classic().is_some()) {
+                writeln!(out, "a model of type `{}`, which needs no operations", package.model().kind())?;
                 return Ok(());
             }
             needed(&package, arguments.json, out)?;
@@ -70,7 +75,7 @@ fn all(as_json: bool, out: &mut impl Write) -> io::Result<()> {
 
 fn needed(package: &Package, as_json: bool, out: &mut impl Write) -> io::Result<()> {
     let mut counts: BTreeMap<(Opset, &str), usize> = BTreeMap::new();
-    for function in package.program().functions.values() {
+    for function in package.model().leaves().into_iter().flat_map(|model| model.program().functions.values()) {
         count(&function.body, function.opset, &mut counts);
     }
     let missing = counts.keys().filter(|(opset, name)| !supports(name, *opset)).count();

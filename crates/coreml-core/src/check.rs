@@ -521,6 +521,38 @@ mod tests {
     }
 
     #[test]
+    fn labels_and_numbers_are_checked() {
+        let given = |kind: &FeatureKind, inputs: Inputs<'_>| {
+            let interface = interface(vec![feature("x", kind.clone())]);
+            check(&interface, &inputs)
+                .map(|checked| format!("{:?}", checked.get("x").unwrap()))
+                .map_err(|e| e.to_string())
+        };
+        let text = || Label::String("a".into());
+        let by_text = FeatureKind::Dictionary(DictionaryKey::String);
+        assert!(given(&by_text, Inputs::new().dictionary("x", [(text(), 1.0)])).is_ok());
+        assert!(given(&by_text, Inputs::new().dictionary("x", [])).is_ok());
+        let told = given(&by_text, Inputs::new().dictionary("x", [(text(), 1.0), (Label::Int64(7), 1.0)])).unwrap_err();
+        assert_eq!(told, "feature `x`: takes a dictionary by strings, `7` is not of that type");
+        let numbers = FeatureKind::Sequence(DictionaryKey::Int64);
+        assert!(given(&numbers, Inputs::new().sequence("x", [Label::Int64(7)])).is_ok());
+        let told = given(&numbers, Inputs::new().sequence("x", [text()])).unwrap_err();
+        assert_eq!(told, "feature `x`: takes a sequence of integers, `a` is not of that type");
+        // Numbers become what the feature is, where that is exact.
+        let (int, double) = (FeatureKind::Int64, FeatureKind::Double);
+        let large = (1i64 << 53) + 1;
+        assert_eq!(given(&int, Inputs::new().double("x", 3.0)), Ok("Int64(3)".into()));
+        assert_eq!(given(&double, Inputs::new().int64("x", 3)), Ok("Double(3.0)".into()));
+        let whole = |value: i64| Inputs::new().owned_tensor("x", Tensor::scalar(value));
+        assert_eq!(given(&int, whole(large)), Ok(format!("Int64({large})")));
+        assert_eq!(given(&double, Inputs::new().owned_tensor("x", Tensor::scalar(0.5f32))), Ok("Double(0.5)".into()));
+        let none = "takes a double, which does not hold the number given";
+        assert!(given(&double, Inputs::new().int64("x", large)).unwrap_err().contains(none));
+        assert!(given(&double, whole(large)).unwrap_err().contains(none));
+        assert!(given(&int, Inputs::new().double("x", 0.5)).unwrap_err().contains("takes an integer"));
+    }
+
+    #[test]
     fn pixels_are_checked() {
         let rgb = picture(ColorLayout::Rgb);
         let with = |tensor: Tensor| Inputs::new().owned_tensor("x", tensor);

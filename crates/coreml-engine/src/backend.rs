@@ -175,8 +175,10 @@ impl Loader<'_> {
     ) -> Result<Loaded, Error> {
         let content = match stage.content() {
             StageContent::Classic(classic) => {
-                let model = coreml_classic::read(classic, &interface);
-                Content::Classic(model.map_err(|error| self.in_file(&error, path))?)
+                let read = coreml_classic::complete(classic, interface.clone())
+                    .and_then(|interface| Ok((coreml_classic::read(classic, &interface)?, interface)));
+                let (model, interface) = read.map_err(|error| self.in_file(&error, path))?;
+                return Ok(Loaded { interface, content: Content::Classic(model) });
             }
             StageContent::Pipeline(members) => {
                 let member = |(i, member): (usize, &Stage)| {

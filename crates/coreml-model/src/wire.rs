@@ -12,6 +12,20 @@ pub struct Fields<'a> {
     bytes: &'a [u8],
 }
 
+/// What a field holds, by what its encoding tells of its type.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Field<'a> {
+    /// An integer or a truth value.
+    Int(u64),
+    /// A number in single precision.
+    Float(f32),
+    /// A number in double precision.
+    Double(f64),
+    /// A message, text, or packed numbers.
+    Message(Fields<'a>),
+}
+
 /// What a field holds, before its type is known.
 #[derive(Debug, Clone, Copy)]
 enum Raw<'a> {
@@ -66,19 +80,22 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Several unsigned integers in one pass; 0 where absent.
+    /// Every field with its number, in the file's order: for messages of which there are many.
     ///
     /// # Errors
-    /// As [`Fields::uint`].
-    pub fn last_uints<const N: usize>(self, numbers: [u32; N]) -> Result<[u64; N], ReadError> {
-        let mut values = [0; N];
-        for field in (Walk { rest: self.bytes }) {
-            let (number, raw) = field?;
-            for (value, _) in values.iter_mut().zip(numbers).filter(|&(_, wanted)| wanted == number) {
-                *value = if let Raw::Varint(found) = raw { found } else { return Err(mistyped(number)) };
-            }
-        }
-        Ok(values)
+    /// As [`Fields::numbers`], for each.
+    #[inline]
+    pub fn each(self) -> impl Iterator<Item = Result<(u32, Field<'a>), ReadError>> {
+        let typed = |(number, raw): (u32, Raw<'a>)| {
+            let field = match raw {
+                Raw::Varint(value) => Field::Int(value),
+                Raw::Fixed32(bytes) => Field::Float(f32::from_le_bytes(bytes)),
+                Raw::Fixed64(bytes) => Field::Double(f64::from_le_bytes(bytes)),
+                Raw::Bytes(bytes) => Field::Message(Self { bytes }),
+            };
+            (number, field)
+        };
+        Walk { rest: self.bytes }.map(move |field| field.map(typed))
     }
 
     /// A signed integer; 0 if absent.
@@ -275,6 +292,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
+    #[inline]
     fn field(&mut self) -> Result<(u32, Raw<'a>), ReadError> {
         let tag = varint(&mut self.rest)?;
         let number = u32::try_from(tag >> 3).map_err(|_| malformed())?;
@@ -295,6 +313,7 @@ impl<'a> Walk<'a> {
 impl<'a> Iterator for Walk<'a> {
     type Item = Result<(u32, Raw<'a>), ReadError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
@@ -307,13 +326,21 @@ impl<'a> Iterator for Walk<'a> {
     }
 }
 
+#[inline]
 fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], ReadError> {
     let (taken, left) = rest.split_at_checked(length).ok_or_else(malformed)?;
     *rest = left;
     Ok(taken)
 }
 
+#[inline]
 fn varint(rest: &mut &[u8]) -> Result<u64, ReadError> {
+    // Most are one byte.
+    if let [byte @ 0..0x80, left @ ..] = rest {
+        let value = u64::from(*byte);
+        *rest = left;
+        return Ok(value);
+    }
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let (&byte, left) = rest.split_first().ok_or_else(malformed)?;

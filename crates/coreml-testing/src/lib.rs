@@ -8,6 +8,7 @@
 pub mod reference_run;
 pub mod scripted;
 pub mod tiny;
+pub mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -374,6 +374,10 @@ fn output(value: &Value, kept: &mut Kept) -> Result<cmlb_value, String> {
             let count = entries.len();
             cmlb_value { kind: CMLB_KIND_DICTIONARY, r#type: keys, key_texts, key_numbers, values, count, ..none }
         }
+        Value::Sequence(labels) => {
+            let (key_texts, key_numbers, keys) = kept.labels(labels.iter());
+            cmlb_value { kind: CMLB_KIND_SEQUENCE, r#type: keys, key_texts, key_numbers, count: labels.len(), ..none }
+        }
         _ => return Err("a kind of value that Core ML has not".into()),
     })
 }

@@ -37,22 +37,22 @@ pub const REFUSED_TYPES: &[RefusedType] = &[
     RefusedType {
         name: "textClassifier",
         why: "it needs Apple's language models, which are part of its systems",
-        instead: "train a text classifier whose network is in the file, or run this one on a Mac",
+        instead: "train a text classifier whose network is in the file, or use Core ML directly",
     },
     RefusedType {
         name: "wordTagger",
         why: "it needs Apple's language models, which are part of its systems",
-        instead: "train a tagger whose network is in the file, or run this one on a Mac",
+        instead: "train a tagger whose network is in the file, or use Core ML directly",
     },
     RefusedType {
         name: "visionFeaturePrint",
         why: "the network that looks at the picture is part of Apple's systems, and the file only has its name",
-        instead: "train again on top of a network that can be converted, such as MobileNet, or run this one on a Mac",
+        instead: "train again on top of a network that can be converted, such as MobileNet, or use Core ML directly",
     },
     RefusedType {
         name: "soundAnalysisPreprocessing",
         why: "how it prepares sound is part of Apple's systems and not published",
-        instead: "convert a model that computes its spectrogram itself, or run this one on a Mac",
+        instead: "convert a model that computes its spectrogram itself, or use Core ML directly",
     },
     RefusedType {
         name: "gazetteer",
@@ -67,7 +67,7 @@ pub const REFUSED_TYPES: &[RefusedType] = &[
     RefusedType {
         name: "audioFeaturePrint",
         why: "the network that listens is part of Apple's systems, and the file only has its name",
-        instead: "train again on top of a network that can be converted, such as YAMNet, or run this one on a Mac",
+        instead: "train again on top of a network that can be converted, such as YAMNet, or use Core ML directly",
     },
     RefusedType {
         name: "serializedModel",

@@ -227,7 +227,7 @@ fn other_models_are_refused_by_name() {
     let other = |kind, mentions: &[&str]| refused(|m| m.kind = Some(kind), ReadErrorKind::Unsupported, mentions);
     let class = [0x52, 3, b'A', b'p', b'p'].to_vec();
     other(Kind::CustomModel(class), &["`customModel` (class `App`)", "not supported", "code of the app"]);
-    other(Kind::WordTagger(proto::Opaque {}), &["`wordTagger`", "Apple's language models", "run this one on a Mac"]);
+    other(Kind::WordTagger(proto::Opaque {}), &["`wordTagger`", "Apple's language models", "use Core ML directly"]);
     refused(|m| m.kind = None, ReadErrorKind::Unsupported, &["no type", "version 9"]);
     refused(|m| m.specification_version = 11, ReadErrorKind::Unsupported, &["version 11 is newer than 10"]);
     // A model of a kind this library does not list, such as a later one.

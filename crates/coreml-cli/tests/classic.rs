@@ -1,0 +1,62 @@
+//! Classic models at the command: dictionaries go in and out as two arrays, sequences as one, and pipelines show their members.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use coreml_anywhere::tensor::npz::{self, Array};
+use coreml_anywhere::tensor::{Shape, Tensor};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/classic").join(name)
+}
+
+/// What the command prints, and its exit code.
+fn coreml(arguments: &[&str]) -> (String, Option<i32>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_coreml")).args(arguments).output().unwrap();
+    (
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+        output.status.code(),
+    )
+}
+
+fn strings(values: &[&str]) -> Array {
+    Array::Strings([values.len()].into(), values.iter().map(|&value| value.to_owned()).collect())
+}
+
+#[test]
+fn a_dictionary_is_two_arrays() {
+    let folder = tempfile::tempdir().unwrap();
+    let [given, answer] = ["in.npz", "out.npz"].map(|name| folder.path().join(name));
+    let counts = Array::Tensor(Tensor::new(Shape::from([2]), vec![1.0f64, 3.0]).unwrap());
+    npz::write(&given, [("words.keys", &strings(&["good", "day"])), ("words.values", &counts)]).unwrap();
+    let model = fixture("pipeline-words.mlmodel");
+    let arguments = [model.to_str().unwrap(), "--inputs", given.to_str().unwrap()];
+    let (told, code) = coreml(&["run", arguments[0], arguments[1], arguments[2]]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.starts_with("happy"), "{told}");
+    let saved = ["run", arguments[0], arguments[1], arguments[2], "--output", answer.to_str().unwrap()];
+    assert_eq!(coreml(&saved).1, Some(0));
+    let arrays = npz::read(&answer).unwrap();
+    let names: Vec<_> = arrays.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["feeling", "classProbability.keys", "classProbability.values"]);
+    assert_eq!(arrays[1].1, strings(&["happy", "sad"]));
+}
+
+#[test]
+fn a_pipeline_shows_its_type_and_its_members() {
+    let model = fixture("pipeline-program-and-tree.mlmodel");
+    let (told, code) = coreml(&["inspect", model.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{told}");
+    for words in ["pipelineRegressor", "1  mlProgram", "2  scaler", "3  treeEnsembleRegressor", "mixed -> y"] {
+        assert!(told.contains(words), "{told}\ndoes not show {words}");
+    }
+    let (told, _) = coreml(&["inspect", "--json", model.to_str().unwrap()]);
+    let shown: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(shown["members"][2]["type"], "treeEnsembleRegressor");
+    let (told, code) = coreml(&["ops", model.to_str().unwrap()]);
+    assert!(code == Some(0) && told.contains("linear"), "{told}");
+    let (told, code) = coreml(&["ops", fixture("tree-three-words.mlmodel").to_str().unwrap()]);
+    assert!(code == Some(0) && told.contains("`treeEnsembleClassifier`, which needs no operations"), "{told}");
+}

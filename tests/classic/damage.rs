@@ -1,0 +1,59 @@
+//! Files with bytes changed at random: each is an error or another model, never a panic, and never asks for much memory.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::load;
+use super::samples::samples;
+use coreml_testing::wire::Message;
+
+/// Numbers that look random and are the same every time.
+struct Lcg(u64);
+
+impl Lcg {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % below
+    }
+}
+
+#[test]
+fn changed_bytes_are_an_error_or_another_model() {
+    let mut random = Lcg(14);
+    let (mut refused, mut answered) = (0, 0);
+    for sample in samples() {
+        for round in 0..400 {
+            let mut bytes = sample.model.bytes().to_vec();
+            for _ in 0..=round % 3 {
+                let position = random.next(bytes.len());
+                match random.next(3) {
+                    0 => bytes[position] ^= 1 << random.next(8),
+                    1 => bytes[position] = random.next(256) as u8,
+                    _ => bytes[position] = 0xff,
+                }
+            }
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                let session = load(&Message::from_bytes(bytes.clone()))?;
+                session.predict(&sample.inputs).map(drop)
+            }));
+            match outcome {
+                Ok(Ok(())) => answered += 1,
+                Ok(Err(_)) => refused += 1,
+                Err(_) => panic!("{}: these bytes panic: {bytes:?}", sample.name),
+            }
+        }
+    }
+    // Neither kind of outcome is the only one, else nothing was tested.
+    assert!(refused > 1000 && answered > 1000, "{refused} refused, {answered} answered");
+}
+
+#[test]
+fn every_truncation_is_refused_or_another_model() {
+    for sample in samples() {
+        let bytes = sample.model.bytes();
+        for length in 0..bytes.len() {
+            let cut = Message::from_bytes(bytes[..length].to_vec());
+            let outcome = catch_unwind(AssertUnwindSafe(|| load(&cut).map(drop)));
+            assert!(matches!(outcome, Ok(Err(_))), "{}: the first {length} bytes are a model", sample.name);
+        }
+    }
+}
