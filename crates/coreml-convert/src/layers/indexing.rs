@@ -23,7 +23,7 @@ pub(super) static ROWS: &[Row] = &[
     row(940, "gatherND", |c| {
         let (x, indices) = (c.input(0)?, c.input(1)?);
         // As many axes of the blob are picked from as an index has numbers.
-        let numbers = c.builder.assumed(indices).and_then(|sizes| *sizes.last()?);
+        let numbers = c.builder.assumed(indices).last().copied().flatten();
         let followed = numbers.and_then(|numbers| (x.rank + indices.rank).checked_sub(numbers + 1));
         let rank = c.expected_rank(followed)?;
         let indices = c.builder.cast(indices, "int32");

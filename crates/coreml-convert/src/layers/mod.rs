@@ -3,9 +3,9 @@
 use coreml_model::{Fields, Layer};
 use coreml_tensor::{MAX_RANK, Tensor};
 
-use crate::Blobs;
 use crate::builder::{Blob, Builder, tensor};
 use crate::error::ConvertError;
+use crate::flow::Step;
 use crate::weights::{Layout, weights};
 
 mod activation;
@@ -55,8 +55,8 @@ static ROWS: &[&[Row]] = &[
 ];
 
 /// Whether all `layers` count axes from the end, so that it makes no difference whether sequence and batch are one axis.
-pub(crate) fn all_count_from_the_end(layers: &[Layer<'_>]) -> Result<bool, ConvertError> {
-    for layer in layers {
+pub(crate) fn all_count_from_the_end(steps: &[Step<'_>]) -> Result<bool, ConvertError> {
+    for Step { layer, nested } in steps {
         let counts = match layer.tag {
             // Functions of elements, windows, normalisation, and shapes of old.
             Some(100..=190 | 200..=211 | 220..=280 | 301 | 330 | 345 | 350 | 600 | 660..=795 | 815..=905 | 1460) => {
@@ -67,6 +67,8 @@ pub(crate) fn all_count_from_the_end(layers: &[Layer<'_>]) -> Result<bool, Conve
             Some(310) => layer.fields.uints(1)?.first() == Some(&0),
             Some(320) => !layer.fields.bool(100)?,
             Some(950) => layer.fields.int(1)? < 0,
+            // Branches, loops and jumps.
+            Some(605 | 615 | 620 | 625) => all_count_from_the_end(&nested[0])? && all_count_from_the_end(&nested[1])?,
             _ => false,
         };
         if !counts {
@@ -130,7 +132,7 @@ impl Context<'_> {
     /// The integers in input `i`, and how many there are.
     fn vector(&mut self, i: usize) -> Result<(Blob, usize), ConvertError> {
         let x = self.input(i)?;
-        let known = self.builder.assumed(x).and_then(|sizes| sizes.into_iter().product::<Option<usize>>());
+        let known = self.builder.assumed(x).into_iter().try_fold(1usize, |product, size| product.checked_mul(size?));
         let length = self.expected_rank(known)?;
         Ok((self.integers(i)?, length))
     }
@@ -212,13 +214,13 @@ pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, ConvertError> {
     resolved.ok_or_else(|| ConvertError::invalid(format!("axis {axis} is out of range for {rank} axes")))
 }
 
-/// Adds what a layer computes to the program and its results to the blobs.
+/// Adds what a layer computes to the program, and tells its results.
 pub(crate) fn lower<'a>(
     builder: &mut Builder,
-    blobs: &mut Blobs<'a>,
     axes: Option<i32>,
     layer: &Layer<'a>,
-) -> Result<(), ConvertError> {
+    inputs: Vec<Blob>,
+) -> Result<Vec<Blob>, ConvertError> {
     let Some(tag) = layer.tag else {
         return Err(ConvertError::unsupported("is of no type that this library knows"));
     };
@@ -232,13 +234,6 @@ pub(crate) fn lower<'a>(
     }
     let row = ROWS.iter().flat_map(|rows| rows.iter()).find(|row| row.tag == tag);
     let row = row.ok_or_else(|| ConvertError::unsupported(format!("layers of type {tag} are not supported yet")))?;
-    let known = |name: &&str| {
-        let blob = blobs.get(name).copied();
-        blob.ok_or_else(|| {
-            ConvertError::invalid(format!("takes `{}`, which nothing before gives", name.escape_debug()))
-        })
-    };
-    let inputs = layer.inputs.iter().map(known).collect::<Result<Vec<_>, _>>()?;
     let inputs = inputs.into_iter().map(|blob| builder.ranked(blob)).collect();
     let mut context = Context { builder, layer, fields: layer.fields, inputs, axes };
     let given = (row.lower)(&mut context).map_err(|error| error.within(&format!("`{}`", row.name)))?;
@@ -246,10 +241,7 @@ pub(crate) fn lower<'a>(
         let message = format!("`{}`: gives {} blobs, the file names {}", row.name, given.len(), layer.outputs.len());
         return Err(ConvertError::invalid(message));
     }
-    for (&name, blob) in layer.outputs.iter().zip(given) {
-        blobs.insert(name, blob);
-    }
-    Ok(())
+    Ok(given)
 }
 
 #[cfg(test)]

@@ -185,8 +185,7 @@ mod tests {
             (&[6, 4, 1, 1], &[4], &[4], &[6, 1, 4, 1, 1]),
             (&[2, 3], &[4], &[4], &[2, 3]),
         ] {
-            let shape: Vec<i32> = declared.iter().map(|&n| n as i32).collect();
-            let shape = Value::int(&[shape.len()], &shape);
+            let shape = Value::int(&[declared.len()], declared);
             let out = run("neural_network:feature", &[zeros(x), zeros(given)], &[("shape", shape)]).unwrap();
             assert_eq!(out[0].shape()[..], *expected, "{x:?} {given:?} {declared:?}");
         }
