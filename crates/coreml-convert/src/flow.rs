@@ -13,10 +13,10 @@ use crate::builder::{Blob, Builder, tensor};
 use crate::error::ConvertError;
 use crate::layers;
 
-const BRANCH: u32 = 605;
-const LOOP: u32 = 615;
-const BREAK: u32 = 620;
-const CONTINUE: u32 = 625;
+pub(crate) const BRANCH: u32 = 605;
+pub(crate) const LOOP: u32 = 615;
+pub(crate) const BREAK: u32 = 620;
+pub(crate) const CONTINUE: u32 = 625;
 
 /// How a round of a loop goes on: as it is.
 const GOING: i32 = 0;

@@ -1,7 +1,7 @@
 //! Lowers neural networks, the model type before ML Programs, to ML Programs.
 //!
 //! [`lower`] makes of a network a [`Function`] of the operations that ML Programs have, so that an engine for these runs
-//! networks too. One row of the table `layers::ROWS` for each type of layer says its name and how it is lowered. Only the
+//! networks too. One row of the table `layers::FAMILIES` for each type of layer says its name and how it is lowered. Only the
 //! ranks of blobs are followed, not their sizes: the result serves every shape that the model takes.
 //!
 //! In the old mapping of shapes a blob has five axes: sequence, batch, channels, height, width. Most layers count axes from
@@ -27,6 +27,7 @@ use coreml_model::{
 use coreml_tensor::{DType, Shape};
 
 pub use crate::error::ConvertError;
+pub use crate::layers::{LayerInfo, layers};
 
 use crate::builder::{Arg, Blob, Builder, tensor};
 use crate::flow::{Flow, Live, steps};
