@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
 mod known;
+mod synthetic;
 
 use std::collections::BTreeMap;
 use std::path::Path;
