@@ -123,7 +123,7 @@ fn lstm<'a>(
         let mut bias = gates
             .bias
             .as_ref()
-            .map_or_else(|| vec![0.0; 4 * width], |bias| bias.as_slice().unwrap_or_default().to_vec());
+            .map_or_else(|| vec![0.0; 4 * width], |bias| bias.as_slice::<f32>().unwrap_or_default().to_vec());
         bias.iter_mut().skip(width).take(width).for_each(|forget| *forget += 1.0);
         gates.bias = Some(tensor(&[4 * width], bias)?);
     }

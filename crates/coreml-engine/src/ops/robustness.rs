@@ -231,6 +231,7 @@ const RARE: &[&str] = &[
     "affine",
     "crop_resize",
     "neural_network:crop_resize",
+    "neural_network:slice",
     "lstm",
     "gru",
     "rnn",
