@@ -4,10 +4,10 @@
 pub(crate) const KNOWN: &[(&str, &str)] = &[];
 
 /// Single layers that answer rightly, at least.
-pub(crate) const SINGLE_LAYERS: usize = 798;
+pub(crate) const SINGLE_LAYERS: usize = 807;
 
 /// Networks that answer rightly, at least.
-pub(crate) const NETWORKS: usize = 24;
+pub(crate) const NETWORKS: usize = 25;
 
 /// Classic models that answer rightly, at least.
 pub(crate) const CLASSIC: usize = 120;

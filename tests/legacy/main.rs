@@ -10,6 +10,7 @@
 
 mod classic;
 mod known;
+mod synthetic;
 
 use std::collections::BTreeMap;
 use std::path::Path;

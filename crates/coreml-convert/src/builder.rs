@@ -87,8 +87,8 @@ pub(crate) fn tensor<T: Element>(dims: &[usize], values: Vec<T>) -> Result<Tenso
     Tensor::new(shape, values).map_err(|error| ConvertError::invalid(error.to_string()))
 }
 
-/// The blobs a nested block gives.
-pub(crate) type BlockBody = Result<Vec<Blob>, ConvertError>;
+/// The operations around a block that is open.
+pub(crate) struct Around(Vec<Operation>);
 
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
@@ -99,6 +99,8 @@ pub(crate) struct Builder {
     sizes: Vec<Option<Sizes>>,
     /// Values whose rank follows from such sizes.
     unsure: HashSet<ValueId>,
+    /// Values that may not exist when they are asked for.
+    missing: HashSet<ValueId>,
 }
 
 impl Builder {
@@ -140,6 +142,30 @@ impl Builder {
         self.unsure.insert(x.id);
     }
 
+    /// Notes that `x` may not exist.
+    pub(crate) fn doubt(&mut self, x: Blob) {
+        self.missing.insert(x.id);
+        self.doubt_rank(x);
+    }
+
+    pub(crate) fn is_missing(&self, x: Blob) -> bool {
+        self.missing.contains(&x.id)
+    }
+
+    /// `x`, which a plan is refused for where it turns out not to exist.
+    pub(crate) fn existing(&mut self, x: Blob) -> Blob {
+        if self.is_missing(x) { self.ranked(x) } else { x }
+    }
+
+    /// Notes of `x` what is not sure about `other`.
+    pub(crate) fn doubt_like(&mut self, x: Blob, other: Blob) {
+        if self.is_missing(other) {
+            self.doubt(x);
+        } else if self.unsure.contains(&other.id) {
+            self.doubt_rank(x);
+        }
+    }
+
     /// `x` as an input of what depends on its rank. If that is not sure, a plan is refused where it turns out to be another.
     pub(crate) fn ranked(&mut self, x: Blob) -> Blob {
         if !self.unsure.contains(&x.id) {
@@ -157,8 +183,8 @@ impl Builder {
     }
 
     /// The sizes a blob has when the inputs are as declared, as far as they are followed.
-    pub(crate) fn assumed(&self, blob: Blob) -> Option<Sizes> {
-        self.sizes.get(blob.id.index()).cloned().flatten()
+    pub(crate) fn assumed(&self, blob: Blob) -> Sizes {
+        sizes::known(&self.sizes, blob)
     }
 
     fn operation(
@@ -180,43 +206,38 @@ impl Builder {
         Blob { id: self.value(name, ValueType::Unranked(DType::Float32)), rank }
     }
 
-    /// A block nested in an operation: what `body` adds goes into it, and what it gives comes out of it.
-    fn block(&mut self, inputs: &[Blob], body: impl FnOnce(&mut Self) -> BlockBody) -> Result<Block, ConvertError> {
-        let around = std::mem::take(&mut self.operations);
-        let outputs = body(self);
-        let operations = std::mem::replace(&mut self.operations, around);
+    /// Begins a block nested in an operation: what is added next goes into it. What is given back ends it.
+    pub(crate) fn open_block(&mut self) -> Around {
+        Around(std::mem::take(&mut self.operations))
+    }
+
+    /// Ends a block.
+    pub(crate) fn close_block(&mut self, around: Around, inputs: &[Blob], outputs: &[Blob]) -> Block {
+        let operations = std::mem::replace(&mut self.operations, around.0);
         let ids = |blobs: &[Blob]| blobs.iter().map(|blob| blob.id).collect();
-        Ok(Block { inputs: ids(inputs), operations, outputs: ids(&outputs?) })
+        Block { inputs: ids(inputs), operations, outputs: ids(outputs) }
     }
 
-    /// What one of two blocks gives; both give blobs of these ranks.
-    pub(crate) fn cond(
-        &mut self,
-        condition: Blob,
-        ranks: &[usize],
-        then: impl FnOnce(&mut Self) -> BlockBody,
-        otherwise: impl FnOnce(&mut Self) -> BlockBody,
-    ) -> Result<Vec<Blob>, ConvertError> {
-        let blocks = vec![self.block(&[], then)?, self.block(&[], otherwise)?];
+    /// What one of two blocks gives: blobs of these ranks.
+    pub(crate) fn cond(&mut self, condition: Blob, ranks: &[usize], blocks: Vec<Block>) -> Vec<Blob> {
         let inputs = vec![("pred".to_owned(), vec![Argument::Value(condition.id)])];
-        Ok(self.operation("cond", ranks, inputs, blocks))
+        self.operation("cond", ranks, inputs, blocks)
     }
 
-    /// Replaces variables by what `body` makes of them as long as `condition` holds of them.
-    pub(crate) fn while_loop(
-        &mut self,
-        variables: &[Blob],
-        condition: impl FnOnce(&mut Self, &[Blob]) -> Result<Blob, ConvertError>,
-        body: impl FnOnce(&mut Self, &[Blob]) -> BlockBody,
-    ) -> Result<Vec<Blob>, ConvertError> {
-        let ranks: Vec<usize> = variables.iter().map(|variable| variable.rank).collect();
-        let mut parameters = || ranks.iter().map(|&rank| self.blob("variable", rank)).collect::<Vec<_>>();
-        let (tested, replaced) = (parameters(), parameters());
-        let condition = self.block(&tested, |builder| Ok(vec![condition(builder, &tested)?]))?;
-        let body = self.block(&replaced, |builder| body(builder, &replaced))?;
+    /// Parameters of a block for these variables of a loop.
+    pub(crate) fn parameters(&mut self, variables: &[Blob]) -> Vec<Blob> {
+        let parameter = |&variable: &Blob| {
+            let parameter = self.blob("variable", variable.rank);
+            self.assume(parameter, Some(self.assumed(variable)));
+            parameter
+        };
+        variables.iter().map(parameter).collect()
+    }
+
+    /// Replaces variables by what the second block makes of them, of these ranks, as long as the first says so.
+    pub(crate) fn repeat(&mut self, variables: &[Blob], ranks: &[usize], blocks: [Block; 2]) -> Vec<Blob> {
         let variables = variables.iter().map(|variable| Argument::Value(variable.id)).collect();
-        let inputs = vec![("loop_vars".to_owned(), variables)];
-        Ok(self.operation("while_loop", &ranks, inputs, vec![condition, body]))
+        self.operation("while_loop", ranks, vec![("loop_vars".to_owned(), variables)], blocks.into())
     }
 
     /// As [`Builder::many`], for operations with one result.
@@ -282,6 +303,11 @@ impl Builder {
     /// Vectors in a row.
     pub(crate) fn joined(&mut self, vectors: Vec<Blob>) -> Blob {
         self.op("concat", 1, vec![("values", Arg::Blobs(vectors)), ("axis", 0.into())])
+    }
+
+    /// `true` as a blob.
+    pub(crate) fn truth(&mut self) -> Blob {
+        self.constant(scalar(true))
     }
 
     /// Integers as a blob.

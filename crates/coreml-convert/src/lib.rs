@@ -1,7 +1,7 @@
 //! Lowers neural networks, the model type before ML Programs, to ML Programs.
 //!
 //! [`lower`] makes of a network a [`Function`] of the operations that ML Programs have, so that an engine for these runs
-//! networks too. One row of the table `layers::ROWS` for each type of layer says its name and how it is lowered. Only the
+//! networks too. One row of the table `layers::FAMILIES` for each type of layer says its name and how it is lowered. Only the
 //! ranks of blobs are followed, not their sizes: the result serves every shape that the model takes.
 //!
 //! In the old mapping of shapes a blob has five axes: sequence, batch, channels, height, width. Most layers count axes from
@@ -13,6 +13,7 @@
 mod builder;
 mod constants;
 mod error;
+mod flow;
 mod layers;
 mod sizes;
 mod weights;
@@ -28,10 +29,10 @@ use coreml_tensor::{DType, Shape};
 
 pub use crate::constants::name_constants;
 pub use crate::error::ConvertError;
+pub use crate::layers::{LayerInfo, layers};
 
 use crate::builder::{Arg, Blob, Builder, tensor};
-
-type Blobs<'a> = HashMap<&'a str, Blob>;
+use crate::flow::{Flow, Live, steps};
 
 /// The network as the body of a function that takes and gives the features of `interface`.
 ///
@@ -39,45 +40,50 @@ type Blobs<'a> = HashMap<&'a str, Blob>;
 /// A layer that breaks the rules of the format, or that there is no lowering for.
 pub fn lower(network: &NeuralNetwork, interface: &Interface) -> Result<Function, ConvertError> {
     let fields = network.fields();
-    let layers = network.layers()?;
+    let steps = steps(fields)?;
     let mapping = if !network.is_five_axes()? {
         Mapping { arrays: None, images: if fields.uint(6)? == 1 { 4 } else { 5 } }
     } else {
-        let axes = if layers::all_count_from_the_end(&layers)? { 4 } else { 5 };
+        let axes = if layers::all_count_from_the_end(&steps)? { 4 } else { 5 };
         Mapping { arrays: Some(axes), images: axes }
     };
     let mut builder = Builder::default();
-    let mut blobs = Blobs::new();
+    let mut blobs = HashMap::new();
     let mut given = Vec::new();
     for feature in &interface.inputs {
         let [parameter, blob] = input(&mut builder, feature, mapping, fields)?;
         given.push(parameter);
-        blobs.insert(&feature.name, blob);
+        blobs.insert(feature.name.as_str(), blob);
     }
-    for layer in &layers {
-        layers::lower(&mut builder, &mut blobs, mapping.arrays, layer)
-            .map_err(|error| error.within(&format!("layer `{}`", layer.name)))?;
-    }
-    let last = layers.iter().rev().find_map(|layer| layer.outputs.first().copied());
+    let last = steps.iter().rev().find_map(|step| step.layer.outputs.first().copied());
+    let named = fields.text(200)?;
+    let scores = if named.is_empty() { last.unwrap_or_default() } else { named };
+    let asked = interface.outputs.iter().map(|feature| feature.name.as_str()).chain([scores]);
+    let asked = asked.map(|name| (name, 1)).collect();
+    let mut flow = Flow::new(&mut builder, mapping.arrays, blobs);
+    flow.run(&steps, &Live::at_the_end(&asked))?;
+    let blobs = flow.into_blobs();
+    let blob = |builder: &mut Builder, name: &str| Some(builder.existing(*blobs.get(name)?));
     let classes = if network.kind() == NetworkKind::Classifier {
-        Some(classify(&mut builder, fields, &blobs, last)?)
+        let scores = blob(&mut builder, scores)
+            .ok_or_else(|| ConvertError::invalid(format!("no layer gives the scores `{}`", scores.escape_debug())))?;
+        Some(classify(&mut builder, fields, scores)?)
     } else {
         None
     };
     let output = |builder: &mut Builder, feature: &Feature| {
         let [label, probabilities] = classes.map_or([None, None], |classes| classes.map(Some));
-        let blob = match &feature.kind {
+        let class = match &feature.kind {
             FeatureKind::String | FeatureKind::Int64 => label,
             FeatureKind::Dictionary(_) => probabilities,
             _ => None,
         };
-        if let Some(class) = blob {
+        if let Some(class) = class {
             // What the numbers are called comes with the value itself.
             builder.name(class, &feature.name);
             return Ok(class.id);
         }
-        let blob = blobs.get(feature.name.as_str()).copied();
-        let blob = blob.ok_or_else(|| {
+        let blob = blob(builder, &feature.name).ok_or_else(|| {
             ConvertError::invalid(format!("no layer gives the output `{}`", feature.name.escape_debug()))
         })?;
         Ok::<ValueId, ConvertError>(result(builder, feature, blob, mapping.arrays.map(|_| given.as_slice())))
@@ -161,16 +167,7 @@ fn preprocess(
 }
 
 /// The label and the probabilities of a classifier.
-fn classify(
-    builder: &mut Builder,
-    network: Fields<'_>,
-    blobs: &Blobs<'_>,
-    last: Option<&str>,
-) -> Result<[Blob; 2], ConvertError> {
-    let named = network.text(200)?;
-    let name = if named.is_empty() { last.unwrap_or_default() } else { named };
-    let scores = blobs.get(name).copied();
-    let scores = scores.ok_or_else(|| ConvertError::invalid(format!("no layer gives the scores `{name}`")))?;
+fn classify(builder: &mut Builder, network: Fields<'_>, scores: Blob) -> Result<[Blob; 2], ConvertError> {
     let classes = match (network.message(100)?, network.message(101)?) {
         (Some(labels), _) => {
             let labels: Vec<_> = labels.texts(1)?.into_iter().map(str::to_owned).collect();

@@ -5,7 +5,7 @@
 
 use coreml_model::Constant;
 
-use crate::builder::Arg;
+use crate::builder::{Arg, Blob};
 
 /// One entry for each axis; `None` for a size that is not known.
 pub(crate) type Sizes = Vec<Option<usize>>;
@@ -36,7 +36,7 @@ impl Arguments<'_> {
 
     fn of(&self, arg: &Arg) -> Option<Sizes> {
         match arg {
-            Arg::Blob(blob) => self.known.get(blob.id.index())?.clone(),
+            Arg::Blob(blob) => Some(known(self.known, *blob)),
             Arg::Constant(Constant::Tensor(tensor)) => Some(tensor.shape().iter().copied().map(Some).collect()),
             _ => None,
         }
@@ -57,6 +57,11 @@ impl Arguments<'_> {
     fn axes(&self, name: &str, rank: usize) -> Option<Vec<usize>> {
         self.ints(name)?.into_iter().map(|axis| super::layers::axis(axis, rank).ok()).collect()
     }
+}
+
+/// What is known of a blob's sizes; at least how many they are.
+pub(crate) fn known(all: &[Option<Sizes>], blob: Blob) -> Sizes {
+    all.get(blob.id.index()).cloned().flatten().unwrap_or_else(|| vec![None; blob.rank])
 }
 
 /// The sizes of an operation's first result, if it is one whose sizes are followed.
@@ -112,6 +117,19 @@ pub(crate) fn of_result(kind: &str, arguments: &Arguments<'_>) -> Option<Sizes> 
         "select" => broadcast(broadcast(arguments.sizes("cond")?, arguments.sizes("a")?), arguments.sizes("b")?).into(),
         "scatter" | "scatter_nd" | "scatter_along_axis" => arguments.sizes("data"),
         "gather_along_axis" => arguments.sizes("indices"),
+        "matmul" => {
+            let operand = |name: &str, transposed: &str| {
+                let mut sizes = arguments.sizes(name)?;
+                let rank = sizes.len();
+                if arguments.int(transposed).is_some_and(|flag| flag != 0) && rank >= 2 {
+                    sizes.swap(rank - 2, rank - 1);
+                }
+                (rank >= 2).then(|| (sizes[..rank - 2].to_vec(), [sizes[rank - 2], sizes[rank - 1]]))
+            };
+            let ((outer, [rows, _]), (other, [_, columns])) =
+                (operand("x", "transpose_x")?, operand("y", "transpose_y")?);
+            Some([broadcast(outer, other), vec![rows, columns]].concat())
+        }
         "linear" => {
             let mut sizes = x()?;
             *sizes.last_mut()? = *arguments.sizes("weight")?.first()?;
@@ -126,7 +144,7 @@ pub(crate) fn of_result(kind: &str, arguments: &Arguments<'_>) -> Option<Sizes> 
             Some((0..sizes.len()).map(|axis| if axes.contains(&axis) { Some(1) } else { sizes[axis] }).collect())
         }
         _ if KEEPING.contains(&kind) => x(),
-        _ if arguments.get("y").is_some() && kind != "matmul" => Some(broadcast(x()?, arguments.sizes("y")?)),
+        _ if arguments.get("y").is_some() => Some(broadcast(x()?, arguments.sizes("y")?)),
         _ => None,
     }
 }
@@ -237,7 +255,6 @@ fn broadcast(a: Sizes, b: Sizes) -> Sizes {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::builder::Builder;
 
     #[test]
@@ -245,21 +262,23 @@ mod tests {
         let mut b = Builder::default();
         let x = b.integers(vec![1, 2, 3, 4, 5, 6]);
         let x = b.reshape(x, vec![2, 1, -1]);
-        assert_eq!(b.assumed(x), Some(vec![Some(2), Some(1), Some(3)]));
+        assert_eq!(b.assumed(x), [Some(2), Some(1), Some(3)]);
         let y = b.transpose(x, vec![2, 0, 1]);
-        assert_eq!(b.assumed(y), Some(vec![Some(3), Some(2), Some(1)]));
+        assert_eq!(b.assumed(y), [Some(3), Some(2), Some(1)]);
         let wide = b.binary("add", x, y);
-        assert_eq!(b.assumed(wide), Some(vec![None, Some(2), Some(3)]), "2 and 3 do not fit");
+        assert_eq!(b.assumed(wide), [None, Some(2), Some(3)], "2 and 3 do not fit");
         let flat = b.op("squeeze", 2, vec![("x", x.into())]);
-        assert_eq!(b.assumed(flat), Some(vec![Some(2), Some(3)]));
+        assert_eq!(b.assumed(flat), [Some(2), Some(3)]);
         let tall = b.expand_dims(flat, vec![0, -1]);
-        assert_eq!(b.assumed(tall), Some(vec![Some(1), Some(2), Some(3), Some(1)]));
+        assert_eq!(b.assumed(tall), [Some(1), Some(2), Some(3), Some(1)]);
         let part = b.sizes(tall, 1, 3);
-        assert_eq!(b.assumed(part), Some(vec![Some(2)]));
+        assert_eq!(b.assumed(part), [Some(2)]);
         let sum =
             b.op("reduce_sum", 1, vec![("x", flat.into()), ("axes", vec![-1].into()), ("keep_dims", false.into())]);
-        assert_eq!(b.assumed(sum), Some(vec![Some(2)]));
+        assert_eq!(b.assumed(sum), [Some(2)]);
         let strange = b.op("conv", 4, vec![("x", tall.into())]);
-        assert_eq!(b.assumed(strange), None);
+        assert_eq!(b.assumed(strange), [None; 4]);
+        let product = b.op("matmul", 2, vec![("x", flat.into()), ("y", flat.into()), ("transpose_y", true.into())]);
+        assert_eq!(b.assumed(product), [Some(2), Some(2)]);
     }
 }

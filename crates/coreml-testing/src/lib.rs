@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod networks;
 #[cfg(feature = "reference-run")]
 pub mod reference_run;
 pub mod scripted;

@@ -239,6 +239,21 @@ fn pooling(c: &mut Context<'_>) -> Lowered {
         }
         _ => "l2_pool",
     };
-    let y = c.builder.op(kind, 4, inputs);
+    let mut y = c.builder.op(kind, 4, inputs);
+    // Where there is padding on one axis, no window of the other begins beyond the end either.
+    for axis in [0, 1] {
+        if last_pixel.is_some() && pad != [0; 4] && pad[2 * axis] == 0 && strides[axis] > kernel[axis] {
+            let at = 2 + axis;
+            let size = c.builder.sizes(x, at, at + 1);
+            let up = c.builder.binary("add", size, strides[axis] - 1);
+            let begun = c.builder.binary("floor_div", up, strides[axis]);
+            let windows = c.builder.sizes(y, at, at + 1);
+            let windows = c.builder.binary("minimum", windows, begun);
+            let (before, after) = (c.builder.integers(vec![-1; at]), c.builder.integers(vec![-1; 3 - at]));
+            let sizes = c.builder.joined(vec![before, windows, after]);
+            let inputs = vec![("x", y.into()), ("begin", vec![0; 4].into()), ("size", sizes.into())];
+            y = c.builder.op("slice_by_size", 4, inputs);
+        }
+    }
     Ok(vec![c.outer(y, outer)])
 }

@@ -9,8 +9,12 @@ pub(super) static ROWS: &[Row] = &[
         let shape = c.fields.uints(1)?.into_iter().map(size).collect::<Result<Vec<_>, _>>()?;
         let values = c.weights(2, &shape)?;
         let constant = c.builder.constant(values);
-        // Channels, height and width of an image, which the sequence and the batch are missing of.
-        Ok(vec![c.builder.expand_dims(constant, if c.axes == Some(5) { vec![0, 1] } else { vec![0] })])
+        // Channels, height and width, which the sequence and the batch come before in the old mapping.
+        Ok(vec![match c.axes {
+            Some(5) => c.builder.expand_dims(constant, vec![0, 1]),
+            Some(_) => c.builder.expand_dims(constant, vec![0]),
+            None => constant,
+        }])
     }),
     row(1070, "loadConstantND", |c| {
         let shape = c.fields.uints(1)?.into_iter().map(size).collect::<Result<Vec<_>, _>>()?;

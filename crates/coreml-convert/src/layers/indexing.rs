@@ -1,7 +1,7 @@
 //! Layers that find, order and pick elements. Blobs hold indices as floats, operations take integers.
 
 use super::{Context, Lowered, Row, axis, int, row};
-use crate::builder::Arg;
+use crate::builder::{Arg, Builder};
 use crate::error::ConvertError;
 
 pub(super) static ROWS: &[Row] = &[
@@ -23,7 +23,7 @@ pub(super) static ROWS: &[Row] = &[
     row(940, "gatherND", |c| {
         let (x, indices) = (c.input(0)?, c.input(1)?);
         // As many axes of the blob are picked from as an index has numbers.
-        let numbers = c.builder.assumed(indices).and_then(|sizes| *sizes.last()?);
+        let numbers = c.builder.assumed(indices).last().copied().flatten();
         let followed = numbers.and_then(|numbers| (x.rank + indices.rank).checked_sub(numbers + 1));
         let rank = c.expected_rank(followed)?;
         let indices = c.builder.cast(indices, "int32");
@@ -73,14 +73,27 @@ pub(super) static ROWS: &[Row] = &[
     }),
     row(1455, "cumSum", |c| {
         let x = c.input(0)?;
-        if c.inputs.len() > 1 {
-            return Err(ConvertError::unsupported("with an axis computed at run time is not supported yet"));
-        }
-        let along = int(axis(c.fields.int(1)?, x.rank)?)?;
         let (exclusive, reverse) = (c.fields.bool(2)?, c.fields.bool(3)?);
-        let inputs =
-            vec![("x", x.into()), ("axis", along.into()), ("exclusive", exclusive.into()), ("reverse", reverse.into())];
-        Ok(vec![c.builder.op("cumsum", x.rank, inputs)])
+        let sum = |b: &mut Builder, along: i32| {
+            let inputs = vec![
+                ("x", x.into()),
+                ("axis", along.into()),
+                ("exclusive", exclusive.into()),
+                ("reverse", reverse.into()),
+            ];
+            b.op("cumsum", x.rank, inputs)
+        };
+        if c.inputs.len() < 2 {
+            let along = int(axis(c.fields.int(1)?, x.rank)?)?;
+            return Ok(vec![sum(c.builder, along)]);
+        }
+        // The axis is computed: the sums along all axes, of which one is chosen.
+        let along = c.number(1)?;
+        let sums = (0..x.rank as i32).map(|along| sum(c.builder, along)).collect();
+        let inputs = vec![("values", Arg::Blobs(sums)), ("axis", 0.into())];
+        let sums = c.builder.op("stack", x.rank + 1, inputs);
+        let inputs = vec![("x", sums.into()), ("indices", along.into()), ("axis", 0.into())];
+        Ok(vec![c.builder.op("gather", x.rank, inputs)])
     }),
     row(1313, "whereNonZero", |c| {
         let x = c.input(0)?;

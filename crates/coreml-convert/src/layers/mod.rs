@@ -3,9 +3,9 @@
 use coreml_model::{Fields, Layer};
 use coreml_tensor::{MAX_RANK, Tensor};
 
-use crate::Blobs;
 use crate::builder::{Blob, Builder, tensor};
 use crate::error::ConvertError;
+use crate::flow::Step;
 use crate::weights::{Layout, weights};
 
 mod activation;
@@ -37,26 +37,63 @@ const fn row(tag: u32, name: &'static str, lower: fn(&mut Context<'_>) -> Lowere
     Row { tag, name, lower }
 }
 
-/// All families.
-static ROWS: &[&[Row]] = &[
-    activation::ROWS,
-    convolution::ROWS,
-    creation::ROWS,
-    elementwise::ROWS,
-    indexing::ROWS,
-    matrix::ROWS,
-    normalization::ROWS,
-    recurrent::ROWS,
-    reduction::ROWS,
-    resizing::ROWS,
-    shape::ROWS,
-    slicing::ROWS,
-    volume::ROWS,
+/// All families, by the name of the file they are in.
+static FAMILIES: &[(&str, &[Row])] = &[
+    ("activation", activation::ROWS),
+    ("convolution", convolution::ROWS),
+    ("creation", creation::ROWS),
+    ("elementwise", elementwise::ROWS),
+    ("indexing", indexing::ROWS),
+    ("matrix", matrix::ROWS),
+    ("normalization", normalization::ROWS),
+    ("recurrent", recurrent::ROWS),
+    ("reduction", reduction::ROWS),
+    ("resizing", resizing::ROWS),
+    ("shape", shape::ROWS),
+    ("slicing", slicing::ROWS),
+    ("volume", volume::ROWS),
 ];
 
+/// Layers that decide which others are done; `flow` lowers them.
+static FLOW: &[(u32, &str)] = &[
+    (crate::flow::BRANCH, "branch"),
+    (crate::flow::LOOP, "loop"),
+    (crate::flow::BREAK, "loopBreak"),
+    (crate::flow::CONTINUE, "loopContinue"),
+];
+
+/// A layer that runs code which no model file holds.
+const CUSTOM: u32 = 500;
+
+const WHY_CUSTOM: &str = "what it computes is code of the app that brings it, which no model file holds; \
+                          convert the original model anew with operations that Core ML has";
+
+/// A type of layer of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerInfo {
+    /// Its number in the format.
+    pub tag: u32,
+    /// Its name in the format.
+    pub name: &'static str,
+    /// The family it belongs to, which is also the file it is in.
+    pub family: &'static str,
+    /// Why networks with it are refused, if they are.
+    pub refused: Option<&'static str>,
+}
+
+/// Every type of layer, by family and in the order of its table.
+pub fn layers() -> Vec<LayerInfo> {
+    let supported = |tag, name, family| LayerInfo { tag, name, family, refused: None };
+    let rows = FAMILIES.iter().flat_map(|&(family, rows)| rows.iter().map(move |row| (row, family)));
+    let mut all: Vec<_> = rows.map(|(row, family)| supported(row.tag, row.name, family)).collect();
+    all.extend(FLOW.iter().map(|&(tag, name)| supported(tag, name, "flow")));
+    all.push(LayerInfo { tag: CUSTOM, name: "custom", family: "custom", refused: Some(WHY_CUSTOM) });
+    all
+}
+
 /// Whether all `layers` count axes from the end, so that it makes no difference whether sequence and batch are one axis.
-pub(crate) fn all_count_from_the_end(layers: &[Layer<'_>]) -> Result<bool, ConvertError> {
-    for layer in layers {
+pub(crate) fn all_count_from_the_end(steps: &[Step<'_>]) -> Result<bool, ConvertError> {
+    for Step { layer, nested } in steps {
         let counts = match layer.tag {
             // Functions of elements, windows, normalisation, and shapes of old.
             Some(100..=190 | 200..=211 | 220..=280 | 301 | 330 | 345 | 350 | 600 | 660..=795 | 815..=905 | 1460) => {
@@ -67,6 +104,8 @@ pub(crate) fn all_count_from_the_end(layers: &[Layer<'_>]) -> Result<bool, Conve
             Some(310) => layer.fields.uints(1)?.first() == Some(&0),
             Some(320) => !layer.fields.bool(100)?,
             Some(950) => layer.fields.int(1)? < 0,
+            // Branches, loops and jumps.
+            Some(605 | 615 | 620 | 625) => all_count_from_the_end(&nested[0])? && all_count_from_the_end(&nested[1])?,
             _ => false,
         };
         if !counts {
@@ -130,7 +169,7 @@ impl Context<'_> {
     /// The integers in input `i`, and how many there are.
     fn vector(&mut self, i: usize) -> Result<(Blob, usize), ConvertError> {
         let x = self.input(i)?;
-        let known = self.builder.assumed(x).and_then(|sizes| sizes.into_iter().product::<Option<usize>>());
+        let known = self.builder.assumed(x).into_iter().try_fold(1usize, |product, size| product.checked_mul(size?));
         let length = self.expected_rank(known)?;
         Ok((self.integers(i)?, length))
     }
@@ -212,33 +251,22 @@ pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, ConvertError> {
     resolved.ok_or_else(|| ConvertError::invalid(format!("axis {axis} is out of range for {rank} axes")))
 }
 
-/// Adds what a layer computes to the program and its results to the blobs.
+/// Adds what a layer computes to the program, and tells its results.
 pub(crate) fn lower<'a>(
     builder: &mut Builder,
-    blobs: &mut Blobs<'a>,
     axes: Option<i32>,
     layer: &Layer<'a>,
-) -> Result<(), ConvertError> {
+    inputs: Vec<Blob>,
+) -> Result<Vec<Blob>, ConvertError> {
     let Some(tag) = layer.tag else {
         return Err(ConvertError::unsupported("is of no type that this library knows"));
     };
-    if tag == 500 {
+    if tag == CUSTOM {
         let class = layer.fields.text(10)?.escape_debug();
-        let message = format!(
-            "`{class}` is a custom layer: what it computes is code of the app that brings it, which no model file holds; \
-             convert the original model anew with operations that Core ML has"
-        );
-        return Err(ConvertError::unsupported(message));
+        return Err(ConvertError::unsupported(format!("`{class}` is a custom layer: {WHY_CUSTOM}")));
     }
-    let row = ROWS.iter().flat_map(|rows| rows.iter()).find(|row| row.tag == tag);
-    let row = row.ok_or_else(|| ConvertError::unsupported(format!("layers of type {tag} are not supported yet")))?;
-    let known = |name: &&str| {
-        let blob = blobs.get(name).copied();
-        blob.ok_or_else(|| {
-            ConvertError::invalid(format!("takes `{}`, which nothing before gives", name.escape_debug()))
-        })
-    };
-    let inputs = layer.inputs.iter().map(known).collect::<Result<Vec<_>, _>>()?;
+    let row = FAMILIES.iter().flat_map(|(_, rows)| rows.iter()).find(|row| row.tag == tag);
+    let row = row.ok_or_else(|| ConvertError::unsupported(format!("is of type {tag}, which is not known")))?;
     let inputs = inputs.into_iter().map(|blob| builder.ranked(blob)).collect();
     let mut context = Context { builder, layer, fields: layer.fields, inputs, axes };
     let given = (row.lower)(&mut context).map_err(|error| error.within(&format!("`{}`", row.name)))?;
@@ -246,23 +274,30 @@ pub(crate) fn lower<'a>(
         let message = format!("`{}`: gives {} blobs, the file names {}", row.name, given.len(), layer.outputs.len());
         return Err(ConvertError::invalid(message));
     }
-    for (&name, blob) in layer.outputs.iter().zip(given) {
-        blobs.insert(name, blob);
-    }
-    Ok(())
+    Ok(given)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The types of layers of the format, by their number in `NeuralNetworkLayer`.
+    const FORMAT: &[u32] = &[
+        100, 120, 130, 140, 150, 160, 165, 170, 175, 180, 190, 200, 210, 211, 212, 220, 230, 231, 240, 245, 250, 260,
+        261, 270, 280, 290, 300, 301, 310, 320, 330, 340, 345, 350, 400, 410, 420, 430, 500, 600, 605, 615, 620, 625,
+        635, 640, 660, 665, 670, 680, 685, 700, 710, 715, 720, 730, 735, 740, 750, 755, 760, 770, 775, 780, 790, 795,
+        815, 820, 825, 827, 830, 832, 840, 845, 850, 855, 865, 870, 875, 880, 885, 890, 895, 900, 905, 920, 925, 930,
+        935, 940, 945, 950, 952, 954, 960, 965, 975, 980, 985, 995, 1000, 1005, 1015, 1020, 1025, 1040, 1045, 1065,
+        1070, 1080, 1085, 1090, 1100, 1105, 1110, 1120, 1125, 1130, 1135, 1140, 1145, 1150, 1155, 1170, 1175, 1180,
+        1190, 1195, 1200, 1210, 1215, 1220, 1230, 1250, 1255, 1260, 1265, 1270, 1275, 1280, 1285, 1290, 1295, 1313,
+        1315, 1320, 1325, 1330, 1350, 1400, 1450, 1455, 1460, 1461, 1465, 1466, 1470, 1471,
+    ];
+
     #[test]
-    fn every_type_has_one_row() {
-        let mut tags: Vec<_> = ROWS.iter().flat_map(|rows| rows.iter()).map(|row| row.tag).collect();
-        let count = tags.len();
+    fn every_type_of_the_format_has_one_row() {
+        let mut tags: Vec<_> = layers().iter().map(|layer| layer.tag).collect();
         tags.sort_unstable();
-        tags.dedup();
-        assert_eq!(tags.len(), count);
+        assert_eq!(tags, FORMAT);
     }
 
     #[test]

@@ -123,7 +123,7 @@ fn lstm<'a>(
         let mut bias = gates
             .bias
             .as_ref()
-            .map_or_else(|| vec![0.0; 4 * width], |bias| bias.as_slice().unwrap_or_default().to_vec());
+            .map_or_else(|| vec![0.0; 4 * width], |bias| bias.as_slice::<f32>().unwrap_or_default().to_vec());
         bias.iter_mut().skip(width).take(width).for_each(|forget| *forget += 1.0);
         gates.bias = Some(tensor(&[4 * width], bias)?);
     }
@@ -203,8 +203,11 @@ fn run(c: &mut Context<'_>, run: &Run<'_>) -> Lowered {
     }
 }
 
+/// Arguments by name.
+type Arguments = Vec<(&'static str, Arg)>;
+
 /// The operation for a layer and the arguments only it has.
-fn operation(run: &Run<'_>) -> Result<Option<(&'static str, Vec<(&'static str, Arg)>)>, ConvertError> {
+fn operation(run: &Run<'_>) -> Result<Option<(&'static str, Arguments)>, ConvertError> {
     let mut options = Vec::new();
     let functions = match &run.cell {
         Cell::Rnn { output } => vec![("activation", output)],
@@ -244,7 +247,7 @@ fn usual(function: Fields<'_>) -> Result<Option<&'static str>, ConvertError> {
     })
 }
 
-fn by_operation(c: &mut Context<'_>, run: &Run<'_>, kind: &str, options: Vec<(&'static str, Arg)>) -> Vec<Blob> {
+fn by_operation(c: &mut Context<'_>, run: &Run<'_>, kind: &str, options: Arguments) -> Vec<Blob> {
     let mut inputs = vec![
         ("x", run.x.into()),
         ("weight_ih", run.gates.input.clone().into()),

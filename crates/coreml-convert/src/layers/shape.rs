@@ -96,9 +96,9 @@ pub(super) static ROWS: &[Row] = &[
         let axes = c.fields.ints(1)?;
         if c.fields.bool(2)? || axes.is_empty() {
             // What is left is told by the sizes; it is never nothing.
-            let left = c.builder.assumed(x).and_then(|sizes| {
-                sizes.iter().all(Option::is_some).then(|| sizes.iter().filter(|&&size| size != Some(1)).count())
-            });
+            let sizes = c.builder.assumed(x);
+            let known = sizes.iter().all(Option::is_some);
+            let left = known.then(|| sizes.iter().filter(|&&size| size != Some(1)).count());
             let squeezed = match c.expected_rank(left)?.max(1) {
                 1 => c.builder.reshape(x, vec![-1]),
                 rank => c.builder.op("squeeze", rank, vec![("x", x.into())]),
@@ -157,7 +157,7 @@ pub(super) static ROWS: &[Row] = &[
         let mut sizes = ints(&c.fields.uints(3)?)?;
         if sizes.is_empty() {
             let parts = c.size(2)?;
-            let size = c.builder.assumed(x).and_then(|sizes| *sizes.get(along)?);
+            let size = c.builder.assumed(x).get(along).copied().flatten();
             let Some(size) = size.filter(|&size| parts > 0 && size % parts != 0) else {
                 return split(c, x, along, int(parts)?, parts);
             };

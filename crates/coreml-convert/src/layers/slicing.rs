@@ -100,20 +100,26 @@ fn crop(c: &mut Context<'_>) -> Lowered {
 fn slice(c: &mut Context<'_>, [begin, end, stride]: [Arg; 3], masks: [u32; 3]) -> Lowered {
     let x = c.input(0)?;
     let mut inputs = vec![("x", x.into()), ("begin", begin), ("end", end), ("stride", stride)];
-    let mut dropped = 0;
+    let computed = c.inputs.len() > 3;
+    let mut dropped = Some(0);
     for (i, (name, number)) in ["begin_mask", "end_mask", "squeeze_mask"].into_iter().zip(masks).enumerate() {
+        let is_squeeze = name == "squeeze_mask";
         if c.inputs.len() > 4 + i {
-            let x = c.input(4 + i)?;
-            inputs.push((name, c.builder.cast(x, "int32").into()));
+            let mask = c.input(4 + i)?;
+            let set = c.builder.binary("not_equal", mask, 0.0);
+            inputs.push((name, c.builder.cast(set, "int32").into()));
+            dropped = dropped.filter(|_| !is_squeeze);
             continue;
         }
-        let mut mask: Vec<bool> = c.fields.uints(number)?.into_iter().map(|flag| flag != 0).collect();
-        mask.resize(x.rank, false);
-        if name == "squeeze_mask" {
-            dropped = mask.iter().filter(|&&squeezed| squeezed).count();
+        let mut mask: Vec<i32> = c.fields.uints(number)?.into_iter().map(|flag| i32::from(flag != 0)).collect();
+        mask.resize(x.rank, 0);
+        if is_squeeze {
+            dropped = Some(mask.iter().filter(|&&squeezed| squeezed != 0).count());
         }
         inputs.push((name, mask.into()));
     }
-    let slice = c.builder.op("slice_by_index", x.rank - dropped, inputs);
-    Ok(vec![if dropped == x.rank { c.builder.reshape(slice, vec![-1]) } else { slice }])
+    let kind = if computed { "neural_network:slice" } else { "slice_by_index" };
+    let rank = c.expected_rank(dropped.map(|dropped| x.rank - dropped))?;
+    let slice = c.builder.op(kind, rank, inputs);
+    Ok(vec![if rank == 0 { c.builder.reshape(slice, vec![-1]) } else { c.ranked(slice) }])
 }

@@ -15,6 +15,7 @@ use super::{Graph, GraphOperands, Id, Node};
 use crate::compute::Compute;
 use crate::error::{PlanError, PlanErrorKind, Problem};
 use crate::ledger::Ledger;
+use crate::literal::Literal;
 use crate::op::{Args, Bind, Block as Compiled, Env, Ins, Op, OpError, OpSpec, Outs, Param, Role};
 use crate::ops::control_flow::{Cond, Nested, WhileLoop};
 use crate::ops::{self, classify::Classify, states::ReadState, states::WriteState};
@@ -173,15 +174,7 @@ pub(crate) struct NestedGraph {
 
 impl Builder<'_> {
     fn block(&self, scope: &mut Scope, block: &Block, outer: Option<&Scope>) -> Result<(), PlanError> {
-        for operation in &block.operations {
-            self.operation(scope, operation, outer).map_err(|failure| match failure {
-                Failure::Plan(error) => error,
-                Failure::Op(error) => {
-                    let output = operation.outputs.first().map_or("", |&id| self.function.value(id).name.as_str());
-                    PlanError::at(&operation.kind, output, &error)
-                }
-            })?;
-        }
+        self.operations(scope, &block.operations, outer)?;
         for &id in &block.outputs {
             let output = self.resolve(scope, id, outer);
             let output = output.map_err(|error| PlanError::general(PlanErrorKind::Invalid, error.to_string()))?;
@@ -189,6 +182,19 @@ impl Builder<'_> {
         }
         if let Some(types) = self.types_found {
             types.borrow_mut().extend(scope.ids.iter().map(|(&id, &value)| (id, scope.graph.ty(value))));
+        }
+        Ok(())
+    }
+
+    fn operations(&self, scope: &mut Scope, operations: &[Operation], outer: Option<&Scope>) -> Result<(), PlanError> {
+        for operation in operations {
+            self.operation(scope, operation, outer).map_err(|failure| match failure {
+                Failure::Plan(error) => error,
+                Failure::Op(error) => {
+                    let output = operation.outputs.first().map_or("", |&id| self.function.value(id).name.as_str());
+                    PlanError::at(&operation.kind, output, &error)
+                }
+            })?;
         }
         Ok(())
     }
@@ -548,13 +554,41 @@ impl Builder<'_> {
             return Err(OpError::parameter("pred", "is missing").into());
         };
         self.bring_captures_in(scope, operation, outer)?;
-        let mut inputs = vec![Some(self.operand(scope, param, pred, outer)?)];
+        let pred = self.operand(scope, param, pred, outer)?;
+        let value = scope.graph.value(pred);
+        let is_condition = value.ty.is_some_and(|ty| ty.kind != Kind::Float && ty.count() == 1);
+        if let (true, Some(known)) = (is_condition, value.constant.as_ref().and_then(Literal::elements)) {
+            // The other branch may not even fit what is known.
+            let holds = known.floats().first().is_some_and(|bits| bits.to_bits() != 0);
+            return self.inline(scope, operation, if holds { then } else { otherwise }, outer);
+        }
+        let mut inputs = vec![Some(pred)];
         let mut branch = |block: &Block| -> Result<Nested, PlanError> {
             let nested = self.nested(scope, block, &[])?;
             self.compiled(scope, &mut inputs, nested)
         };
         let branches = [branch(then)?, branch(otherwise)?];
         self.add_node(scope, Arc::new(Cond { branches }), operation, inputs)
+    }
+
+    /// Does in `scope` what a block of an operation does, whose results become the operation's.
+    fn inline(
+        &self,
+        scope: &mut Scope,
+        operation: &Operation,
+        block: &Block,
+        outer: Option<&Scope>,
+    ) -> Result<(), Failure> {
+        self.operations(scope, &block.operations, outer)?;
+        if block.outputs.len() < operation.outputs.len() {
+            let (given, expected) = (block.outputs.len(), operation.outputs.len());
+            return Err(OpError::new(format!("a branch gives {given} results, the program expects {expected}")).into());
+        }
+        for (&output, &result) in operation.outputs.iter().zip(&block.outputs) {
+            let id = self.resolve(scope, result, outer)?;
+            scope.ids.insert(output, id);
+        }
+        Ok(())
     }
 
     /// A nested block as its operation holds it; what it captures joins the operation's `inputs`.

@@ -10,7 +10,7 @@ use coreml_tensor::Shape;
 use crate::op::{Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, constant, input, shape_of, variadic};
 use crate::ops::image_resizing::sampling;
 use crate::ops::tensor_operation::suppression;
-use crate::ops::tensor_transformation::copy;
+use crate::ops::tensor_transformation::{self, copy};
 
 pub(crate) static OPS: &[OpSpec] = &[
     OpSpec {
@@ -34,6 +34,7 @@ pub(crate) static OPS: &[OpSpec] = &[
         params: &[input("x"), constant("rank")],
         bind: Bind::Node(|args| Ok(Box::new(Ranked { rank: args.int("rank", 0)? }))),
     },
+    tensor_transformation::LAYER,
     sampling::LAYER,
     suppression::LAYER,
 ];
@@ -185,11 +186,22 @@ mod tests {
             (&[6, 4, 1, 1], &[4], &[4], &[6, 1, 4, 1, 1]),
             (&[2, 3], &[4], &[4], &[2, 3]),
         ] {
-            let shape: Vec<i32> = declared.iter().map(|&n| n as i32).collect();
-            let shape = Value::int(&[shape.len()], &shape);
+            let shape = Value::int(&[declared.len()], declared);
             let out = run("neural_network:feature", &[zeros(x), zeros(given)], &[("shape", shape)]).unwrap();
             assert_eq!(out[0].shape()[..], *expected, "{x:?} {given:?} {declared:?}");
         }
+    }
+
+    #[test]
+    fn slices_may_be_computed_whole() {
+        let x = Value::int(&[2, 3], &[1, 2, 3, 4, 5, 6]);
+        let ints = |values: [i32; 2]| Value::int(&[2], &values);
+        let ins = [x.clone(), ints([0, -1]), ints([2, -4]), ints([1, -2]), ints([0, 0]), ints([0, 0]), ints([0, 0])];
+        assert_eq!(run("neural_network:slice", &ins, &[]).unwrap(), [Value::int(&[2, 2], &[3, 1, 6, 4])]);
+        let ins = [x, ints([1, 0]), ints([0, 1]), ints([1, 1]), ints([0, 0]), ints([0, 1]), ints([1, 0])];
+        assert_eq!(run("neural_network:slice", &ins, &[]).unwrap(), [Value::int(&[3], &[4, 5, 6])]);
+        let ins = [&ins[..3], &[ints([1, 0])], &ins[4..]].concat();
+        assert!(run("neural_network:slice", &ins, &[]).unwrap_err().to_string().contains("stride"));
     }
 
     #[test]

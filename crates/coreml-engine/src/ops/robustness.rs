@@ -230,9 +230,12 @@ const RARE: &[&str] = &[
     "resample",
     "affine",
     "crop_resize",
+    "neural_network:crop_resize",
+    "neural_network:slice",
     "lstm",
     "gru",
     "rnn",
     "non_maximum_suppression",
+    "neural_network:non_maximum_suppression",
     "batch_to_space",
 ];

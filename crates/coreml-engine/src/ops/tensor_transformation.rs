@@ -53,6 +53,22 @@ pub(crate) static OPS: &[OpSpec] = &[
     },
 ];
 
+/// The row of the layer of neural networks, whose name is this library's own: all that says what is taken may be computed.
+pub(crate) const LAYER: OpSpec = OpSpec {
+    name: "neural_network:slice",
+    since: Opset::Ios15,
+    params: &[
+        input("x"),
+        input("begin"),
+        input("end"),
+        input("stride"),
+        input("begin_mask"),
+        input("end_mask"),
+        input("squeeze_mask"),
+    ],
+    bind: Bind::Node(|_: &Args<'_>| Ok(Box::new(SliceComputed))),
+};
+
 /// Copies the elements of a view that could not be one.
 pub(crate) fn copy(ins: Ins<'_>, outs: &mut Outs<'_>) {
     let count = ins.ty(0).count();
@@ -245,11 +261,15 @@ impl SliceMasks {
         let mask = |name| -> Result<Vec<bool>, OpError> {
             Ok(args.optional_ints(name)?.unwrap_or_default().into_iter().map(|x| x != 0).collect())
         };
-        let stride = args.optional_ints("stride")?;
+        let (begin, end, squeeze) = (mask("begin_mask")?, mask("end_mask")?, mask("squeeze_mask")?);
+        Self::new(args.optional_ints("stride")?, begin, end, squeeze)
+    }
+
+    fn new(stride: Option<Vec<i64>>, begin: Vec<bool>, end: Vec<bool>, squeeze: Vec<bool>) -> Result<Self, OpError> {
         if stride.iter().flatten().any(|&step| step == 0) {
             return Err(OpError::parameter("stride", "must not be 0"));
         }
-        Ok(Self { stride, begin: mask("begin_mask")?, end: mask("end_mask")?, squeeze: mask("squeeze_mask")? })
+        Ok(Self { stride, begin, end, squeeze })
     }
 
     /// Resolves `begin` and `end` against `shape`, as NumPy does; but an index that squeezes an axis is brought onto it as
@@ -318,6 +338,32 @@ impl Slice {
             index[axis] += 1;
             index[axis + 1..last].fill(0);
         }
+    }
+}
+
+/// As [`SliceByIndex`] once all is known.
+#[derive(Debug)]
+struct SliceComputed;
+
+impl SliceComputed {
+    fn slice(ins: Ins<'_>) -> Result<SliceByIndex, OpError> {
+        let mask = |i: usize| Ok(ins.known_ints(i)?.iter().map(|&flag| flag != 0).collect());
+        let stride = ins.known_ints(3)?.iter().map(|&step| step.into()).collect();
+        SliceMasks::new(Some(stride), mask(4)?, mask(5)?, mask(6)?).map(SliceByIndex)
+    }
+}
+
+impl Op for SliceComputed {
+    fn infer(&self, ins: Ins<'_>) -> Result<Types, OpError> {
+        Self::slice(ins)?.infer(ins)
+    }
+
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
+        Self::slice(ins)?.run(ins, outs, env)
+    }
+
+    fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {
+        Work::picking(ins, outs)
     }
 }
 

@@ -25,35 +25,51 @@ pub(super) fn lower(builder: &mut Builder, run: &Run<'_>) -> Result<Vec<Blob>, C
         let sizes = builder.joined(vec![outer, width]);
         variables.push(builder.op("fill", 3, vec![("shape", sizes.into()), ("value", 0.0.into())]));
     }
-    let goes_on = |b: &mut Builder, variables: &[Blob]| Ok(b.binary("less", variables[0], steps));
-    let results = builder.while_loop(&variables, goes_on, |b, variables| {
-        let (step, states) = (variables[0], &variables[1..=run.states.len()]);
-        let at = if run.reverse {
-            let left = b.binary("sub", steps, step);
-            b.binary("sub", left, 1)
-        } else {
-            step
-        };
-        let sums = b.op("gather", 2, vec![("x", sums.into()), ("indices", at.into()), ("axis", 0.into())]);
-        let mut next = vec![b.binary("add", step, 1)];
-        next.extend(one_step(b, run, sums, states)?);
-        if run.sequence {
-            let place = b.reshape(step, vec![1]);
-            let result = b.expand_dims(next[1], vec![0]);
-            let arguments = vec![
-                ("data", variables[variables.len() - 1].into()),
-                ("indices", place.into()),
-                ("updates", result.into()),
-                ("axis", 0.into()),
-                ("mode", "update".into()),
-            ];
-            next.push(b.op("scatter", 3, arguments));
-        }
-        Ok(next)
-    })?;
+    let parameters = builder.parameters(&variables);
+    let around = builder.open_block();
+    let goes_on = builder.binary("less", parameters[0], steps);
+    let condition = builder.close_block(around, &parameters, &[goes_on]);
+    let parameters = builder.parameters(&variables);
+    let around = builder.open_block();
+    let next = round(builder, run, [sums, steps], &parameters)?;
+    let body = builder.close_block(around, &parameters, &next);
+    let ranks: Vec<usize> = variables.iter().map(|variable| variable.rank).collect();
+    let results = builder.repeat(&variables, &ranks, [condition, body]);
     let states = &results[1..=run.states.len()];
     let y = if run.sequence { results[results.len() - 1] } else { builder.expand_dims(states[0], vec![0]) };
     Ok([&[y], states].concat())
+}
+
+/// What the loop's variables are after a round.
+fn round(
+    b: &mut Builder,
+    run: &Run<'_>,
+    [sums, steps]: [Blob; 2],
+    variables: &[Blob],
+) -> Result<Vec<Blob>, ConvertError> {
+    let (step, states) = (variables[0], &variables[1..=run.states.len()]);
+    let at = if run.reverse {
+        let left = b.binary("sub", steps, step);
+        b.binary("sub", left, 1)
+    } else {
+        step
+    };
+    let sums = b.op("gather", 2, vec![("x", sums.into()), ("indices", at.into()), ("axis", 0.into())]);
+    let mut next = vec![b.binary("add", step, 1)];
+    next.extend(one_step(b, run, sums, states)?);
+    if run.sequence {
+        let place = b.reshape(step, vec![1]);
+        let result = b.expand_dims(next[1], vec![0]);
+        let arguments = vec![
+            ("data", variables[variables.len() - 1].into()),
+            ("indices", place.into()),
+            ("updates", result.into()),
+            ("axis", 0.into()),
+            ("mode", "update".into()),
+        ];
+        next.push(b.op("scatter", 3, arguments));
+    }
+    Ok(next)
 }
 
 /// The states after a step, of the gates' `sums` over its inputs.
