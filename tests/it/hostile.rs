@@ -8,9 +8,9 @@ use coreml_anywhere::{Backend, CpuBackend, CpuOptions, Error, ErrorKind, Inputs,
 use coreml_testing::repository;
 use coreml_testing::tiny::{Body, Kind};
 
-const X: Kind = Kind::Floats(4);
+pub(crate) const X: Kind = Kind::Floats(4);
 
-fn load(builder: SessionBuilder, body: &Body) -> Result<Session, Error> {
+pub(crate) fn load(builder: SessionBuilder, body: &Body) -> Result<Session, Error> {
     builder.load(Package::from_parts(&body.model(X), None, &Limits::default()).unwrap())
 }
 
@@ -26,7 +26,7 @@ fn refused(builder: SessionBuilder, body: &Body, kind: ErrorKind, words: &str) {
 }
 
 /// `y = x` as long as true is true.
-fn endless() -> Body {
+pub(crate) fn endless() -> Body {
     let condition = Body::new().parameter("i", X).truth("go").result("go");
     let body = Body::new().parameter("j", X).operation("relu", &[("x", &["j"])], &[], &[("k", X)]).result("k");
     Body::new().operation("while_loop", &[("loop_vars", &["x"])], &[condition, body], &[("y", X)]).result("y")

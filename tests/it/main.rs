@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 
+mod compiled;
 mod hostile;
+mod later;
 mod met;
 mod photos;
 mod pictures;

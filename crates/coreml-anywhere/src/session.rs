@@ -2,15 +2,16 @@
 
 use std::ops::Deref;
 use std::path::Path;
+use std::sync::Arc;
 
-use coreml_core::Error;
+use coreml_core::{Answer, Call, Error, Inputs};
 
 use crate::default_backends;
 
 /// A model that is ready for predictions on the best backends this host has. Everything it does is documented at
-/// [`coreml_core::Session`], to which it dereferences.
-#[derive(Debug)]
-pub struct Session(coreml_core::Session);
+/// [`coreml_core::Session`], to which it dereferences. Clones are one session.
+#[derive(Debug, Clone)]
+pub struct Session(Arc<coreml_core::Session>);
 
 /// Makes a [`Session`]; its methods are those of [`coreml_core::SessionBuilder`].
 pub type SessionBuilder = coreml_core::SessionBuilder<Session>;
@@ -32,11 +33,31 @@ impl Session {
         let builder = builder.memory_probe(|| coreml_bridge::CoreMlBackend::default().system().physical_bytes);
         builder
     }
+
+    /// Makes one prediction aside; see [`coreml_core::Session::predict_async`].
+    ///
+    /// ```no_run
+    /// # async fn classify(session: coreml_anywhere::Session, photo: coreml_anywhere::Image<'static>) -> Result<(), coreml_anywhere::Error> {
+    /// use coreml_anywhere::Inputs;
+    ///
+    /// let answer = session.predict_async(&Inputs::new().image("image", &photo)).await?;
+    /// println!("{}", answer.string("classLabel")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn predict_async(&self, inputs: &Inputs<'_>) -> Answer {
+        self.0.predict_async(inputs, Call::new())
+    }
+
+    /// As [`Session::predict_async`], with wishes of this prediction's own.
+    pub fn predict_call_async(&self, inputs: &Inputs<'_>, call: Call) -> Answer {
+        self.0.predict_async(inputs, call)
+    }
 }
 
 impl From<coreml_core::Session> for Session {
     fn from(session: coreml_core::Session) -> Self {
-        Self(session)
+        Self(Arc::new(session))
     }
 }
 

@@ -26,8 +26,13 @@ impl Cancel {
     /// A switch of its own that is also set by this one, and by itself `at` this time.
     #[must_use]
     pub fn until(&self, at: Instant) -> Self {
-        let parent = Some(self.clone());
-        Self(Arc::new(Switch { set: AtomicBool::new(false), at: Some(at), parent }))
+        Self(Arc::new(Switch { set: AtomicBool::new(false), at: Some(at), parent: Some(self.clone()) }))
+    }
+
+    /// A switch of its own that is also set by this one.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self(Arc::new(Switch { set: AtomicBool::new(false), at: None, parent: Some(self.clone()) }))
     }
 
     /// Sets it.

@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 mod backend;
+mod call;
 mod cancel;
 mod check;
 mod classify;
@@ -26,6 +27,7 @@ pub use backend::{
     Availability, Backend, ComputeUnits, DeviceShare, LoadOptions, Model, ModelInfo, ModelState, Placement,
     UnknownComputeUnits,
 };
+pub use call::Call;
 pub use cancel::Cancel;
 pub use check::{CheckedInputs, CheckedValue, check, describe};
 pub use clock::{Clock, SystemClock};
@@ -38,4 +40,4 @@ pub use inputs::Inputs;
 pub use outputs::{Label, NonFinite, Outputs, Value, cast};
 pub use owned::{OwnedInputs, OwnedValue};
 pub use parity::{Parity, Tolerance};
-pub use session::{Attempt, Hedging, Passed, Prediction, Session, SessionBuilder, Shadow, State};
+pub use session::{Answer, Attempt, Hedging, Passed, Prediction, Session, SessionBuilder, Shadow, State};

@@ -73,6 +73,23 @@ impl Outputs {
         Self { entries }
     }
 
+    /// Those whose name is one to `keep`.
+    pub(crate) fn keep(mut self, keep: impl Fn(&str) -> bool) -> Self {
+        self.entries.retain(|(name, _)| keep(name));
+        self
+    }
+
+    /// Takes the value of this name out.
+    ///
+    /// # Errors
+    /// As [`Outputs::get`].
+    pub fn take(&mut self, name: &str) -> Result<Value, Error> {
+        match self.entries.iter().position(|(known, _)| known == name) {
+            Some(position) => Ok(self.entries.remove(position).1),
+            None => Err(self.get(name).err().unwrap_or_else(|| Error::new(ErrorKind::Bug, "an output has vanished"))),
+        }
+    }
+
     /// Names and values, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.entries.iter().map(|(name, value)| (name.as_str(), value))

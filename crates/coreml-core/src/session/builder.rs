@@ -12,6 +12,7 @@ use coreml_model::{Limits, Package};
 use coreml_telemetry::{Registry, names};
 
 use super::lane::{Lane, LaneParts, breaker_config};
+use super::later::Later;
 use super::meter::Meter;
 use super::policy::{Budget, Hedging, Policy, Shadow};
 use super::shadow::Watch;
@@ -251,6 +252,7 @@ impl<S: From<Session>> SessionBuilder<S> {
             answered: self.registry.counter(&names::PREDICTIONS, &["ok"]),
             failed: self.registry.counter(&names::PREDICTIONS, &["error"]),
             registry: self.registry,
+            later: Later::new(std::thread::available_parallelism().map_or(1, usize::from).max(4)),
         };
         Ok(session.into())
     }

@@ -16,15 +16,19 @@ use coreml_telemetry::{Counter, Gauge, Registry};
 use smallvec::SmallVec;
 
 use self::lane::Lane;
+use self::later::Later;
 use self::policy::{Budget, Policy};
 use self::route::Route;
 use self::shadow::Watch;
 pub use self::{
     builder::SessionBuilder,
+    later::Answer,
     policy::{Hedging, Shadow},
     state::State,
 };
 use crate::backend::ModelInfo;
+use crate::call::Call;
+use crate::cancel::Cancel;
 use crate::check::{self, CheckedInputs};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
@@ -36,6 +40,7 @@ mod builder;
 mod desk;
 mod gate;
 mod lane;
+mod later;
 mod load;
 mod meter;
 mod pace;
@@ -62,6 +67,8 @@ pub struct Session {
     registry: Arc<Registry>,
     answered: Arc<Counter>,
     failed: Arc<Counter>,
+    /// Predictions that somebody awaits.
+    later: Arc<Later>,
 }
 
 /// Looks at the process's memory now and then, for the circuit breakers.
@@ -193,12 +200,56 @@ impl Session {
     /// states. [`ErrorKind::Timeout`] when the session has a deadline and nobody answered in time. Otherwise the error
     /// of the backend that failed last.
     pub fn predict(&self, inputs: &Inputs<'_>) -> Result<Prediction, Error> {
+        self.predict_call(inputs, &Call::new())
+    }
+
+    /// As [`Session::predict`], with wishes of this prediction's own.
+    ///
+    /// # Errors
+    /// As [`Session::predict`]; [`ErrorKind::Cancelled`] when its switch was set.
+    pub fn predict_call(&self, inputs: &Inputs<'_>, call: &Call) -> Result<Prediction, Error> {
+        let checked = self.check_call(inputs, call)?;
+        Route::new(self, &checked, 0..self.lanes.len(), None, call, self.clock.now()).go()
+    }
+
+    /// Makes several predictions, one after the other: each uses all threads by itself. Each has a result of its own.
+    pub fn predict_batch<'a>(
+        &self,
+        inputs: impl IntoIterator<Item = &'a Inputs<'a>>,
+    ) -> Vec<Result<Prediction, Error>> {
+        inputs.into_iter().map(|inputs| self.predict(inputs)).collect()
+    }
+
+    /// Makes one prediction aside: the future it gives needs no runtime and blocks nobody who polls it. The inputs are checked
+    /// and copied now; a deadline begins now, too. Dropping the future cancels the prediction. As many are made at once as the
+    /// host has processors, at least four; the others wait.
+    pub fn predict_async(self: &Arc<Self>, inputs: &Inputs<'_>, call: Call) -> Answer {
+        let cancel = call.cancel.as_ref().map_or_else(Cancel::new, Cancel::child);
+        let call = call.cancel(&cancel);
+        let (answer, slot) = Answer::new(cancel);
+        let start = self.clock.now();
+        let owned = self.check_call(inputs, &call).map(|checked| OwnedInputs::from(&checked));
+        let submitted = owned.and_then(|owned| {
+            let (session, slot) = (self.clone(), slot.clone());
+            self.later.submit(move || {
+                let checked = owned.checked();
+                slot.fill(Route::new(&session, &checked, 0..session.lanes.len(), None, &call, start).go());
+            })
+        });
+        if let Err(error) = submitted {
+            slot.fill(Err(error));
+        }
+        answer
+    }
+
+    /// Checks everything that can be checked before a backend is asked.
+    fn check_call<'a>(&'a self, inputs: &'a Inputs<'_>, call: &Call) -> Result<CheckedInputs<'a>, Error> {
         if !self.interface.states.is_empty() {
             let message = "the model has states; make one with `Session::state` and use `predict_with_state`";
             return Err(self.refuse(Error::new(ErrorKind::InvalidInput, message)));
         }
-        let checked = self.check(inputs)?;
-        Route::new(self, &checked, 0..self.lanes.len(), None).go()
+        call.check(&self.interface).map_err(|error| self.refuse(error))?;
+        self.check(inputs)
     }
 
     /// Makes one prediction on `state`, which it changes. Predictions on one state run one after another; a state
@@ -211,7 +262,7 @@ impl Session {
         let checked = self.check(inputs)?;
         let mut contents = state.lock(self).map_err(|error| self.refuse(error))?;
         let positions = contents.lane().map_or(0..self.lanes.len(), |position| position..position + 1);
-        Route::new(self, &checked, positions, Some(&mut contents)).go()
+        Route::new(self, &checked, positions, Some(&mut contents), &Call::new(), self.clock.now()).go()
     }
 
     /// A fresh state for [`Session::predict_with_state`]; of no use, and no harm, for a model without states.

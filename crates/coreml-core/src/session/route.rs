@@ -18,7 +18,7 @@ use super::gate::Place;
 use super::lane::{Lane, Reply, StateUse};
 use super::state::Contents;
 use super::{Attempt, Attempts, Prediction, Session};
-use crate::cancel::Cancel;
+use crate::call::Call;
 use crate::check::CheckedInputs;
 use crate::classify::classify;
 use crate::error::{Error, ErrorKind};
@@ -34,6 +34,7 @@ pub(super) struct Route<'s, 'i> {
     /// The state, of a model that has one.
     state: Option<&'i mut Contents>,
     positions: Range<usize>,
+    call: &'i Call,
     start: Instant,
     attempts: Attempts,
 }
@@ -55,19 +56,23 @@ impl<'s, 'i> Route<'s, 'i> {
         inputs: &'i CheckedInputs<'i>,
         positions: Range<usize>,
         state: Option<&'i mut Contents>,
+        call: &'i Call,
+        start: Instant,
     ) -> Self {
-        Self { session, inputs, state, positions, start: session.clock.now(), attempts: Attempts::new() }
+        Self { session, inputs, state, positions, call, start, attempts: Attempts::new() }
     }
 
     pub(super) fn go(mut self) -> Result<Prediction, Error> {
         let _span = trace::prediction(&self.session.function);
         self.session.watch_memory(self.start);
-        let answered = match self.session.policy.deadline {
+        let answered = match self.call.deadline.or(self.session.policy.deadline) {
+            _ if self.call.is_cancelled() => Err(cancelled()),
             None => self.one_after_another(),
             Some(total) => self.in_time(total),
         };
         match answered {
             Ok((position, outputs, ended)) => {
+                let outputs = self.call.choose(outputs);
                 let session = self.session;
                 session.answered.increment();
                 session.lanes[position].meter.served(ended.duration_since(self.start));
@@ -94,7 +99,7 @@ impl<'s, 'i> Route<'s, 'i> {
                 }
             };
             let state = self.state_for(position);
-            let reply = lane.perform(self.inputs, state, None, None);
+            let reply = lane.perform(self.inputs, state, None, self.call.cancel.as_ref());
             let flight = Flight { position, permit, started, cut: started, place: None };
             match self
                 .conclude(flight, reply, |reference| Some(reference.perform(self.inputs, StateUse::None, None, None)))
@@ -246,10 +251,12 @@ impl<'s, 'i> Route<'s, 'i> {
     ) -> Result<(usize, Outputs, Instant), Error> {
         let lane = &self.session.lanes[flight.position];
         let state = self.state_for(flight.position);
-        let cancel = Cancel::new().until(flight.cut);
+        let cancel = self.call.cancel.clone().unwrap_or_default().until(flight.cut);
         let mut reply = lane.perform(self.inputs, state, Some(remaining(deadline)), Some(&cancel));
         if reply.is_cancelled() {
-            reply.result = Err(Error::new(ErrorKind::Timeout, late()));
+            if !self.call.is_cancelled() {
+                reply.result = Err(Error::new(ErrorKind::Timeout, late()));
+            }
             flight.place.iter_mut().for_each(Place::unfinished);
         }
         drop(flight.place.take());
@@ -384,6 +391,10 @@ fn answer_aside(inputs: Arc<OwnedInputs>, lane: &Arc<Lane>, patience: Duration) 
         desk.leave(0, lane);
     }
     reply.map(|(_, reply)| reply)
+}
+
+fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "the prediction was cancelled before it began")
 }
 
 fn late() -> &'static str {

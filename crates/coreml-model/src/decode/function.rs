@@ -61,8 +61,8 @@ impl<'a> FunctionReader<'a> {
 
     /// The next operation.
     pub(crate) fn operation(&mut self, operation: proto::Operation) -> Result<(), ReadError> {
-        let place = place(&operation, self.operations.len());
-        let operation = self.decoder.operation(operation).within(|| place)?;
+        let place = Place::of(&operation, self.operations.len());
+        let operation = self.decoder.operation(operation).within(|| place.in_words())?;
         self.operations.push(operation);
         Ok(())
     }
@@ -95,8 +95,8 @@ impl Decoder<'_> {
             .into_iter()
             .enumerate()
             .map(|(position, operation)| {
-                let place = place(&operation, position);
-                self.operation(operation).within(|| place)
+                let place = Place::of(&operation, position);
+                self.operation(operation).within(|| place.in_words())
             })
             .collect::<Result<_, _>>()?;
         let outputs = block.outputs.iter().map(|name| self.find(name).within(|| "results of the block".to_owned()));
@@ -261,9 +261,22 @@ fn dims_fit(found: &[Dim], declared: &[Dim]) -> bool {
 }
 
 /// How errors name an operation: by its first result if it has one, which is what other tools show too.
-fn place(operation: &proto::Operation, position: usize) -> String {
-    match operation.outputs.first() {
-        Some(output) => format!("operation {} ({})", quote(&output.name), quote(&operation.kind)),
-        None => format!("operation {position} ({})", quote(&operation.kind)),
+struct Place {
+    position: usize,
+    kind: String,
+    output: Option<String>,
+}
+
+impl Place {
+    fn of(operation: &proto::Operation, position: usize) -> Self {
+        let output = operation.outputs.first().map(|output| output.name.clone());
+        Self { position, kind: operation.kind.clone(), output }
+    }
+
+    fn in_words(self) -> String {
+        match self.output {
+            Some(output) => format!("operation {} ({})", quote(&output), quote(&self.kind)),
+            None => format!("operation {} ({})", self.position, quote(&self.kind)),
+        }
     }
 }

@@ -1,0 +1,183 @@
+//! Compiled models: the same answers as the packages they were written from, and damaged text that costs an error.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use coreml_anywhere::model::{Limits, NewModel, Package};
+use coreml_anywhere::{Backend, CpuBackend, CpuOptions, Error, ErrorKind, Outputs, Session, synthetic_inputs};
+use coreml_testing::repository;
+
+/// Every so many of the golden cases is run; all of them are read back by the tests of `coreml-model`.
+const EVERY: usize = 8;
+
+fn golden() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for family in std::fs::read_dir(repository().join("tests/golden")).unwrap() {
+        let Ok(files) = std::fs::read_dir(family.unwrap().path()) else { continue };
+        found.extend(files.map(|file| file.unwrap().path()));
+    }
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "mlmodel"));
+    found.sort();
+    assert!(found.len() > 1000);
+    found
+}
+
+/// Writes the model as a compiled folder; `None` for one that is not a single program.
+fn compile(from: &Path, to: &Path) -> Option<()> {
+    let package = Package::open(from).ok()?;
+    NewModel::of(&package, |_| Err(())).ok()?.write_compiled(to).ok()
+}
+
+fn open(path: &Path) -> Result<Session, Error> {
+    let backend = CpuBackend::new(CpuOptions::default());
+    Session::builder()
+        .backends([Arc::new(backend) as Arc<dyn Backend>])
+        .threads(1)
+        .max_memory(256 << 20)
+        .max_loop_rounds(1000)
+        .open(path)
+}
+
+fn answer(session: &Session) -> Result<Outputs, Error> {
+    let inputs = synthetic_inputs(session.interface(), 1)?;
+    let state = session.state();
+    let stateful = !session.interface().states.is_empty();
+    let answer = if stateful { session.predict_with_state(&inputs, &state) } else { session.predict(&inputs) };
+    answer.map(coreml_anywhere::Prediction::into_outputs)
+}
+
+#[test]
+fn compiled_models_answer_as_their_packages() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut compared = 0;
+    for path in golden().into_iter().step_by(EVERY) {
+        let compiled = scratch.path().join("model.mlmodelc");
+        if compile(&path, &compiled).is_none() {
+            continue;
+        }
+        // Random numbers differ from one prediction to the next.
+        if !path.to_string_lossy().contains("random") {
+            let answers = [&path, &compiled].map(|path| open(path).and_then(|session| answer(&session)));
+            match answers {
+                [Ok(a), Ok(b)] => {
+                    assert_eq!(format!("{a:?}"), format!("{b:?}"), "{}", path.display());
+                    compared += 1;
+                }
+                [Err(a), Err(b)] => assert_eq!(a.kind(), b.kind(), "{}", path.display()),
+                [a, b] => panic!("{}: {a:?}, compiled {b:?}", path.display()),
+            }
+        }
+        std::fs::remove_dir_all(&compiled).unwrap();
+    }
+    assert!(compared > 100, "only {compared} were compared");
+}
+
+/// A small generator of numbers: the same damage in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end.max(1)
+    }
+}
+
+/// The text with one to three changes: bytes, words, lines, cuts, numbers made large.
+fn damaged(text: &str, dice: &mut Dice) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    for _ in 0..=dice.below(3) {
+        if bytes.is_empty() {
+            break;
+        }
+        let at = dice.below(bytes.len());
+        match dice.below(8) {
+            0 => bytes[at] = dice.below(256) as u8,
+            1 => bytes[at] = b"()[]{}<>=,;\"?-.0x"[dice.below(17)],
+            2 => _ = bytes.remove(at),
+            3 => bytes.truncate(at),
+            4 => {
+                // A line once more somewhere else.
+                let lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
+                let line = [lines[dice.below(lines.len())], b"\n"].concat();
+                bytes.splice(at..at, line);
+            }
+            5 => {
+                let digits = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                let number: &[u8] = [b"4294967295".as_slice(), b"-1", b"0", b"99999999999999999999"][dice.below(4)];
+                bytes.splice(at..at + digits, number.iter().copied());
+            }
+            6 => {
+                let other = dice.below(bytes.len());
+                bytes.swap(at, other);
+            }
+            _ => {
+                let end = (at + dice.below(40)).min(bytes.len());
+                bytes.drain(at..end);
+            }
+        }
+    }
+    bytes
+}
+
+/// `COREML_MUTANTS` is the number of damaged texts; a few thousand without it.
+#[test]
+fn damaged_text_costs_an_error() {
+    let count = std::env::var("COREML_MUTANTS").ok().and_then(|text| text.parse().ok()).unwrap_or(2000);
+    let scratch = tempfile::tempdir().unwrap();
+    let compiled = scratch.path().join("model.mlmodelc");
+    let mut texts = Vec::new();
+    for path in golden().into_iter().filter(|path| path.metadata().unwrap().len() < 20_000).step_by(11) {
+        if compile(&path, &compiled).is_some() {
+            texts.push(std::fs::read_to_string(compiled.join("model.mil")).unwrap());
+            std::fs::remove_dir_all(&compiled).unwrap();
+        }
+    }
+    std::fs::create_dir(&compiled).unwrap();
+    let (mut dice, mut ran, mut refused) = (Dice(7), 0, 0);
+    let mut slowest = Duration::ZERO;
+    for i in 0..count {
+        std::fs::write(compiled.join("model.mil"), damaged(&texts[i % texts.len()], &mut dice)).unwrap();
+        let start = Instant::now();
+        match open(&compiled).and_then(|session| answer(&session)) {
+            Ok(_) => ran += 1,
+            Err(error) => {
+                assert_ne!(error.kind(), ErrorKind::Bug, "{error}");
+                refused += 1;
+            }
+        }
+        slowest = slowest.max(start.elapsed());
+    }
+    let peak = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = peak.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default().to_owned();
+    println!(
+        "{count} damaged texts of {} models: {ran} ran, {refused} refused, slowest {slowest:?}, {peak}",
+        texts.len()
+    );
+    assert!(ran > 0 && refused > 0);
+}
+
+/// `COREML_PARSE_SPEED=1` measures how fast a large program is read.
+#[test]
+fn large_programs_are_read() {
+    let operations = if std::env::var_os("COREML_PARSE_SPEED").is_some() { 60_000 } else { 2_000 };
+    let mut text = String::from(
+        "program(1.3)\n[buildInfo = dict<string, string>({{\"a\", \"b\"}})]\n{\n    func main<ios17>(tensor<fp32, [1, 4]> v0) {\n",
+    );
+    for i in 0..operations {
+        let line = format!(
+            "            tensor<fp32, [1, 4]> c{i} = const()[name = string(\"c{i}\"), val = tensor<fp32, [1, 4]>([[0x1.8p-3, 0x1p+0, -0x1.f0a3d8p-1, 0x0p+0]])];\n            tensor<fp32, [1, 4]> v{} = add(x = v{i}, y = c{i})[name = string(\"op_{i}\")];\n",
+            i + 1
+        );
+        text.push_str(&line);
+    }
+    text.push_str(&format!("        }} -> (v{operations});\n}}\n"));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.mil"), &text).unwrap();
+    let start = Instant::now();
+    let package = Package::open_with(folder.path(), &Limits::default()).unwrap();
+    let elapsed = start.elapsed().as_secs_f64();
+    let megabytes = text.len() as f64 / 1e6;
+    println!("{megabytes:.1} MB of text read in {:.0} ms: {:.0} MB/s", elapsed * 1e3, megabytes / elapsed);
+    assert_eq!(package.program().functions["main"].body.operations.len(), 2 * operations);
+}
