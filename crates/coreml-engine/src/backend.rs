@@ -183,7 +183,8 @@ impl Loader<'_> {
                     let message = format!("a prediction takes {needed} bytes, above the limit of {allowed}");
                     return Err(self.in_file(&Error::new(ErrorKind::Unsupported, message), path));
                 }
-                return Ok(Loaded { interface, content: Content::Classic(model), max_bytes: allowed });
+                let kind = stage.kind();
+                return Ok(Loaded { kind, interface, content: Content::Classic(model), max_bytes: allowed });
             }
             StageContent::Pipeline(members) => {
                 let member = |(i, member): (usize, &Stage)| {
@@ -198,7 +199,7 @@ impl Loader<'_> {
             }
             _ => Content::Planned(Box::new(self.plan(stage, path, interface.clone(), function)?)),
         };
-        Ok(Loaded { interface, content, max_bytes: self.options.max_bytes })
+        Ok(Loaded { kind: stage.kind(), interface, content, max_bytes: self.options.max_bytes })
     }
 
     /// Names the file of what is wrong with the outermost model; those within it add their places first.

@@ -18,6 +18,8 @@ use crate::state::States;
 /// A model of any type, ready for predictions.
 #[derive(Debug)]
 pub(crate) struct Loaded {
+    /// The format's name of its type.
+    pub(crate) kind: &'static str,
     pub(crate) interface: Interface,
     pub(crate) content: Content,
     /// What the values between a pipeline's members may take together.
@@ -135,15 +137,28 @@ impl Model for Loaded {
     }
 
     fn info(&self) -> ModelInfo {
-        let mut all = ModelInfo { threads: 1, ..ModelInfo::default() };
-        for info in self.planned().into_iter().map(CpuModel::info) {
-            all.steps += info.steps;
-            all.threads = all.threads.max(info.threads);
-            all.isa = info.isa;
-            all.workspace_bytes += info.workspace_bytes;
-            all.plan += &info.plan;
+        match &self.content {
+            Content::Planned(model) => model.info(),
+            Content::Classic(_) => {
+                let names = |features: &[Feature]| {
+                    features.iter().map(|feature| format!("%{}", feature.name)).collect::<Vec<_>>().join(", ")
+                };
+                let Interface { inputs, outputs, .. } = &self.interface;
+                let plan = format!("{} = {}({})\n", names(outputs), self.kind, names(inputs));
+                ModelInfo { steps: 1, threads: 1, plan, ..ModelInfo::default() }
+            }
+            Content::Pipeline(members) => {
+                let mut all = ModelInfo::default();
+                for info in members.iter().map(|(_, member)| member.info()) {
+                    all.steps += info.steps;
+                    all.threads = all.threads.max(info.threads);
+                    all.isa = if info.isa.is_empty() { all.isa } else { info.isa };
+                    all.workspace_bytes += info.workspace_bytes;
+                    all.plan += &info.plan;
+                }
+                all
+            }
         }
-        all
     }
 }
 
