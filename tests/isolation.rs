@@ -17,7 +17,8 @@ use coreml_anywhere::breaker::{BreakerConfig, Mode};
 use coreml_anywhere::isolation::{Isolated, Restart, WorkerCommand};
 use coreml_anywhere::model::{Limits, Package};
 use coreml_anywhere::{
-    Availability, Backend, CpuBackend, Error, ErrorKind, Inputs, Outputs, Session, SessionBuilder, synthetic_inputs,
+    Availability, Backend, CpuBackend, Error, ErrorKind, Inputs, Label, Outputs, Session, SessionBuilder,
+    synthetic_inputs,
 };
 use coreml_testing::repository;
 use coreml_testing::tiny::elementwise_model;
@@ -80,6 +81,37 @@ fn answers_are_those_of_the_same_engine_in_this_process() {
             assert_eq!(*session.predict(&inputs).unwrap(), expected(&model, &inputs), "{}", model.display());
         }
     }
+}
+
+/// A model that gives back what it takes, of every type that is no array and no picture.
+#[test]
+fn values_of_every_type_cross_to_the_worker_and_back() {
+    use coreml_testing::wire::{Message, Type, feature, model};
+
+    let types = [Type::Int64, Type::Double, Type::String, Type::ByString, Type::ByInt64, Type::Strings, Type::Integers];
+    let features: Vec<Message> = ["int", "double", "string", "by string", "by int", "strings", "ints"]
+        .iter()
+        .zip(types)
+        .map(|(name, ty)| feature(name, ty))
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("identity.mlmodel");
+    std::fs::write(&path, model(900, &Message::new(), &features, &features, &[]).bytes()).unwrap();
+    let label = |text: &str| Label::String(text.into());
+    let inputs = Inputs::new()
+        .int64("int", i64::MIN)
+        .double("double", -0.1)
+        .string("string", "naïve ☃")
+        .dictionary("by string", [(label("b"), 1.0), (label(""), 2.0)])
+        .dictionary("by int", [(Label::Int64((1 << 53) + 1), 0.5)])
+        .sequence("strings", [label("z"), label("a")])
+        .sequence("ints", [Label::Int64(3), Label::Int64(-3)]);
+    let session = builder(isolated(&["answer"])).open(&path).unwrap();
+    let prediction = session.predict(&inputs).unwrap();
+    assert_eq!(prediction.served_by(), "scripted");
+    assert_eq!(prediction.iter().len(), features.len());
+    assert_eq!(prediction.sequence("strings").unwrap(), [label("z"), label("a")]);
+    assert_eq!(*prediction, expected(&path, &inputs));
 }
 
 #[test]

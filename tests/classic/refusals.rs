@@ -1,6 +1,7 @@
 //! Parameters that contradict the format's rules, and inputs without an answer: each is told by name.
 
-use coreml_anywhere::{Error, ErrorKind, Inputs, Label};
+use coreml_anywhere::model::{Limits, Package};
+use coreml_anywhere::{Error, ErrorKind, Inputs, Label, Session};
 use coreml_testing::wire::{Message, Type, feature, members, model};
 
 use super::load;
@@ -46,8 +47,12 @@ fn trees_that_are_none() {
     ];
     refused(&trees(&aside, 1, &[]), &["form a circle"]);
     refused(&trees(&[leaf(0, 0, &[(1, 1.0)])], 1, &[]), &["adds to score 1 of 1"]);
-    refused(&trees(&[leaf(0, 0, &[(0, 1.0)])], 1 << 40, &[]), &["declares 1099511627776 scores, its leaves know 1"]);
-    refused(&trees(&[leaf(0, 0, &[(0, 1.0)])], 0, &[]), &["score 0 of 0"]);
+    refused(
+        &trees(&[leaf(0, 0, &[(0, 1.0)])], 1 << 40, &[]),
+        &["declares 1099511627776 scores, and has numbers for 1"],
+    );
+    refused(&trees(&[leaf(0, 0, &[(0, 1.0)])], 0, &[]), &["declares 0 scores"]);
+    refused(&trees(&[leaf(0, 0, &[(1 << 30, 1.0)])], 1 << 31, &[]), &["and has numbers for 1"]);
     refused(&trees(&two_trees(), 1, &[0.0, 0.0]), &["1 scores have 2 base values"]);
     let far = [branch(0, 0, 0, 2, 1.0, [1, 2]), leaf(0, 1, &[(0, 1.0)]), leaf(0, 2, &[])];
     refused(&trees(&far, 1, &[]), &["looks at 3 features or more, its inputs have 2"]);
@@ -119,6 +124,43 @@ fn parameters_that_do_not_fit_the_features() {
     let wide = model(602, &column(1 << 40), &[feature("x", Type::ByInt64)], &[feature("y", Array(&[]))], &[]);
     refused(&wide, &["more than 67108864 numbers"]);
     refused(&turned(900, &none, Double, Double), &["`y`", "not an input"]);
+}
+
+/// Fields of a few bytes that ask for hundreds of megabytes.
+#[test]
+fn numbers_that_ask_for_memory_are_refused_by_the_session_s_limit() {
+    let column = Message::new().message(1, &Message::new().text(1, "x").int(2, 1 << 26));
+    let wide = model(602, &column, &[feature("x", Type::ByInt64)], &[feature("y", Type::Array(&[]))], &[]);
+    let parameters = Message::new().text(200, "x").text(201, "y").text(210, "c").text(211, "b");
+    let arrays = [feature("x", Type::Array(&[])), feature("y", Type::Array(&[]))];
+    let rows = [feature("c", Type::Array(&[1 << 25, 1])), feature("b", Type::Array(&[]))];
+    for model in [wide, model(610, &parameters, &arrays, &rows, &[])] {
+        let package = Package::from_parts(model.bytes(), None, &Limits::default()).unwrap();
+        let session = Session::builder().max_memory(64 << 20).load(package);
+        told(session.map(drop), ErrorKind::Unsupported, &["above the limit of 67108864"]);
+    }
+}
+
+/// Each member hands on a copy of what it got.
+#[test]
+fn values_between_members_are_bounded_together() {
+    let wide = Type::Array(&[1 << 16]);
+    let copy = |i: i64| {
+        let (from, to) = (format!("v{i}"), format!("v{}", i + 1));
+        model(604, &Message::new(), &[feature(&from, wide)], &[feature(&to, wide)], &[])
+    };
+    let copies: Vec<Message> = (0..100).map(copy).collect();
+    let package = |count: usize| {
+        let last = feature(&format!("v{count}"), wide);
+        let pipeline = model(202, &members(&copies[..count]), &[feature("v0", wide)], &[last], &[]);
+        Package::from_parts(pipeline.bytes(), None, &Limits::default()).unwrap()
+    };
+    let predict = |count: usize| {
+        let session = Session::builder().max_memory(16 << 20).load(package(count)).unwrap();
+        session.predict(&Inputs::new().owned_tensor("v0", array(&vec![1.0; 1 << 16]))).map(drop)
+    };
+    assert!(predict(20).is_ok());
+    told(predict(100), ErrorKind::Unsupported, &["member 33 of the pipeline", "above the limit of 16777216"]);
 }
 
 #[test]

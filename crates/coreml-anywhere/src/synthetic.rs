@@ -4,11 +4,11 @@ use coreml_core::{Error, ErrorKind, Image, Inputs, cast};
 use coreml_model::{ColorLayout, FeatureKind, Interface};
 use coreml_tensor::{DType, Shape, Tensor};
 
-/// Inputs of the default shapes that depend on nothing but `seed`: noise for pictures and floating-point arrays, zeros
-/// and ones for the others, as these are indices more often than not.
+/// Inputs of the default shapes that depend on nothing but `seed`: noise for pictures, doubles and floating-point arrays,
+/// zeros and ones for integers, as these are indices more often than not. Dictionaries and sequences are empty.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for features that are neither pictures nor arrays.
+/// [`ErrorKind::Unsupported`] for strings.
 pub fn synthetic_inputs(interface: &Interface, seed: u64) -> Result<Inputs<'static>, Error> {
     let mut noise = Noise(seed);
     let mut inputs = Inputs::new();
@@ -39,8 +39,12 @@ pub fn synthetic_inputs(interface: &Interface, seed: u64) -> Result<Inputs<'stat
                 inputs.owned_tensor(&feature.name, tensor)
             }
             _ if feature.optional => inputs,
+            FeatureKind::Double => inputs.double(&feature.name, 2.0 * noise.next() - 1.0),
+            FeatureKind::Int64 => inputs.int64(&feature.name, i64::from(noise.next() < 0.5)),
+            FeatureKind::Dictionary(_) => inputs.dictionary(&feature.name, []),
+            FeatureKind::Sequence(_) => inputs.sequence(&feature.name, []),
             _ => {
-                let message = "only pictures and arrays can be made up; give this one a value";
+                let message = "a string cannot be made up; give this one a value";
                 return Err(Error::feature(ErrorKind::Unsupported, &feature.name, message));
             }
         };

@@ -1,7 +1,9 @@
 //! Feature vectorisers: several values become one row.
 
+use std::collections::BTreeMap;
+
 use coreml_core::{CheckedInputs, CheckedValue, Error, Label, Value};
-use coreml_model::{DictionaryKey, FeatureKind, Fields, Interface};
+use coreml_model::{DictionaryKey, Feature, FeatureKind, Fields, Interface};
 
 use crate::numbers::Numbers;
 use crate::ports::{self, MOST_NUMBERS};
@@ -14,15 +16,17 @@ struct FeatureVectorizer {
     output: Numbers,
 }
 
-/// One input and how many numbers it becomes.
+/// One input, by its position among them, and how many numbers it becomes.
 #[derive(Debug)]
 struct Column {
-    name: String,
+    input: usize,
     width: usize,
 }
 
 pub(crate) fn read(fields: Fields<'_>, interface: &Interface) -> Read {
-    let columns = fields.messages(1)?.into_iter().map(|column| self::column(column, interface));
+    let inputs: BTreeMap<_, _> =
+        interface.inputs.iter().enumerate().map(|(i, feature)| (feature.name.as_str(), (i, feature))).collect();
+    let columns = fields.messages(1)?.into_iter().map(|column| self::column(column, &inputs));
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let width = columns.iter().try_fold(0usize, |sum, column| sum.checked_add(column.width));
     let width = width.filter(|&width| width <= MOST_NUMBERS);
@@ -30,9 +34,10 @@ pub(crate) fn read(fields: Fields<'_>, interface: &Interface) -> Read {
     Ok(Box::new(FeatureVectorizer { columns, width, output: Numbers::new(interface, Some(width))? }))
 }
 
-fn column(column: Fields<'_>, interface: &Interface) -> Result<Column, Error> {
+fn column(column: Fields<'_>, inputs: &BTreeMap<&str, (usize, &Feature)>) -> Result<Column, Error> {
     let name = column.text(1)?;
-    let feature = interface.input(name).ok_or_else(|| misfit(name, "is a column, but not among the inputs"))?;
+    let found = inputs.get(name).ok_or_else(|| misfit(name, "is a column, but not among the inputs"))?;
+    let &(input, feature) = found;
     let declared = column.uint(2)?;
     let width = usize::try_from(declared).map_err(|_| misfit(name, format!("has {declared} columns")))?;
     match feature.kind {
@@ -45,16 +50,21 @@ fn column(column: Fields<'_>, interface: &Interface) -> Result<Column, Error> {
         FeatureKind::Dictionary(DictionaryKey::Int64) => {}
         _ => return Err(misfit(name, "is no number, no array and no dictionary by positions")),
     }
-    Ok(Column { name: name.to_owned(), width })
+    Ok(Column { input, width })
 }
 
 impl Classic for FeatureVectorizer {
+    fn least_bytes(&self) -> usize {
+        self.width.saturating_mul(size_of::<f64>())
+    }
+
     fn predict(&self, inputs: &CheckedInputs<'_>) -> Result<Vec<(String, Value)>, Error> {
         let mut numbers = Vec::with_capacity(self.width);
-        for Column { name, width } in &self.columns {
-            let start = numbers.len();
-            match inputs.get(name) {
-                Some(CheckedValue::Dictionary(entries)) => {
+        let values: Vec<_> = inputs.iter().collect();
+        for Column { input, width } in &self.columns {
+            let (start, (name, value)) = (numbers.len(), values[*input]);
+            match value {
+                CheckedValue::Dictionary(entries) => {
                     numbers.resize(start + width, 0.0);
                     for (key, number) in *entries {
                         let Label::Int64(key) = key else { continue };
@@ -63,7 +73,7 @@ impl Classic for FeatureVectorizer {
                         numbers[start + position.ok_or_else(none)?] = *number;
                     }
                 }
-                value => row::numbers(name, value, &mut numbers)?,
+                value => row::numbers(name, Some(value), &mut numbers)?,
             }
             let found = numbers.len() - start;
             if found != *width {

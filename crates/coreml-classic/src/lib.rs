@@ -42,6 +42,11 @@ pub trait Classic: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] names the feature whose value the model has no answer to.
     fn predict(&self, inputs: &CheckedInputs<'_>) -> Result<Vec<(String, Value)>, Error>;
+
+    /// Bytes that every prediction takes because a number in the file says so, whatever the inputs.
+    fn least_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// A model, or what is wrong with its parameters.

@@ -32,15 +32,14 @@ impl Width {
 /// Where the numbers of a row come from: arrays and single numbers, in the order of the interface.
 #[derive(Debug)]
 pub(crate) struct Row {
-    names: Vec<String>,
+    /// The name of the first input, for messages.
+    first: String,
     width: Width,
 }
 
 impl Row {
     pub(crate) fn read(interface: &Interface, width: Width) -> Result<Self, Error> {
-        if interface.inputs.is_empty() {
-            return Err(broken("the model has no inputs"));
-        }
+        let first = interface.inputs.first().ok_or_else(|| broken("the model has no inputs"))?.name.clone();
         // Unknown as soon as one array's size is open.
         let mut count = Some(0usize);
         for feature in &interface.inputs {
@@ -51,21 +50,20 @@ impl Row {
             Some(count) if !width.admits(count) => {
                 Err(broken(format!("the model looks at {}, its inputs have {count}", width.told())))
             }
-            _ => Ok(Self { names: interface.inputs.iter().map(|feature| feature.name.clone()).collect(), width }),
+            _ => Ok(Self { first, width }),
         }
     }
 
     /// The row's numbers. What is missing is NaN.
     pub(crate) fn gather(&self, inputs: &CheckedInputs<'_>) -> Result<Vec<f64>, Error> {
         let mut row = Vec::new();
-        for name in &self.names {
-            numbers(name, inputs.get(name), &mut row)?;
+        for (name, value) in inputs.iter() {
+            numbers(name, Some(value), &mut row)?;
         }
         if self.width.admits(row.len()) {
             return Ok(row);
         }
-        let first = self.names.first().map_or("", String::as_str);
-        Err(refuse(first, format!("the model looks at {}, {} are given", self.width.told(), row.len())))
+        Err(refuse(&self.first, format!("the model looks at {}, {} are given", self.width.told(), row.len())))
     }
 
     /// As [`Row::gather`], where a number that is none would make the answer one, too.
@@ -73,10 +71,10 @@ impl Row {
         let row = self.gather(inputs)?;
         match row.iter().position(|number| number.is_nan()) {
             None => Ok(row),
-            Some(position) => {
-                let first = self.names.first().map_or("", String::as_str);
-                Err(refuse(first, format!("number {position} of the row is NaN, which the model has no answer to")))
-            }
+            Some(position) => Err(refuse(
+                &self.first,
+                format!("number {position} of the row is NaN, which the model has no answer to"),
+            )),
         }
     }
 }

@@ -127,6 +127,11 @@ fn matrix(inputs: &CheckedInputs<'_>, name: &str) -> Result<(Vec<f64>, Option<us
 }
 
 impl Classic for Suppression {
+    /// A confidence and four coordinates for each box that is given at least.
+    fn least_bytes(&self) -> usize {
+        self.rows.0.saturating_mul(5 * size_of::<f64>())
+    }
+
     fn predict(&self, inputs: &CheckedInputs<'_>) -> Result<Vec<(String, Value)>, Error> {
         let (overlap, least) = (self.overlap.get(inputs)?, self.least.get(inputs)?);
         let (coordinates, four) = matrix(inputs, &self.coordinates)?;

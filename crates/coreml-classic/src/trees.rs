@@ -211,16 +211,15 @@ fn ensemble(fields: Fields<'_>, labels: usize) -> Result<(Trees, usize), Error> 
     }
     let base = ensemble.doubles(3)?;
     let dimensions = ensemble.uint(2)?;
-    // Every score has a label or a number in a leaf or in the base, so that a number in the file cannot ask for memory.
-    let named = base.len().max(labels) as u64;
-    let mut planter = Planter { nodes: &nodes, values: &values, dimensions, named, features: 0 };
+    // There are no more scores than labels or numbers, so that a number in the file cannot ask for memory.
+    let known = base.len().max(labels).max(values.len()) as u64;
+    let scores = usize::try_from(dimensions).ok().filter(|_| (1..=known).contains(&dimensions));
+    let scores = scores
+        .ok_or_else(|| broken(format!("the ensemble declares {dimensions} scores, and has numbers for {known}")))?;
+    let mut planter = Planter { nodes: &nodes, values: &values, scores, features: 0 };
     let mut trees =
         Trees { branches: Vec::new(), leaves: vec![0], values: Vec::new(), roots: Vec::new(), base, transform };
     planter.plant(&mut trees)?;
-    let scores = usize::try_from(dimensions).ok().filter(|_| (1..=planter.named).contains(&dimensions));
-    let scores = scores.ok_or_else(|| {
-        broken(format!("the ensemble declares {dimensions} scores, its leaves know {}", planter.named))
-    })?;
     if trees.base.is_empty() {
         trees.base = vec![0.0; scores];
     }
@@ -235,9 +234,7 @@ struct Planter<'a> {
     nodes: &'a [Node],
     /// The numbers of all leaves: for which score, and how much.
     values: &'a [(u64, f64)],
-    dimensions: u64,
-    /// How many scores have a number somewhere.
-    named: u64,
+    scores: usize,
     features: usize,
 }
 
@@ -304,11 +301,8 @@ impl Planter<'_> {
     /// Adds a leaf; its place.
     fn leaf(&mut self, node: &Node, trees: &mut Trees) -> Result<u32, Error> {
         for &(score, value) in &self.values[node.values.0 as usize..node.values.1 as usize] {
-            if score >= self.dimensions {
-                return Err(broken(format!("{} adds to score {score} of {}", node.told(), self.dimensions)));
-            }
-            self.named = self.named.max(score.saturating_add(1));
-            let score = u32::try_from(score).map_err(|_| broken("the ensemble has more than 2^32 scores"))?;
+            let none = || broken(format!("{} adds to score {score} of {}", node.told(), self.scores));
+            let score = u32::try_from(score).ok().filter(|&score| (score as usize) < self.scores).ok_or_else(none)?;
             trees.values.push(Leaf { value, score });
         }
         let end = u32::try_from(trees.values.len()).map_err(|_| broken("the leaves have more than 2^32 numbers"))?;

@@ -148,3 +148,46 @@ impl Vectors {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use coreml_testing::wire::Message;
+
+    use super::*;
+
+    /// The vectors `rows` in both forms; zeros are left out of the sparse one, whose entries are the other way round.
+    fn both(rows: &[[f64; 5]]) -> [Vectors; 2] {
+        let (mut dense, mut sparse) = (Message::new(), Message::new());
+        for row in rows {
+            dense = dense.message(1, &Message::new().doubles(1, row));
+            let entries = (1..).zip(row).filter(|(_, number)| **number != 0.0).collect::<Vec<_>>();
+            let vector = entries.into_iter().rev().fold(Message::new(), |vector, (index, &number)| {
+                vector.message(1, &Message::new().int(1, index).double(2, number))
+            });
+            sparse = sparse.message(1, &vector);
+        }
+        [(2, sparse), (3, dense)].map(|(field, vectors)| {
+            Vectors::read(Fields::new(Message::new().message(field, &vectors).bytes()), 2, 3).unwrap()
+        })
+    }
+
+    #[test]
+    fn sparse_vectors_compare_as_the_same_dense_ones_do() {
+        let rows = [[1.0, 0.0, -2.0, 0.5, 0.0], [0.0; 5], [0.25, 3.0, 1.0, -1.0, 2.0]];
+        let row = [0.5, -1.0, 2.0, 0.0, 4.0];
+        let kernels = [
+            Kernel::Linear,
+            Kernel::Rbf { gamma: 0.1 },
+            Kernel::Poly { degree: 3, c: 1.0, gamma: 0.5 },
+            Kernel::Sigmoid { gamma: 0.1, c: -0.5 },
+        ];
+        for rows in [&rows[..], &rows[..2]] {
+            let [sparse, dense] = both(rows);
+            assert_eq!(sparse.count(), dense.count());
+            for kernel in kernels {
+                let (a, b) = (sparse.compare(kernel, &row), dense.compare(kernel, &row));
+                assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-12), "{kernel:?}: {a:?} and {b:?}");
+            }
+        }
+    }
+}

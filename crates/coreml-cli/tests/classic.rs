@@ -55,6 +55,8 @@ fn a_pipeline_shows_its_type_and_its_members() {
     let (told, _) = coreml(&["inspect", "--json", model.to_str().unwrap()]);
     let shown: serde_json::Value = serde_json::from_str(&told).unwrap();
     assert_eq!(shown["members"][2]["type"], "treeEnsembleRegressor");
+    let (told, _) = coreml(&["inspect", "--stage", "plan", model.to_str().unwrap()]);
+    assert!(told.contains("%y = treeEnsembleRegressor(%mixed)"), "{told}");
     let (told, code) = coreml(&["ops", model.to_str().unwrap()]);
     assert!(code == Some(0) && told.contains("linear"), "{told}");
     let (told, code) = coreml(&["ops", fixture("tree-three-words.mlmodel").to_str().unwrap()]);

@@ -178,7 +178,13 @@ impl Loader<'_> {
                 let read = coreml_classic::complete(classic, interface.clone())
                     .and_then(|interface| Ok((coreml_classic::read(classic, &interface)?, interface)));
                 let (model, interface) = read.map_err(|error| self.in_file(&error, path))?;
-                return Ok(Loaded { interface, content: Content::Classic(model) });
+                let (needed, allowed) = (model.least_bytes(), self.options.max_bytes);
+                if needed > allowed {
+                    let message = format!("a prediction takes {needed} bytes, above the limit of {allowed}");
+                    return Err(self.in_file(&Error::new(ErrorKind::Unsupported, message), path));
+                }
+                let kind = stage.kind();
+                return Ok(Loaded { kind, interface, content: Content::Classic(model), max_bytes: allowed });
             }
             StageContent::Pipeline(members) => {
                 let member = |(i, member): (usize, &Stage)| {
@@ -193,7 +199,7 @@ impl Loader<'_> {
             }
             _ => Content::Planned(Box::new(self.plan(stage, path, interface.clone(), function)?)),
         };
-        Ok(Loaded { interface, content })
+        Ok(Loaded { kind: stage.kind(), interface, content, max_bytes: self.options.max_bytes })
     }
 
     /// Names the file of what is wrong with the outermost model; those within it add their places first.

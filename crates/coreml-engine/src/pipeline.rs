@@ -3,6 +3,8 @@
 //! A pipeline's members run one after the other, each on what it finds by name among the inputs and the results so far,
 //! the latest first.
 
+use std::collections::BTreeMap;
+
 use coreml_classic::Classic;
 use coreml_core::{
     Cancel, CheckedInputs, CheckedValue, Error, ErrorKind, Model, ModelInfo, ModelState, Outputs, Value,
@@ -16,8 +18,12 @@ use crate::state::States;
 /// A model of any type, ready for predictions.
 #[derive(Debug)]
 pub(crate) struct Loaded {
+    /// The format's name of its type.
+    pub(crate) kind: &'static str,
     pub(crate) interface: Interface,
     pub(crate) content: Content,
+    /// What the values between a pipeline's members may take together.
+    pub(crate) max_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -51,26 +57,34 @@ impl Loaded {
         cancel: Option<&Cancel>,
         observer: &mut impl Observer,
     ) -> Result<Vec<(String, Value)>, Error> {
-        let mut made: Vec<(String, Value)> = Vec::new();
+        let given: BTreeMap<&str, &CheckedValue<'_>> = given.iter().collect();
+        // The latest of each name.
+        let mut made: BTreeMap<String, Value> = BTreeMap::new();
+        let mut held = 0usize;
         for (place, member) in members {
             if cancel.is_some_and(Cancel::is_cancelled) {
                 return Err(Error::new(ErrorKind::Cancelled, "the prediction was given up between two members"));
             }
-            let find = |name: &str| {
-                let found = made.iter().rev().find(|(known, _)| known == name);
-                found.map_or_else(|| given.get(name).map(CheckedValue::lend), |(_, value)| value.lend())
+            let find = |name: &str| match made.get(name) {
+                Some(value) => value.lend(),
+                None => given.get(name).map(|value| value.lend()),
             };
             let outputs = CheckedInputs::hand_on(&member.interface, find)
                 .and_then(|inputs| member.run(&inputs, None, cancel, observer))
                 .map_err(|error| error.within(place))?;
-            made.extend(outputs);
+            for (name, value) in outputs {
+                held = held.saturating_add(bytes(&value));
+                held = held.saturating_sub(made.insert(name, value).as_ref().map_or(0, bytes));
+            }
+            if held > self.max_bytes {
+                let message = format!("its values take {held} bytes by now, above the limit of {}", self.max_bytes);
+                return Err(Error::new(ErrorKind::Unsupported, message).within(place));
+            }
         }
         let output = |feature: &Feature| {
             let name = &feature.name;
-            let value = match made.iter().rposition(|(known, _)| known == name) {
-                Some(position) => Some(made.remove(position).1),
-                None => given.get(name).and_then(CheckedValue::to_value),
-            };
+            let passed_on = || given.get(name.as_str()).and_then(|value| value.to_value());
+            let value = made.remove(name).or_else(passed_on);
             let missing =
                 || Error::feature(ErrorKind::InvalidInput, name, "is not given by any member of the pipeline");
             Ok((name.clone(), value.ok_or_else(missing)?.deliver(feature)?))
@@ -123,14 +137,38 @@ impl Model for Loaded {
     }
 
     fn info(&self) -> ModelInfo {
-        let mut all = ModelInfo { threads: 1, ..ModelInfo::default() };
-        for info in self.planned().into_iter().map(CpuModel::info) {
-            all.steps += info.steps;
-            all.threads = all.threads.max(info.threads);
-            all.isa = info.isa;
-            all.workspace_bytes += info.workspace_bytes;
-            all.plan += &info.plan;
+        match &self.content {
+            Content::Planned(model) => model.info(),
+            Content::Classic(_) => {
+                let names = |features: &[Feature]| {
+                    features.iter().map(|feature| format!("%{}", feature.name)).collect::<Vec<_>>().join(", ")
+                };
+                let Interface { inputs, outputs, .. } = &self.interface;
+                let plan = format!("{} = {}({})\n", names(outputs), self.kind, names(inputs));
+                ModelInfo { steps: 1, threads: 1, plan, ..ModelInfo::default() }
+            }
+            Content::Pipeline(members) => {
+                let mut all = ModelInfo::default();
+                for info in members.iter().map(|(_, member)| member.info()) {
+                    all.steps += info.steps;
+                    all.threads = all.threads.max(info.threads);
+                    all.isa = if info.isa.is_empty() { all.isa } else { info.isa };
+                    all.workspace_bytes += info.workspace_bytes;
+                    all.plan += &info.plan;
+                }
+                all
+            }
         }
-        all
+    }
+}
+
+/// About what a value takes.
+fn bytes(value: &Value) -> usize {
+    match value {
+        Value::Tensor(tensor) | Value::Image(tensor) => tensor.shape().count().saturating_mul(tensor.dtype().size()),
+        Value::Dictionary(entries) => size_of_val(entries.as_slice()),
+        Value::Sequence(labels) => size_of_val(labels.as_slice()),
+        Value::String(text) => text.len(),
+        _ => size_of::<Value>(),
     }
 }

@@ -106,8 +106,13 @@ impl Profile {
     ) -> Result<Self, Error> {
         let model = backend.open(package, options)?;
         let mut state = model.new_state()?;
-        let nothing = || Error::new(ErrorKind::InvalidInput, "a profile takes one run at least, and a model to run");
-        let compute = model.compute().ok_or_else(nothing)?;
+        let nothing = || Error::new(ErrorKind::InvalidInput, "a profile takes one run at least");
+        let no_program = || {
+            let message =
+                format!("a model of type `{}` has no program, whose steps a profile would tell of", model.kind);
+            Error::new(ErrorKind::InvalidInput, message)
+        };
+        let compute = model.compute().ok_or_else(no_program)?;
         // An extra run, as what an operation does may depend on data.
         let mut described = Describe::default();
         let mut outputs = Outputs::new(model.run(inputs, Some(&mut state), None, &mut described)?);
