@@ -6,6 +6,7 @@ use coreml_tensor::{MAX_RANK, Tensor};
 use crate::builder::{Blob, Builder, tensor};
 use crate::error::ConvertError;
 use crate::flow::Step;
+use crate::sizes::product;
 use crate::weights::{Layout, weights};
 
 mod activation;
@@ -103,7 +104,7 @@ pub(crate) fn all_count_from_the_end(steps: &[Step<'_>]) -> Result<bool, Convert
             Some(290 | 300) => layer.fields.ints(1)?.len() == 3,
             Some(310) => layer.fields.uints(1)?.first() == Some(&0),
             Some(320) => !layer.fields.bool(100)?,
-            Some(950) => layer.fields.int(1)? < 0,
+            Some(950) => (-3..0).contains(&layer.fields.int(1)?),
             // Branches, loops and jumps.
             Some(605 | 615 | 620 | 625) => all_count_from_the_end(&nested[0])? && all_count_from_the_end(&nested[1])?,
             _ => false,
@@ -169,7 +170,7 @@ impl Context<'_> {
     /// The integers in input `i`, and how many there are.
     fn vector(&mut self, i: usize) -> Result<(Blob, usize), ConvertError> {
         let x = self.input(i)?;
-        let known = self.builder.assumed(x).into_iter().try_fold(1usize, |product, size| product.checked_mul(size?));
+        let known = product(&self.builder.assumed(x));
         let length = self.expected_rank(known)?;
         Ok((self.integers(i)?, length))
     }
@@ -198,8 +199,12 @@ impl Context<'_> {
             rank => {
                 let all = self.builder.integers(vec![-1]);
                 let inner = self.builder.sizes(x, rank - 3, rank);
-                let sizes = self.builder.joined(vec![all, inner]);
-                Ok((self.builder.shaped(x, sizes, 4), Outer::Of(x)))
+                let shape = self.builder.joined(vec![all, inner]);
+                let image = self.builder.shaped(x, shape, 4);
+                let sizes = self.builder.assumed(x);
+                let (outer, inner) = sizes.split_at(rank - 3);
+                self.builder.assume(image, Some([&[product(outer)], inner].concat()));
+                Ok((image, Outer::Of(x)))
             }
         }
     }
@@ -210,10 +215,13 @@ impl Context<'_> {
             Outer::One => y,
             Outer::None => self.builder.squeeze(y, vec![0]),
             Outer::Of(x) => {
-                let sizes = self.builder.sizes(x, 0, x.rank - 3);
+                let outer = self.builder.sizes(x, 0, x.rank - 3);
                 let inner = self.builder.sizes(y, 1, 4);
-                let sizes = self.builder.joined(vec![sizes, inner]);
-                self.builder.shaped(y, sizes, x.rank)
+                let shape = self.builder.joined(vec![outer, inner]);
+                let whole = self.builder.shaped(y, shape, x.rank);
+                let (outer, inner) = (self.builder.assumed(x), self.builder.assumed(y));
+                self.builder.assume(whole, Some([&outer[..x.rank - 3], &inner[1..]].concat()));
+                whole
             }
         }
     }
