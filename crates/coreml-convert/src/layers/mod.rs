@@ -282,6 +282,10 @@ pub(crate) fn lower<'a>(
         let message = format!("`{}`: gives {} blobs, the file names {}", row.name, given.len(), layer.outputs.len());
         return Err(ConvertError::invalid(message));
     }
+    // More the engine has no tensors for, and what is lowered grows with them.
+    if given.iter().any(|blob| blob.rank > MAX_RANK) {
+        return Err(ConvertError::unsupported(format!("`{}`: gives a blob with more than {MAX_RANK} axes", row.name)));
+    }
     Ok(given)
 }
 
