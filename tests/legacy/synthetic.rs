@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coreml_anywhere::tensor::Tensor;
-use coreml_anywhere::{Backend, CpuBackend, CpuOptions, Error, ErrorKind, Inputs, Session};
+use coreml_anywhere::{Backend, CpuBackend, CpuOptions, Error, ErrorKind, Image, Inputs, Session, Value};
 use coreml_testing::networks::{Message, Network};
 
 /// Types of layers.
@@ -25,6 +25,7 @@ mod tag {
     pub(super) const GREATER_EQUAL: u32 = 832;
     pub(super) const CONSTANT: u32 = 1070;
     pub(super) const SQUEEZE: u32 = 1120;
+    pub(super) const EXPAND_DIMS: u32 = 1125;
 }
 
 fn sessions(model: &[u8]) -> Result<[Session; 2], Error> {
@@ -262,6 +263,36 @@ fn layers_of_old_take_sequences() {
             close(&all[i * 30..][..30], &single);
         }
     }
+}
+
+#[test]
+fn images_go_through_every_mapping() {
+    let network = Network::new().input_image("x", [2, 3]).output_image("y", [2, 3]).layer(
+        tag::ACTIVATION,
+        &activation(5, &[2.0, 1.0]),
+        &["x"],
+        &["y"],
+    );
+    let pixels = [0, 1, 2, 3, 100, 200];
+    for (arrays, images) in [(false, false), (true, true), (true, false)] {
+        for session in sessions(&network.mapped(arrays, images)).unwrap() {
+            let image = Image::gray8(3, 2, &pixels).unwrap();
+            let outputs = session.predict(&Inputs::new().image("x", image)).unwrap().into_outputs();
+            let found = match outputs.get("y").unwrap() {
+                Value::Image(found) => found.view().to_f64_vec(),
+                other => panic!("{}", other.describe()),
+            };
+            assert_eq!(found, [1.0, 3.0, 5.0, 7.0, 201.0, 255.0], "{arrays} {images}");
+        }
+    }
+}
+
+#[test]
+fn the_number_of_axes_is_bounded() {
+    let axes = Message::default().numbers(1, &(0..1000).collect::<Vec<_>>());
+    let network = Network::new().input("x", &[1]).output("y", &[1]).layer(tag::EXPAND_DIMS, &axes, &["x"], &["y"]);
+    let error = sessions(&network.model(true)).map(drop).unwrap_err();
+    assert!(error.to_string().contains("`expandDims`: gives a blob with more than 8 axes"), "{error}");
 }
 
 /// Whatever stands in a file, opening it and predicting gives an answer or an error.

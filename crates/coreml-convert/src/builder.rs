@@ -1,6 +1,6 @@
 //! A program under construction.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use coreml_model::{Argument, Block, Constant, Function, Operation, Opset, Value, ValueId, ValueType};
@@ -87,8 +87,8 @@ pub(crate) fn tensor<T: Element>(dims: &[usize], values: Vec<T>) -> Result<Tenso
     Tensor::new(shape, values).map_err(|error| ConvertError::invalid(error.to_string()))
 }
 
-/// The operations around a block that is open.
-pub(crate) struct Around(Vec<Operation>);
+/// What is around a block that is open: operations, and merged values, which a block makes for itself.
+pub(crate) struct Around(Vec<Operation>, HashMap<ValueId, (Blob, Blob)>);
 
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
@@ -101,6 +101,8 @@ pub(crate) struct Builder {
     unsure: HashSet<ValueId>,
     /// Values that may not exist when they are asked for.
     missing: HashSet<ValueId>,
+    /// Values with all axes before the last three as one, and a value that has these axes.
+    merged: HashMap<ValueId, (Blob, Blob)>,
 }
 
 impl Builder {
@@ -135,6 +137,15 @@ impl Builder {
             self.assume(first, sizes.filter(|sizes| sizes.len() == first.rank));
         }
         blobs
+    }
+
+    /// Notes that `merged` is `x` with all axes before the last three as one, which are as those of `outer`.
+    pub(crate) fn merge(&mut self, x: Blob, merged: Blob, outer: Blob) {
+        self.merged.insert(x.id, (merged, outer));
+    }
+
+    pub(crate) fn merged(&self, x: Blob) -> Option<(Blob, Blob)> {
+        self.merged.get(&x.id).copied()
     }
 
     /// Notes that the rank of `x` is only what it is if the inputs are as declared.
@@ -208,12 +219,13 @@ impl Builder {
 
     /// Begins a block nested in an operation: what is added next goes into it. What is given back ends it.
     pub(crate) fn open_block(&mut self) -> Around {
-        Around(std::mem::take(&mut self.operations))
+        Around(std::mem::take(&mut self.operations), std::mem::take(&mut self.merged))
     }
 
     /// Ends a block.
     pub(crate) fn close_block(&mut self, around: Around, inputs: &[Blob], outputs: &[Blob]) -> Block {
         let operations = std::mem::replace(&mut self.operations, around.0);
+        self.merged = around.1;
         let ids = |blobs: &[Blob]| blobs.iter().map(|blob| blob.id).collect();
         Block { inputs: ids(inputs), operations, outputs: ids(outputs) }
     }

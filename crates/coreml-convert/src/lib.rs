@@ -193,7 +193,8 @@ fn result(builder: &mut Builder, feature: &Feature, blob: Blob, given: Option<&[
         _ => &[],
     };
     let declared: Option<Vec<i32>> = declared.iter().map(|&size| i32::try_from(size).ok()).collect();
-    let named = match given {
+    let is_image = matches!(feature.kind, FeatureKind::Image(_));
+    let named = match given.or(is_image.then_some(&[])) {
         Some(given) => {
             let shape = declared.unwrap_or_default();
             let inputs = vec![("x", blob.into()), ("inputs", Arg::Blobs(given.to_vec())), ("shape", shape.into())];

@@ -30,6 +30,20 @@ impl Arguments<'_> {
         }
     }
 
+    fn float(&self, name: &str) -> Option<f64> {
+        match self.get(name)? {
+            Arg::Constant(Constant::Tensor(tensor)) => tensor.view().to_f64_vec().first().copied(),
+            _ => None,
+        }
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        match self.get(name)? {
+            Arg::Constant(constant) => constant.as_str(),
+            _ => None,
+        }
+    }
+
     fn int(&self, name: &str) -> Option<i64> {
         self.ints(name)?.first().copied()
     }
@@ -117,6 +131,32 @@ pub(crate) fn of_result(kind: &str, arguments: &Arguments<'_>) -> Option<Sizes> 
         "select" => broadcast(broadcast(arguments.sizes("cond")?, arguments.sizes("a")?), arguments.sizes("b")?).into(),
         "scatter" | "scatter_nd" | "scatter_along_axis" => arguments.sizes("data"),
         "gather_along_axis" => arguments.sizes("indices"),
+        "conv" | "conv_transpose" | "max_pool" | "avg_pool" | "l2_pool" => windows(kind, x()?, arguments),
+        "upsample_nearest_neighbor" | "upsample_bilinear" => {
+            scaled(x()?, [arguments.float("scale_factor_height")?, arguments.float("scale_factor_width")?])
+        }
+        "resize_bilinear" => {
+            let (mut sizes, at) = (x()?, x()?.len().checked_sub(2)?);
+            for (size, name) in sizes[at..].iter_mut().zip(["target_size_height", "target_size_width"]) {
+                *size = usize::try_from(arguments.int(name)?).ok();
+            }
+            Some(sizes)
+        }
+        "pad" => {
+            let (mut sizes, amounts) = (x()?, arguments.ints("pad")?);
+            let first = sizes.len().checked_sub(amounts.len() / 2)?;
+            for (size, pair) in sizes[first..].iter_mut().zip(amounts.chunks(2)) {
+                let more = pair.iter().map(|&amount| usize::try_from(amount).ok()).sum::<Option<usize>>();
+                *size = size.zip(more).and_then(|(size, more)| size.checked_add(more));
+            }
+            Some(sizes)
+        }
+        "flatten2d" => {
+            let (sizes, axis) = (x()?, arguments.int("axis")?);
+            let at = if axis < 0 { axis.checked_add(sizes.len() as i64)? } else { axis };
+            let at = usize::try_from(at).ok().filter(|&at| at <= sizes.len())?;
+            Some(vec![product(&sizes[..at]), product(&sizes[at..])])
+        }
         "matmul" => {
             let operand = |name: &str, transposed: &str| {
                 let mut sizes = arguments.sizes(name)?;
@@ -154,29 +194,39 @@ const KEEPING: &[&str] = &[
     "abs",
     "argsort",
     "band_part",
+    "batch_norm",
     "cast",
     "ceil",
     "clip",
+    "clamped_relu",
     "cumsum",
+    "elu",
     "exp",
     "floor",
     "gelu",
     "identity",
     "inverse",
     "layer_norm",
+    "leaky_relu",
     "linear_activation",
+    "local_response_norm",
     "log",
     "neural_network:ranked",
     "relu",
     "reverse",
     "round",
     "rsqrt",
+    "scaled_tanh",
     "sigmoid",
+    "sigmoid_hard",
     "sign",
     "softmax",
+    "softplus",
+    "softsign",
     "sqrt",
     "square",
     "tanh",
+    "thresholded_relu",
 ];
 
 fn without(sizes: Sizes, axes: &[usize]) -> Sizes {
@@ -212,6 +262,66 @@ fn reshaped(x: Option<Sizes>, target: &[i64]) -> Option<Sizes> {
         sizes[free] = x.and_then(|x| product(&x)).and_then(|count| count.checked_div(rest));
     }
     Some(sizes)
+}
+
+/// All elements along these axes.
+pub(crate) fn product(sizes: &[Option<usize>]) -> Option<usize> {
+    sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size?))
+}
+
+fn scaled(mut sizes: Sizes, factors: [f64; 2]) -> Option<Sizes> {
+    let at = sizes.len().checked_sub(2)?;
+    for (size, factor) in sizes[at..].iter_mut().zip(factors) {
+        *size = size.map(|size| (factor * size as f64) as usize);
+    }
+    Some(sizes)
+}
+
+/// Sizes of what windows give that move over all axes but the first two.
+fn windows(kind: &str, x: Sizes, arguments: &Arguments<'_>) -> Option<Sizes> {
+    let pools = kind.ends_with("_pool");
+    let weight = if pools { None } else { Some(arguments.sizes("weight")?) };
+    let kernel: Vec<Option<usize>> = match &weight {
+        Some(weight) => weight.get(2..)?.to_vec(),
+        None => arguments.ints("kernel_sizes")?.into_iter().map(|size| usize::try_from(size).ok()).collect(),
+    };
+    let channels = match kind {
+        "conv" => *weight.as_ref()?.first()?,
+        "conv_transpose" => {
+            let groups = usize::try_from(arguments.int("groups")?).ok()?;
+            weight.as_ref()?.get(1)?.and_then(|channels| channels.checked_mul(groups))
+        }
+        _ => *x.get(1)?,
+    };
+    let list = |name: &str, at: usize| arguments.ints(name).and_then(|list| list.get(at).copied());
+    let size = |axis: usize| {
+        let (size, kernel) =
+            (i64::try_from(x.get(axis + 2).copied()??).ok()?, i64::try_from((*kernel.get(axis)?)?).ok()?);
+        let stride = list("strides", axis).unwrap_or(1).max(1);
+        let span = (kernel - 1).checked_mul(list("dilations", axis).unwrap_or(1))?.checked_add(1)?;
+        let pad = |at: usize| list("pad", 2 * axis + at).unwrap_or(0);
+        let around = match arguments.text("pad_type")? {
+            "custom" => pad(0).checked_add(pad(1))?,
+            "valid" => 0,
+            // As many windows as steps fit.
+            _ => return usize::try_from((size + stride - 1) / stride).ok(),
+        };
+        if kind == "conv_transpose" {
+            return usize::try_from((size - 1).checked_mul(stride)?.checked_add(span)? - around).ok();
+        }
+        let room = size.checked_add(around)? - span;
+        if room < 0 {
+            return None;
+        }
+        let ceil = arguments.int("ceil_mode").is_some_and(|flag| flag != 0);
+        let mut count = if ceil { (room + stride - 1) / stride + 1 } else { room / stride + 1 };
+        if ceil && around > 0 && (count - 1) * stride >= size + pad(0) {
+            count -= 1;
+        }
+        usize::try_from(count).ok()
+    };
+    let outer = [*x.first()?, channels];
+    Some(outer.into_iter().chain((0..kernel.len()).map(size)).collect())
 }
 
 fn sliced(sizes: Sizes, arguments: &Arguments<'_>) -> Option<Sizes> {
@@ -276,7 +386,16 @@ mod tests {
         let sum =
             b.op("reduce_sum", 1, vec![("x", flat.into()), ("axes", vec![-1].into()), ("keep_dims", false.into())]);
         assert_eq!(b.assumed(sum), [Some(2)]);
-        let strange = b.op("conv", 4, vec![("x", tall.into())]);
+        let pool = vec![
+            ("x", tall.into()),
+            ("kernel_sizes", vec![2, 1].into()),
+            ("strides", vec![2, 2].into()),
+            ("pad_type", "custom".into()),
+            ("pad", vec![0, 0, 1, 1].into()),
+        ];
+        let pool = b.op("max_pool", 4, pool);
+        assert_eq!(b.assumed(pool), [Some(1), Some(2), Some(1), Some(2)]);
+        let strange = b.op("strange", 4, vec![("x", tall.into())]);
         assert_eq!(b.assumed(strange), [None; 4]);
         let product = b.op("matmul", 2, vec![("x", flat.into()), ("y", flat.into()), ("transpose_y", true.into())]);
         assert_eq!(b.assumed(product), [Some(2), Some(2)]);

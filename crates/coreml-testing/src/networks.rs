@@ -71,23 +71,41 @@ impl Network {
         Self::default()
     }
 
-    fn feature(mut self, field: u32, name: &str, shape: &[i64]) -> Self {
-        const FLOAT32: i64 = 65568;
-        let array = Message::default().numbers(1, shape).number(2, FLOAT32);
-        let kind = Message::default().message(5, &array);
-        let feature = Message::default().text(1, name).message(3, &kind);
+    fn feature(mut self, field: u32, name: &str, kind: &Message) -> Self {
+        let feature = Message::default().text(1, name).message(3, kind);
         self.features = self.features.message(field, &feature);
         self
     }
 
+    fn array(shape: &[i64]) -> Message {
+        const FLOAT32: i64 = 65568;
+        Message::default().message(5, &Message::default().numbers(1, shape).number(2, FLOAT32))
+    }
+
+    /// In shades of grey.
+    fn image([height, width]: [i64; 2]) -> Message {
+        const GRAYSCALE: i64 = 10;
+        Message::default().message(4, &Message::default().number(1, width).number(2, height).number(3, GRAYSCALE))
+    }
+
     /// With an input, an array of floats.
     pub fn input(self, name: &str, shape: &[i64]) -> Self {
-        self.feature(1, name, shape)
+        self.feature(1, name, &Self::array(shape))
+    }
+
+    /// With an input, an image in shades of grey.
+    pub fn input_image(self, name: &str, size: [i64; 2]) -> Self {
+        self.feature(1, name, &Self::image(size))
     }
 
     /// With an output, an array of floats.
     pub fn output(self, name: &str, shape: &[i64]) -> Self {
-        self.feature(10, name, shape)
+        self.feature(10, name, &Self::array(shape))
+    }
+
+    /// With an output, an image in shades of grey.
+    pub fn output_image(self, name: &str, size: [i64; 2]) -> Self {
+        self.feature(10, name, &Self::image(size))
     }
 
     /// With a layer, whose type is a number.
@@ -111,7 +129,12 @@ impl Network {
 
     /// The model file; with exact shapes, or with the five axes of old.
     pub fn model(&self, exact: bool) -> Vec<u8> {
-        let network = self.layers.clone().number(5, exact).number(6, exact);
+        self.mapped(exact, exact)
+    }
+
+    /// As [`Network::model`], with arrays in one way and images in the other.
+    pub fn mapped(&self, exact_arrays: bool, exact_images: bool) -> Vec<u8> {
+        let network = self.layers.clone().number(5, exact_arrays).number(6, exact_images);
         Message::default().number(1, 5).message(2, &self.features).message(500, &network).0
     }
 }

@@ -69,7 +69,10 @@ pub(super) fn apply(b: &mut Builder, activation: Fields<'_>, x: Blob, inner: usi
         10 => "relu",
         15 => "leaky_relu",
         20 => "thresholded_relu",
-        25 => return prelu(b, x, per_channel(function, 1, inner)?),
+        25 => {
+            let alpha = per_channel(b, x, function, 1, inner)?;
+            return Ok(prelu(b, x, alpha));
+        }
         30 => "tanh",
         31 => "scaled_tanh",
         40 => "sigmoid",
@@ -78,7 +81,7 @@ pub(super) fn apply(b: &mut Builder, activation: Fields<'_>, x: Blob, inner: usi
         60 => "softsign",
         70 => "softplus",
         71 => {
-            let (alpha, beta) = (per_channel(function, 1, inner)?, per_channel(function, 2, inner)?);
+            let (alpha, beta) = (per_channel(b, x, function, 1, inner)?, per_channel(b, x, function, 2, inner)?);
             let scaled = b.binary("mul", x, beta);
             let soft = b.unary("softplus", scaled);
             return Ok(b.binary("mul", soft, alpha));
@@ -91,24 +94,33 @@ pub(super) fn apply(b: &mut Builder, activation: Fields<'_>, x: Blob, inner: usi
     Ok(b.op(kind, x.rank, inputs))
 }
 
-/// A parameter of one number or one for each channel, which so many axes follow.
-fn per_channel(function: Fields<'_>, number: u32, inner: usize) -> Result<Tensor, ConvertError> {
+/// A parameter of one number or one for each channel of `x`, which so many axes follow.
+fn per_channel(b: &Builder, x: Blob, function: Fields<'_>, number: u32, inner: usize) -> Result<Tensor, ConvertError> {
     let params = function.message(number)?.unwrap_or_default();
-    // How many there are is told by nothing but the weights.
-    let count = match (params.bytes(2)?.len(), params.floats(1)?.len()) {
-        (0, floats) => floats,
-        (bytes, _) => bytes / 2,
+    // How many there are is told by nothing but the weights; quantised ones may end in bits that are none.
+    let count = match (params.bytes(2)?.len(), params.bytes(30)?.len(), params.floats(1)?.len()) {
+        (0, 0, floats) => floats,
+        (0, bytes, _) => {
+            let bits = params.message(40)?.unwrap_or_default().uint(1)?.clamp(1, 8) as usize;
+            let channels = x.rank.checked_sub(inner + 1).and_then(|axis| b.assumed(x).get(axis).copied().flatten());
+            let fits = |count: &usize| count.checked_mul(bits).is_some_and(|bits| bits.div_ceil(8) == bytes);
+            let count = channels.into_iter().chain([1]).find(fits);
+            count.ok_or_else(|| {
+                ConvertError::unsupported("has quantised parameters for a number of channels not known")
+            })?
+        }
+        (bytes, ..) => bytes / 2,
     };
     let values = weights(params, Layout::rows(&[count])?)?;
     if count == 1 { tensor(&[1], values) } else { tensor(&[&[count][..], &vec![1; inner]].concat(), values) }
 }
 
 /// max(x, 0) + alpha min(x, 0), at any rank.
-fn prelu(b: &mut Builder, x: Blob, alpha: Tensor) -> Result<Blob, ConvertError> {
+fn prelu(b: &mut Builder, x: Blob, alpha: Tensor) -> Blob {
     let positive = b.unary("relu", x);
     let negative = b.binary("minimum", x, 0.0);
     let negative = b.binary("mul", negative, alpha);
-    Ok(b.binary("add", positive, negative))
+    b.binary("add", positive, negative)
 }
 
 fn unary(c: &mut Context<'_>) -> Lowered {

@@ -12,8 +12,7 @@ pub(super) static ROWS: &[Row] = &[
         let x = c.input(0)?;
         let outer = x.rank.checked_sub(3).ok_or_else(|| ConvertError::invalid("of a blob without channels"))?;
         let (vocabulary, width) = (c.size(1)?, c.size(2)?);
-        let ids = c.builder.sizes(x, 0, outer);
-        let ids = c.builder.shaped(x, ids, outer);
+        let ids = indices(c, x, outer);
         let found = embedding(c, ids, [vocabulary, width], c.fields.bool(10)?)?;
         Ok(vec![c.builder.expand_dims(found, vec![-2, -1])])
     }),
@@ -21,8 +20,7 @@ pub(super) static ROWS: &[Row] = &[
         let x = c.input(0)?;
         let (vocabulary, width) = (c.size(1)?, c.size(2)?);
         let last = x.rank.checked_sub(1).ok_or_else(|| ConvertError::invalid("of a blob without axes"))?;
-        let ids = c.builder.sizes(x, 0, last);
-        let ids = c.builder.shaped(x, ids, last);
+        let ids = indices(c, x, last);
         Ok(vec![embedding(c, ids, [vocabulary, width], c.fields.bool(3)?)?])
     }),
     row(245, "scale", |c| {
@@ -41,6 +39,15 @@ pub(super) static ROWS: &[Row] = &[
         Ok(vec![c.builder.binary("add", x, bias)])
     }),
 ];
+
+/// `x` without all axes but the first `rank`, which have one element each.
+fn indices(c: &mut Context<'_>, x: Blob, rank: usize) -> Blob {
+    let shape = c.builder.sizes(x, 0, rank);
+    let ids = c.builder.shaped(x, shape, rank);
+    let sizes = c.builder.assumed(x);
+    c.builder.assume(ids, Some(sizes[..rank].to_vec()));
+    ids
+}
 
 /// The vector of each id, on a new last axis.
 fn embedding(
@@ -93,8 +100,11 @@ fn inner_product(c: &mut Context<'_>) -> Lowered {
         rank => {
             let outer = c.builder.sizes(x, 0, rank - 3);
             let channels = c.builder.integers(vec![int(inputs)?]);
-            let sizes = c.builder.joined(vec![outer, channels]);
-            c.builder.shaped(x, sizes, rank - 2)
+            let shape = c.builder.joined(vec![outer, channels]);
+            let flat = c.builder.shaped(x, shape, rank - 2);
+            let sizes = c.builder.assumed(x);
+            c.builder.assume(flat, Some([&sizes[..rank - 3], &[Some(inputs)]].concat()));
+            flat
         }
     };
     let mut arguments = vec![("x", flat.into()), ("weight", tensor(&[outputs, inputs], weight)?.into())];

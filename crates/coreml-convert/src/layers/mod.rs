@@ -6,6 +6,7 @@ use coreml_tensor::{MAX_RANK, Tensor};
 use crate::builder::{Blob, Builder, tensor};
 use crate::error::ConvertError;
 use crate::flow::Step;
+use crate::sizes::product;
 use crate::weights::{Layout, weights};
 
 mod activation;
@@ -91,28 +92,32 @@ pub fn layers() -> Vec<LayerInfo> {
     all
 }
 
-/// Whether all `layers` count axes from the end, so that it makes no difference whether sequence and batch are one axis.
+/// Whether all layers count axes from the end, so that it makes no difference whether sequence and batch are one axis.
 pub(crate) fn all_count_from_the_end(steps: &[Step<'_>]) -> Result<bool, ConvertError> {
     for Step { layer, nested } in steps {
         let counts = match layer.tag {
-            // Functions of elements, windows, normalisation, and shapes of old.
-            Some(100..=190 | 200..=211 | 220..=280 | 301 | 330 | 345 | 350 | 600 | 660..=795 | 815..=905 | 1460) => {
-                true
-            }
-            // A constant of channels, height and width; a reshape of these.
-            Some(290 | 300) => layer.fields.ints(1)?.len() == 3,
-            Some(310) => layer.fields.uints(1)?.first() == Some(&0),
-            Some(320) => !layer.fields.bool(100)?,
-            Some(950) => layer.fields.int(1)? < 0,
             // Branches, loops and jumps.
             Some(605 | 615 | 620 | 625) => all_count_from_the_end(&nested[0])? && all_count_from_the_end(&nested[1])?,
-            _ => false,
+            _ => counts_from_the_end(layer)?,
         };
         if !counts {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+fn counts_from_the_end(layer: &Layer<'_>) -> Result<bool, ConvertError> {
+    Ok(match layer.tag {
+        // Functions of elements, windows, normalisation, and shapes of old.
+        Some(100..=190 | 200..=211 | 220..=280 | 301 | 330 | 345 | 350 | 600 | 660..=795 | 815..=905 | 1460) => true,
+        // A constant of channels, height and width; a reshape of these.
+        Some(290 | 300) => layer.fields.ints(1)?.len() == 3,
+        Some(310) => layer.fields.uints(1)?.first() == Some(&0),
+        Some(320) => !layer.fields.bool(100)?,
+        Some(950) => (-3..0).contains(&layer.fields.int(1)?),
+        _ => false,
+    })
 }
 
 /// A layer being lowered.
@@ -123,6 +128,18 @@ pub(crate) struct Context<'a> {
     inputs: Vec<Blob>,
     /// As many axes as all blobs of the network have, if they do.
     axes: Option<i32>,
+}
+
+/// `y`, whose first axis is the outer ones of `x`, with these.
+fn unmerged(b: &mut Builder, y: Blob, x: Blob) -> Blob {
+    let outer = b.sizes(x, 0, x.rank - 3);
+    let inner = b.sizes(y, 1, 4);
+    let shape = b.joined(vec![outer, inner]);
+    let whole = b.shaped(y, shape, x.rank);
+    let (outer, inner) = (b.assumed(x), b.assumed(y));
+    b.assume(whole, Some([&outer[..x.rank - 3], &inner[1..]].concat()));
+    b.merge(whole, y, x);
+    whole
 }
 
 /// The axes of a blob before channels, height and width.
@@ -169,7 +186,7 @@ impl Context<'_> {
     /// The integers in input `i`, and how many there are.
     fn vector(&mut self, i: usize) -> Result<(Blob, usize), ConvertError> {
         let x = self.input(i)?;
-        let known = self.builder.assumed(x).into_iter().try_fold(1usize, |product, size| product.checked_mul(size?));
+        let known = product(&self.builder.assumed(x));
         let length = self.expected_rank(known)?;
         Ok((self.integers(i)?, length))
     }
@@ -196,10 +213,18 @@ impl Context<'_> {
             3 => Ok((self.builder.expand_dims(x, vec![0]), Outer::None)),
             0..=2 => Err(ConvertError::invalid(format!("of a blob with {} axes, 3 are needed at least", x.rank))),
             rank => {
+                if let Some((merged, outer)) = self.builder.merged(x) {
+                    return Ok((merged, Outer::Of(outer)));
+                }
                 let all = self.builder.integers(vec![-1]);
                 let inner = self.builder.sizes(x, rank - 3, rank);
-                let sizes = self.builder.joined(vec![all, inner]);
-                Ok((self.builder.shaped(x, sizes, 4), Outer::Of(x)))
+                let shape = self.builder.joined(vec![all, inner]);
+                let image = self.builder.shaped(x, shape, 4);
+                let sizes = self.builder.assumed(x);
+                let (outer, inner) = sizes.split_at(rank - 3);
+                self.builder.assume(image, Some([&[product(outer)], inner].concat()));
+                self.builder.merge(x, image, x);
+                Ok((image, Outer::Of(x)))
             }
         }
     }
@@ -209,12 +234,7 @@ impl Context<'_> {
         match outer {
             Outer::One => y,
             Outer::None => self.builder.squeeze(y, vec![0]),
-            Outer::Of(x) => {
-                let sizes = self.builder.sizes(x, 0, x.rank - 3);
-                let inner = self.builder.sizes(y, 1, 4);
-                let sizes = self.builder.joined(vec![sizes, inner]);
-                self.builder.shaped(y, sizes, x.rank)
-            }
+            Outer::Of(x) => unmerged(self.builder, y, x),
         }
     }
 
@@ -267,12 +287,30 @@ pub(crate) fn lower<'a>(
     }
     let row = FAMILIES.iter().flat_map(|(_, rows)| rows.iter()).find(|row| row.tag == tag);
     let row = row.ok_or_else(|| ConvertError::unsupported(format!("is of type {tag}, which is not known")))?;
-    let inputs = inputs.into_iter().map(|blob| builder.ranked(blob)).collect();
+    let mut inputs: Vec<_> = inputs.into_iter().map(|blob| builder.ranked(blob)).collect();
+    // What was computed with the outer axes merged goes on so as long as it makes no difference: windows in a row need no
+    // reshapes between them.
+    let mut outer = None;
+    if counts_from_the_end(layer)?
+        && let Some(merged) = inputs.iter().map(|&x| builder.merged(x)).collect::<Option<Vec<_>>>()
+        && let Some(&(_, first)) = merged.first()
+        && merged.iter().all(|(_, outer)| outer.id == first.id)
+    {
+        inputs = merged.into_iter().map(|(blob, _)| blob).collect();
+        outer = Some(first);
+    }
     let mut context = Context { builder, layer, fields: layer.fields, inputs, axes };
-    let given = (row.lower)(&mut context).map_err(|error| error.within(&format!("`{}`", row.name)))?;
+    let mut given = (row.lower)(&mut context).map_err(|error| error.within(&format!("`{}`", row.name)))?;
     if given.len() < layer.outputs.len() {
         let message = format!("`{}`: gives {} blobs, the file names {}", row.name, given.len(), layer.outputs.len());
         return Err(ConvertError::invalid(message));
+    }
+    if let Some(outer) = outer {
+        given = given.into_iter().map(|blob| unmerged(builder, blob, outer)).collect();
+    }
+    // More the engine has no tensors for, and what is lowered grows with them.
+    if given.iter().any(|blob| blob.rank > MAX_RANK) {
+        return Err(ConvertError::unsupported(format!("`{}`: gives a blob with more than {MAX_RANK} axes", row.name)));
     }
     Ok(given)
 }

@@ -165,8 +165,11 @@ fn sequence(c: &mut Context<'_>) -> Result<(Blob, usize), ConvertError> {
         5 => {
             let outer = c.builder.sizes(x, 0, 2);
             let features = c.builder.integers(vec![super::int(c.size(1)?)?]);
-            let sizes = c.builder.joined(vec![outer, features]);
-            Ok((c.builder.shaped(x, sizes, 3), 5))
+            let shape = c.builder.joined(vec![outer, features]);
+            let sequence = c.builder.shaped(x, shape, 3);
+            let sizes = c.builder.assumed(x);
+            c.builder.assume(sequence, Some(vec![sizes[0], sizes[1], Some(c.size(1)?)]));
+            Ok((sequence, 5))
         }
         rank => Err(ConvertError::unsupported(format!("of a blob with {rank} axes, sequences have 5"))),
     }
@@ -197,10 +200,16 @@ fn with_axes(c: &mut Context<'_>, rank: usize, y: Blob, states: &[Blob]) -> Vec<
 
 /// The result and the last states: by an operation if there is one that says the same.
 fn run(c: &mut Context<'_>, run: &Run<'_>) -> Lowered {
-    match operation(run)? {
-        Some((kind, options)) => Ok(by_operation(c, run, kind, options)),
-        None => steps::lower(c.builder, run),
+    let results = match operation(run)? {
+        Some((kind, options)) => by_operation(c, run, kind, options),
+        None => steps::lower(c.builder, run)?,
+    };
+    let (x, width) = (c.builder.assumed(run.x), Some(run.gates.width));
+    let steps = if run.sequence { x[0] } else { Some(1) };
+    for (i, &result) in results.iter().enumerate() {
+        c.builder.assume(result, Some(if i == 0 { vec![steps, x[1], width] } else { vec![x[1], width] }));
     }
+    Ok(results)
 }
 
 /// Arguments by name.

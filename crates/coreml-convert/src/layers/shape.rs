@@ -252,10 +252,11 @@ fn reshape(c: &mut Context<'_>) -> Lowered {
     let batch = x.rank == 5;
     let (first, last) = if batch { (vec![1, 0, 2, 3, 4], vec![0, 1, 3, 4, 2]) } else { (Vec::new(), vec![0, 2, 3, 1]) };
     let dims = |b: &mut crate::builder::Builder, x: Blob, inner: [i32; 3]| {
-        let sizes = b.integers([&[sequence], &inner[..]].concat());
+        let sizes = [&[sequence], &inner[..]].concat();
         if !batch {
-            return b.shaped(x, sizes, 4);
+            return b.reshape(x, sizes);
         }
+        let sizes = b.integers(sizes);
         let own = b.sizes(x, 0, 1);
         let sizes = b.joined(vec![own, sizes]);
         b.shaped(x, sizes, 5)

@@ -119,8 +119,8 @@ impl Op for FeatureShape {
     }
 }
 
-/// The same tensor, which must have so many axes: what depends on a number of axes that a file only notes is refused
-/// where the note is wrong.
+/// The same tensor, which must have so many axes. Where this number follows from sizes, a network is lowered for the
+/// declared ones, and must not answer wrongly for others.
 #[derive(Debug)]
 struct Ranked {
     rank: i64,
@@ -132,7 +132,7 @@ impl Op for Ranked {
         if x.rank() as i64 != self.rank {
             return Err(OpError::parameter(
                 "x",
-                format!("{} has not {} axes, which the file notes", x.shape, self.rank),
+                format!("{} has not {} axes, as the network was lowered for", x.shape, self.rank),
             ));
         }
         Ok(vec![x])
@@ -209,6 +209,6 @@ mod tests {
         let of_two = [("rank", Value::int(&[], &[2]))];
         assert!(run("neural_network:ranked", &[zeros(&[2, 3])], &of_two).is_ok());
         let error = run("neural_network:ranked", &[zeros(&[2])], &of_two).unwrap_err();
-        assert_eq!(error.to_string(), "parameter `x`: [2] has not 2 axes, which the file notes");
+        assert_eq!(error.to_string(), "parameter `x`: [2] has not 2 axes, as the network was lowered for");
     }
 }
