@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use coreml_core::{CheckedInputs, Error, ErrorKind, Value};
+use coreml_core::{Cancel, CheckedInputs, Error, ErrorKind, Value};
 use coreml_model::{ClassicModel, Fields, Interface};
 
 mod classes;
@@ -42,6 +42,14 @@ pub trait Classic: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] names the feature whose value the model has no answer to.
     fn predict(&self, inputs: &CheckedInputs<'_>) -> Result<Vec<(String, Value)>, Error>;
+
+    /// As [`Classic::predict`], for a type that may take long: it stops when `cancel` is set.
+    ///
+    /// # Errors
+    /// As [`Classic::predict`]; [`ErrorKind::Cancelled`] if it was stopped.
+    fn predict_until(&self, inputs: &CheckedInputs<'_>, _cancel: &Cancel) -> Result<Vec<(String, Value)>, Error> {
+        self.predict(inputs)
+    }
 
     /// Bytes that every prediction takes because a number in the file says so, whatever the inputs.
     fn least_bytes(&self) -> usize {

@@ -1,6 +1,6 @@
 //! Non-maximum suppression: of boxes that overlap, the one of the highest confidence is kept.
 
-use coreml_core::{CheckedInputs, CheckedValue, Error, Value};
+use coreml_core::{Cancel, CheckedInputs, CheckedValue, Error, ErrorKind, Value};
 use coreml_model::{Feature, FeatureKind, Fields, Interface, ShapeConstraint};
 use coreml_tensor::{Shape, Tensor};
 
@@ -133,6 +133,11 @@ impl Classic for Suppression {
     }
 
     fn predict(&self, inputs: &CheckedInputs<'_>) -> Result<Vec<(String, Value)>, Error> {
+        self.predict_until(inputs, &Cancel::new())
+    }
+
+    /// Each box is compared with all that are kept, which takes long where there are many.
+    fn predict_until(&self, inputs: &CheckedInputs<'_>, cancel: &Cancel) -> Result<Vec<(String, Value)>, Error> {
         let (overlap, least) = (self.overlap.get(inputs)?, self.least.get(inputs)?);
         let (coordinates, four) = matrix(inputs, &self.coordinates)?;
         if coordinates.len() % 4 != 0 || four.is_some_and(|four| four != 4) {
@@ -150,7 +155,9 @@ impl Classic for Suppression {
             return Err(refuse(&self.confidence, "has no classes"));
         }
         let scores: Vec<&[f64]> = confidence.chunks_exact(classes.max(1)).collect();
-        let kept = keep(&boxes, &scores, overlap, least, self.per_class, self.rows.1);
+        let bounds = Bounds { overlap, least, per_class: self.per_class, most: self.rows.1 };
+        let stopped = || Error::new(ErrorKind::Cancelled, "the suppression was given up between two boxes");
+        let kept = keep(&boxes, &scores, &bounds, cancel).ok_or_else(stopped)?;
         let output = |(feature, role): &(Feature, Role)| {
             let (from, width) = match role {
                 Role::Confidence => (&confidence, classes),
@@ -197,15 +204,19 @@ impl Rectangle {
     }
 }
 
-/// The boxes that are kept, the one of the highest confidence first.
-fn keep(
-    boxes: &[Rectangle],
-    scores: &[&[f64]],
+/// What is kept.
+struct Bounds {
+    /// The largest overlap with a better box.
     overlap: f64,
+    /// The least confidence.
     least: f64,
     per_class: bool,
+    /// How many boxes.
     most: Option<usize>,
-) -> Vec<usize> {
+}
+
+/// The boxes that are kept, the one of the highest confidence first; `None` if it was cancelled.
+fn keep(boxes: &[Rectangle], scores: &[&[f64]], bounds: &Bounds, cancel: &Cancel) -> Option<Vec<usize>> {
     struct Candidate {
         row: usize,
         class: usize,
@@ -219,20 +230,49 @@ fn keep(
     // What is not comparable is no confidence.
     let known = |scores: &[f64]| scores.iter().all(|score| !score.is_nan());
     let candidates = scores.iter().enumerate().filter(|(_, scores)| known(scores)).map(candidate);
-    let mut candidates: Vec<_> = candidates.filter(|candidate| candidate.score >= least).collect();
+    let mut candidates: Vec<_> = candidates.filter(|candidate| candidate.score >= bounds.least).collect();
     candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<&Candidate> = Vec::new();
     for candidate in &candidates {
-        if most.is_some_and(|most| kept.len() >= most) {
+        if bounds.most.is_some_and(|most| kept.len() >= most) {
             break;
         }
+        if cancel.is_cancelled() {
+            return None;
+        }
         let hides = |better: &&Candidate| {
-            (!per_class || better.class == candidate.class)
-                && boxes[better.row].overlap(&boxes[candidate.row]) > overlap
+            (!bounds.per_class || better.class == candidate.class)
+                && boxes[better.row].overlap(&boxes[candidate.row]) > bounds.overlap
         };
         if !kept.iter().any(hides) {
             kept.push(candidate);
         }
     }
-    kept.into_iter().map(|candidate| candidate.row).collect()
+    Some(kept.into_iter().map(|candidate| candidate.row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_that_overlap_too_much_with_better_ones_go() {
+        let boxes = [[0.5, 0.5, 1.0, 1.0], [0.5, 1.0, 1.0, 1.0], [0.5, 0.5, 1.0, 1.0], [9.0, 9.0, 1.0, 1.0]];
+        let boxes = boxes.map(|numbers| Rectangle::new(&numbers));
+        // Half of either is in both, of a whole of one and a half.
+        assert!((boxes[0].overlap(&boxes[1]) - 1.0 / 3.0).abs() < 1e-15);
+        let scores: [&[f64]; 4] = [&[0.9, 0.0], &[0.8, 0.0], &[0.0, 0.7], &[f64::NAN, 0.99]];
+        let kept = |overlap, least, per_class, most| {
+            keep(&boxes, &scores, &Bounds { overlap, least, per_class, most }, &Cancel::new()).unwrap()
+        };
+        assert_eq!(kept(0.5, 0.0, false, None), [0, 1], "the third is the first once more");
+        assert_eq!(kept(0.3, 0.0, false, None), [0]);
+        assert_eq!(kept(0.3, 0.0, true, None), [0, 2], "of another class");
+        assert_eq!(kept(0.5, 0.85, false, None), [0]);
+        assert_eq!(kept(1.0, 0.0, false, Some(2)), [0, 1]);
+        let stopped = Cancel::new();
+        stopped.cancel();
+        let bounds = Bounds { overlap: 1.0, least: 0.0, per_class: false, most: None };
+        assert_eq!(keep(&boxes, &scores, &bounds, &stopped), None);
+    }
 }

@@ -45,7 +45,10 @@ impl Loaded {
     ) -> Result<Vec<(String, Value)>, Error> {
         match &self.content {
             Content::Planned(model) => model.run(inputs, state, cancel, observer),
-            Content::Classic(model) => model.predict(inputs),
+            Content::Classic(model) => match cancel {
+                Some(cancel) => model.predict_until(inputs, cancel),
+                None => model.predict(inputs),
+            },
             Content::Pipeline(members) => self.run_members(members, inputs, cancel, observer),
         }
     }
