@@ -137,6 +137,11 @@ pub(crate) trait Op: Any + fmt::Debug + Send + Sync {
         true
     }
 
+    /// Whether the result depends on the inputs' elements; if not, their types are all it takes to evaluate it.
+    fn reads_elements(&self) -> bool {
+        true
+    }
+
     /// What running the operation on inputs of these types takes, for profiles. Only types are known: neither inputs nor
     /// `outs` have elements.
     fn work(&self, ins: Ins<'_>, outs: &[Type]) -> Work {

@@ -345,7 +345,8 @@ impl Builder<'_> {
             .into());
         }
         types.iter().flatten().try_for_each(|&ty| within_limit(ty, self.options))?;
-        let all_constant = inputs.iter().flatten().all(|&id| graph.value(id).constant.is_some());
+        let all_constant =
+            !op.reads_elements() || inputs.iter().flatten().all(|&id| graph.value(id).constant.is_some());
         let small = |types: &Vec<Type>| types.iter().all(|ty| ty.count() <= MAX_FOLDED) && self.keeps(types);
         let folded = match &types {
             Some(types) if op.is_pure() && all_constant && self.options.fold_constants() && small(types) => {

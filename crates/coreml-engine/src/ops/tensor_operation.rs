@@ -242,6 +242,10 @@ impl Op for ShapeOf {
         Ok(())
     }
 
+    fn reads_elements(&self) -> bool {
+        false
+    }
+
     fn work(&self, _ins: Ins<'_>, outs: &[Type]) -> Work {
         Work { flops: None, bytes: 4 * outs[0].count() as u64 }
     }
