@@ -8,4 +8,5 @@ mod photos;
 mod pictures;
 mod resilience;
 mod session;
+mod states;
 mod tidy;
