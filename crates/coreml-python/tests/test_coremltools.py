@@ -109,7 +109,7 @@ def test_assets_structures_plans_and_devices(model: ct.models.MLModel) -> None:
 def test_pictures_come_as_pil_images(golden: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     seen = set()
-    for path in sorted((golden / "image").glob("*.mlmodel")):
+    for path in sorted((golden / "interface").glob("image*.mlmodel")):
         picture = ct.models.MLModel(str(path))
         kinds = {output.name: output.type.WhichOneof("Type") for output in picture.get_spec().description.output}
         inputs = picture.get_spec().description.input
@@ -123,7 +123,7 @@ def test_pictures_come_as_pil_images(golden: Path) -> None:
             if kinds[name] == "imageType":
                 seen.add(value.mode)
                 assert value.mode in ("RGBA", "L", "F")
-        with pytest.raises(RuntimeError, match="image size"):
+        with pytest.raises(RuntimeError, match="allowed set of image sizes"):
             picture.predict({name: image.new(modes[name], (1999, 3)) for name in given})
     assert "RGBA" in seen
 

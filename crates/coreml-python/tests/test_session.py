@@ -90,9 +90,8 @@ def test_the_interface_and_the_telemetry(classifier: Path, coffee: Path) -> None
     assert feature is not None and (feature.kind, feature.shape, feature.color) == ("image", (224, 224), "rgb")
     assert session.interface.predicted_feature is not None
     session.predict({"image": coffee})
-    metrics = session.telemetry()
-    counted = [series["value"] for name in metrics for series in metrics[name] if series["labels"] == {"result": "ok"}]
-    assert 1 in counted, metrics
+    attempts = session.telemetry()["coreml_attempts_total"]
+    assert {"labels": {"backend": "cpu", "outcome": "ok"}, "value": 1} in attempts
     assert session.open_metrics().endswith("# EOF\n")
 
 
