@@ -148,6 +148,12 @@ fn predict_all(case: &Case, arrays: &Arrays, backend: &CpuBackend) -> Result<(),
         let outputs = session.predict_with_state(&given, &state).map_err(|error| format!("{step} {error}"))?;
         compared += compare(&outputs, arrays, &step, case, bound)?;
     }
+    for (key, expected) in arrays {
+        let Some(name) = key.strip_prefix("state_final:") else { continue };
+        let held = Found::Tensor(state.read(name).map_err(told)?);
+        held.matches(expected, bound).map_err(|why| format!("{key}: {why}"))?;
+        compared += 1;
+    }
     let functions: Vec<String> = session.package().functions().map(str::to_owned).collect();
     for function in functions.iter().filter(|function| expects(&format!("{function}:"))) {
         let session = open(Some(function))?;

@@ -10,4 +10,5 @@ mod photos;
 mod pictures;
 mod resilience;
 mod session;
+mod states;
 mod tidy;

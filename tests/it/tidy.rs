@@ -20,6 +20,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("isolation", &["core", "model", "tensor"]),
     ("kernels", &[]),
     ("model", &["tensor"]),
+    // Has a workspace of its own.
+    ("python", &["anywhere"]),
     ("telemetry", &[]),
     ("tensor", &[]),
     // The facade behind the feature `reference-run`: the run is shared by an example of the facade and a test.

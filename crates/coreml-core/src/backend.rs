@@ -6,10 +6,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use coreml_model::Package;
+use coreml_tensor::{Tensor, TensorView};
 
 use crate::cancel::Cancel;
 use crate::check::CheckedInputs;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::outputs::Outputs;
 
 /// Something that can execute models.
@@ -23,7 +24,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Makes a model ready for predictions: everything that can be done once is done here.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for what the backend lacks, and other kinds by whose
+    /// [`ErrorKind::Unsupported`] for what the backend lacks, and other kinds by whose
     /// fault it is.
     fn load(&self, package: &Arc<Package>, options: &LoadOptions) -> Result<Box<dyn Model>, Error>;
 }
@@ -36,7 +37,7 @@ pub trait Model: Send + Sync + fmt::Debug {
     /// By whose fault it is; the inputs have been checked against the interface.
     fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error>;
 
-    /// As [`Model::predict`], but stops soon after `cancel` is set, with [`ErrorKind::Cancelled`](crate::ErrorKind), if
+    /// As [`Model::predict`], but stops soon after `cancel` is set, with [`ErrorKind::Cancelled`], if
     /// the model [can](Model::stops). One that cannot goes on to its end.
     ///
     /// # Errors
@@ -68,8 +69,28 @@ pub trait Model: Send + Sync + fmt::Debug {
     /// When the backend cannot make one.
     fn new_state(&self) -> Result<ModelState, Error>;
 
+    /// What the state `name` holds; half precision comes as `float32`. The name is one of the interface's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where the backend does not show its states, which is the default.
+    fn read_state(&self, _state: &mut ModelState, _name: &str) -> Result<Tensor, Error> {
+        Err(hidden_states())
+    }
+
+    /// Replaces what the state `name` holds. The name is one of the interface's, the shape its shape.
+    ///
+    /// # Errors
+    /// As [`Model::read_state`].
+    fn write_state(&self, _state: &mut ModelState, _name: &str, _contents: TensorView<'_>) -> Result<(), Error> {
+        Err(hidden_states())
+    }
+
     /// What was loaded, for reports.
     fn info(&self) -> ModelInfo;
+}
+
+fn hidden_states() -> Error {
+    Error::new(ErrorKind::Unsupported, "this backend does not show what its states hold")
 }
 
 /// Whether a host has a backend.

@@ -90,6 +90,11 @@ impl Outputs {
         }
     }
 
+    /// Names and values, in order, for somebody who keeps them.
+    pub fn into_entries(self) -> Vec<(String, Value)> {
+        self.entries
+    }
+
     /// Names and values, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.entries.iter().map(|(name, value)| (name.as_str(), value))

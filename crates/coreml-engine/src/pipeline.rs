@@ -10,6 +10,7 @@ use coreml_core::{
     Cancel, CheckedInputs, CheckedValue, Error, ErrorKind, Model, ModelInfo, ModelState, Outputs, Value,
 };
 use coreml_model::{Feature, Interface};
+use coreml_tensor::{Tensor, TensorView};
 
 use crate::backend::{CpuModel, Observer, processors};
 use crate::compute::Compute;
@@ -110,6 +111,10 @@ impl Loaded {
     }
 }
 
+fn foreign_state() -> Error {
+    Error::new(ErrorKind::Bug, "the state was made by another backend")
+}
+
 impl Model for Loaded {
     fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error> {
         Ok(Outputs::new(self.run(inputs, state, None, &mut ())?))
@@ -137,6 +142,20 @@ impl Model for Loaded {
             Content::Planned(model) => model.new_state(),
             _ => Ok(ModelState::new(States::default())),
         }
+    }
+
+    fn read_state(&self, state: &mut ModelState, name: &str) -> Result<Tensor, Error> {
+        let states = state.downcast_mut::<States>().ok_or_else(foreign_state)?;
+        states.read(name).ok_or_else(|| {
+            Error::feature(ErrorKind::Unavailable, name, "there is no such state, or no memory for a copy of it")
+        })
+    }
+
+    fn write_state(&self, state: &mut ModelState, name: &str, contents: TensorView<'_>) -> Result<(), Error> {
+        let states = state.downcast_mut::<States>().ok_or_else(foreign_state)?;
+        states.write(name, contents).then_some(()).ok_or_else(|| {
+            Error::feature(ErrorKind::InvalidInput, name, "there is no such state, or it does not hold such elements")
+        })
     }
 
     fn info(&self) -> ModelInfo {

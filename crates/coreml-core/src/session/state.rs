@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use coreml_model::{ArrayFeature, FeatureKind};
+use coreml_tensor::{DType, Shape, Tensor, TensorView};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Session;
-use super::lane::StateUse;
-use crate::backend::ModelState;
+use super::lane::{Lane, StateUse};
+use crate::backend::{Model, ModelState};
 use crate::error::{Error, ErrorKind};
 
 /// What survives between the predictions of a model with states. Made by [`Session::state`].
@@ -15,6 +17,8 @@ pub struct State {
     /// Identifies the session by its model, which nothing else shares while the state lives.
     package: Arc<coreml_model::Package>,
     function: String,
+    /// The session's.
+    lanes: Vec<Arc<Lane>>,
     contents: Mutex<Contents>,
 }
 
@@ -30,13 +34,77 @@ pub(super) enum Contents {
 impl State {
     pub(super) fn new(session: &Session) -> Self {
         let (package, function) = (session.package.clone(), session.function.clone());
-        Self { package, function, contents: Mutex::new(Contents::Fresh) }
+        Self { package, function, lanes: session.lanes.clone(), contents: Mutex::new(Contents::Fresh) }
+    }
+
+    /// What the state feature `name` holds between predictions: zeros at first. Half precision comes as `float32`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when the model has no such state, or a failed prediction has left it half-changed;
+    /// [`ErrorKind::Unsupported`] when the backend that it lives with does not show its states.
+    pub fn read(&self, name: &str) -> Result<Tensor, Error> {
+        let (array, shape) = self.feature(name)?;
+        let mut contents = self.whole()?;
+        match &mut *contents {
+            Contents::Bound(position, state) => self.model(*position)?.read_state(state, name),
+            _ => {
+                let dtype = if array.dtype == DType::Float16 { DType::Float32 } else { array.dtype };
+                Tensor::try_zeros(dtype, shape)
+                    .map_err(|error| Error::feature(ErrorKind::Unavailable, name, error.to_string()))
+            }
+        }
+    }
+
+    /// Replaces what the state feature `name` holds. A state that has not served a prediction lives from now on with the
+    /// first backend that has loaded the model.
+    ///
+    /// # Errors
+    /// As [`State::read`]; also [`ErrorKind::InvalidInput`] when `contents` has another shape than the state, or no numbers.
+    pub fn write<'t>(&self, name: &str, contents: impl Into<TensorView<'t>>) -> Result<(), Error> {
+        let view = contents.into();
+        let (_, shape) = self.feature(name)?;
+        if view.shape() != shape {
+            let message = format!("the state has the shape {shape}, {} was given", view.shape());
+            return Err(Error::feature(ErrorKind::InvalidInput, name, message));
+        }
+        let mut kept = self.whole()?;
+        if let Contents::Bound(position, state) = &mut *kept {
+            return self.model(*position)?.write_state(state, name, view);
+        }
+        let loaded = self.lanes.iter().enumerate().find_map(|(i, lane)| Some((i, lane.loaded()?)));
+        let (position, model) = loaded.ok_or_else(not_loaded)?;
+        let mut state = model.new_state()?;
+        model.write_state(&mut state, name, view)?;
+        *kept = Contents::Bound(position, state);
+        Ok(())
+    }
+
+    fn feature(&self, name: &str) -> Result<(&ArrayFeature, Shape), Error> {
+        let states = &self.package.interface(Some(&self.function))?.states;
+        let found = states.iter().find(|feature| feature.name == name).map(|feature| &feature.kind);
+        let Some(FeatureKind::State(array)) = found else {
+            let known: Vec<_> = states.iter().map(|feature| format!("`{}`", feature.name)).collect();
+            let message = format!("the model has no such state; it has {}", known.join(", "));
+            return Err(Error::feature(ErrorKind::InvalidInput, name, message));
+        };
+        let shape = Shape::try_new(&array.shape)
+            .map_err(|error| Error::feature(ErrorKind::InvalidModel, name, error.to_string()))?;
+        Ok((array, shape))
+    }
+
+    fn model(&self, position: usize) -> Result<&dyn Model, Error> {
+        self.lanes.get(position).and_then(|lane| lane.loaded()).ok_or_else(not_loaded)
     }
 
     pub(super) fn lock(&self, session: &Session) -> Result<MutexGuard<'_, Contents>, Error> {
         if !Arc::ptr_eq(&self.package, &session.package) || self.function != session.function {
             return Err(Error::new(ErrorKind::InvalidInput, "the state belongs to another session"));
         }
+        self.whole()
+    }
+
+    /// The contents, unless they are half-changed.
+    fn whole(&self) -> Result<MutexGuard<'_, Contents>, Error> {
         let contents = self.contents.lock();
         if matches!(*contents, Contents::Broken) {
             let message = "a failed prediction has left the state half-changed; start again with a fresh one";
@@ -44,6 +112,10 @@ impl State {
         }
         Ok(contents)
     }
+}
+
+fn not_loaded() -> Error {
+    Error::new(ErrorKind::Unavailable, "the backend that the state lives with has not loaded the model")
 }
 
 impl Contents {

@@ -1,0 +1,47 @@
+//! What states hold, read and written between predictions.
+
+use coreml_anywhere::tensor::{Shape, Tensor};
+use coreml_anywhere::{ErrorKind, Inputs, Session};
+use coreml_testing::repository;
+
+fn accumulator() -> Session {
+    Session::builder().threads(1).open(repository().join("tests/golden/state/accumulator.mlmodel")).unwrap()
+}
+
+fn numbers(values: [f32; 6]) -> Tensor {
+    Tensor::new(Shape::new(&[2, 3]), values.to_vec()).unwrap()
+}
+
+#[test]
+fn a_state_that_is_written_back_goes_on_as_the_one_it_was_read_from() {
+    let session = accumulator();
+    let x = numbers([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let inputs = Inputs::new().tensor("x", &x);
+    let first = session.state();
+    assert_eq!(first.read("s").unwrap(), numbers([0.0; 6]), "zeros at first");
+    session.predict_with_state(&inputs, &first).unwrap();
+    let held = first.read("s").unwrap();
+    assert_ne!(held, numbers([0.0; 6]), "the model has written to it");
+    let second = session.state();
+    second.write("s", &held).unwrap();
+    let answers = [&first, &second].map(|state| session.predict_with_state(&inputs, state).unwrap().into_outputs());
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(first.read("s").unwrap(), second.read("s").unwrap());
+    // One that has served a prediction is written in place.
+    second.write("s", &held).unwrap();
+    assert_eq!(session.predict_with_state(&inputs, &second).unwrap().into_outputs(), answers[0]);
+}
+
+#[test]
+fn what_is_no_state_of_the_model_is_refused() {
+    let session = accumulator();
+    let state = session.state();
+    let unknown = state.read("t").unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::InvalidInput);
+    assert_eq!(unknown.to_string(), "feature `t`: the model has no such state; it has `s`");
+    let flat = Tensor::new(Shape::new(&[6]), vec![0.0f32; 6]).unwrap();
+    let misshapen = state.write("s", &flat).unwrap_err();
+    assert_eq!(misshapen.kind(), ErrorKind::InvalidInput);
+    assert_eq!(misshapen.to_string(), "feature `s`: the state has the shape [2, 3], [6] was given");
+    assert_eq!(state.read("s").unwrap(), numbers([0.0; 6]));
+}
