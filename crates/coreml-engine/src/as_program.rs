@@ -170,6 +170,9 @@ fn without_own(function: &Function, block: Block) -> Result<Block, Error> {
     let operations = block.operations.into_iter().map(|mut operation| {
         let blocks = std::mem::take(&mut operation.blocks);
         operation.blocks = blocks.into_iter().map(|block| without_own(function, block)).collect::<Result<_, _>>()?;
+        if operation.kind == "slice_by_index" {
+            state_masks(&mut operation);
+        }
         let Some(own) = operation.kind.strip_prefix(OWN).map(str::to_owned) else { return Ok(operation) };
         let reshaped = match own.as_str() {
             "array" | "feature" | "ranked" => reshape(function, &operation),
@@ -182,6 +185,20 @@ fn without_own(function: &Function, block: Block) -> Result<Block, Error> {
         })
     });
     Ok(Block { operations: operations.collect::<Result<_, Error>>()?, ..block })
+}
+
+/// Masks as booleans, which the format asks for, where networks have integers.
+fn state_masks(slice: &mut Operation) {
+    let masks = slice.inputs.iter_mut().filter(|(name, _)| name.ends_with("_mask"));
+    for argument in masks.flat_map(|(_, arguments)| arguments) {
+        if let Argument::Constant(constant) = argument
+            && let Constant::Tensor(mask) = &**constant
+            && let Some(flags) = mask.as_slice::<i32>()
+            && let Ok(mask) = Tensor::new(mask.shape(), flags.iter().map(|&flag| flag != 0).collect::<Vec<bool>>())
+        {
+            *constant = Arc::new(Constant::Tensor(Arc::new(mask)));
+        }
+    }
 }
 
 /// The operation that gives `operation`'s only input the shape of its result.
