@@ -1,9 +1,28 @@
-//! Element types as files number them: once in the program, once in weight files.
+//! Element types as files number them: in the program, in weight files, and in the description.
 #![deny(clippy::as_conversions, clippy::indexing_slicing)]
 
 use coreml_tensor::DType;
 
 use crate::program::PackedType;
+
+/// The types of elements that array features have, by the number the description uses.
+const ARRAYS: [(i32, DType); 5] = [
+    (65568, DType::Float32),
+    (65600, DType::Float64),
+    (131_104, DType::Int32),
+    (65552, DType::Float16),
+    (131_080, DType::Int8),
+];
+
+/// The type of an array feature's elements by its number.
+pub(crate) fn array_dtype(code: i32) -> Option<DType> {
+    ARRAYS.iter().find(|(known, _)| *known == code).map(|&(_, dtype)| dtype)
+}
+
+/// The number of a type of elements; `None` for one that array features do not have.
+pub(crate) fn array_code(dtype: DType) -> Option<i32> {
+    ARRAYS.iter().find(|(_, known)| *known == dtype).map(|&(code, _)| code)
+}
 
 /// What a tensor of the file consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coreml_tensor::DType;
-
+use crate::element::array_dtype;
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::interface::{
     ArrayFeature, ColorLayout, DictionaryKey, Feature, FeatureKind, ImageFeature, Interface, ShapeConstraint, SizeRange,
@@ -214,14 +213,8 @@ fn feature(feature: proto::Feature, state: bool) -> Result<Feature, ReadError> {
 fn array(array: proto::ArrayType) -> Result<ArrayFeature, ReadError> {
     use array_type::{Default, Flexibility};
 
-    let dtype = match array.data_type {
-        65568 => DType::Float32,
-        65600 => DType::Float64,
-        131104 => DType::Int32,
-        65552 => DType::Float16,
-        131080 => DType::Int8,
-        other => return Err(refuse(format!("data type {other} is not one this library knows"))),
-    };
+    let code = array.data_type;
+    let dtype = array_dtype(code).ok_or_else(|| refuse(format!("data type {code} is not one this library knows")))?;
     let shape = array.shape.into_iter().map(size).collect::<Result<Vec<_>, _>>()?;
     let constraint: ShapeConstraint<Vec<usize>, Vec<SizeRange>> = match array.flexibility {
         None => ShapeConstraint::Fixed,

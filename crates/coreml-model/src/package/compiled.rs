@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use coreml_tensor::DType;
 use prost::Message;
 use serde::Deserialize;
 
@@ -17,6 +16,7 @@ use super::impostor::impostor;
 use super::paths;
 use crate::budget;
 use crate::decode::{self, Decoded, description, pipeline};
+use crate::element::array_code;
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::interface::Interface;
 use crate::limits::Limits;
@@ -301,14 +301,8 @@ fn feature(name: &str, ty: &ValueType, shapes: Option<&Flexible>) -> Result<prot
 
 fn array(name: &str, ty: &TensorType, shapes: Option<&Flexible>) -> Result<proto::ArrayType, ReadError> {
     let refuse = |message: String| ReadError::new(ReadErrorKind::Interface, format!("{}: {message}", quote(name)));
-    let data_type = match ty.dtype {
-        DType::Float32 => 65568,
-        DType::Float64 => 65600,
-        DType::Float16 => 65552,
-        DType::Int32 => 131_104,
-        DType::Int8 => 131_080,
-        other => return Err(refuse(format!("no feature has elements of type {other}"))),
-    };
+    let unknown = || refuse(format!("no feature has elements of type {}", ty.dtype));
+    let data_type = array_code(ty.dtype).ok_or_else(unknown)?;
     let known: Option<Vec<i64>> = ty.dims.iter().map(fixed).collect();
     let told = shapes.and_then(|shapes| shapes.defaults.get(name)).cloned();
     let shape = match (known, told) {

@@ -2,6 +2,7 @@
 
 use coreml_tensor::DType;
 
+use crate::element::array_code;
 use crate::interface::{
     ArrayFeature, ColorLayout, DictionaryKey, Feature, FeatureKind, ImageFeature, Interface, ShapeConstraint, SizeRange,
 };
@@ -105,13 +106,8 @@ pub(super) fn array(array: &ArrayFeature) -> proto::ArrayType {
         DType::Float64 => Default::DoubleDefault(value),
         _ => Default::FloatDefault(value as f32),
     });
-    let data_type = match array.dtype {
-        DType::Float64 => 65600,
-        DType::Int32 => 131_104,
-        DType::Float16 => 65552,
-        DType::Int8 => 131_080,
-        _ => 65568,
-    };
+    // Array features were read with one of these types.
+    let data_type = array_code(array.dtype).unwrap_or_default();
     proto::ArrayType { shape: shape(&array.shape), data_type, flexibility, default }
 }
 
