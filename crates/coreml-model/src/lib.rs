@@ -43,7 +43,7 @@ pub use interface::{
 };
 pub use limits::Limits;
 pub use neural_network::{Layer, NetworkKind, NeuralNetwork};
-pub use package::{Metadata, Package};
+pub use package::{Fingerprint, Metadata, Package};
 pub use program::{
     Argument, Block, Constant, Dim, Function, Operation, Opset, PackedTensor, PackedType, Program, TensorType, Value,
     ValueId, ValueType,

@@ -27,11 +27,13 @@ pub struct Limits {
     pub manifest_bytes: u64,
     /// Items `Manifest.json` lists.
     pub manifest_items: usize,
+    /// Files in a zip archive.
+    pub archive_files: usize,
     /// Distinct constants in weight files.
     pub blobs: usize,
-    /// Heap that decoding the specification may take, whatever its size; see [`Limits::heap_factor`].
+    /// Heap that decoding the specification, or unpacking an archive, may take, whatever its size; see [`Limits::heap_factor`].
     pub heap_bytes: u64,
-    /// Heap that decoding may take, as a multiple of the specification's size. The larger of the two bounds applies.
+    /// Heap that decoding may take, as a multiple of the specification's or the archive's size. The larger of the two bounds applies.
     pub heap_factor: u64,
 }
 
@@ -46,6 +48,7 @@ impl Default for Limits {
             name_bytes: 64 << 10,
             manifest_bytes: 1 << 20,
             manifest_items: 1_000,
+            archive_files: 10_000,
             blobs: 1_000_000,
             heap_bytes: 64 << 20,
             heap_factor: 32,

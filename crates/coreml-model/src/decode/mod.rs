@@ -73,6 +73,7 @@ fn linked(bytes: &[u8], blobs: &mut BlobStore, limits: &Limits) -> Result<Stage,
     let Linked { path, spec, blobs: mut inner } = link::open(blobs, parameter(1)?, parameter(2)?, limits)?;
     let read = message(&spec, limits).and_then(|model| stage(model, &mut inner, limits));
     let (model, ..) = read.map_err(|error| error.in_file(&path))?;
+    inner.contents().add(&spec);
     blobs.absorb(inner);
     Ok(model)
 }

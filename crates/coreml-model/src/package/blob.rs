@@ -4,8 +4,8 @@
 //! are. Nothing the file says is believed before it has been compared with the file's length and with the type the
 //! program declares. Only what constants ask for is read, straight into the tensor.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::collections::HashMap;
+use std::io::{Read, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,8 +13,9 @@ use bytemuck::Pod;
 use coreml_tensor::{DType, Element, Shape, Tensor, f16};
 
 use super::impostor::impostor;
+use super::files::{Files, Stream};
+use super::fingerprint::Contents;
 use super::link::LINKS;
-use super::paths;
 use crate::element::ElementType;
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::limits::Limits;
@@ -30,22 +31,18 @@ const IMPOSTOR_BYTES: u64 = 2048;
 const VERSION: u32 = 2;
 const SENTINEL: u32 = 0xDEAD_BEEF;
 /// What file names in a program begin with: the folder of the model file.
-const MODEL_FOLDER: &str = "@model_path/";
+pub(crate) const MODEL_FOLDER: &str = "@model_path/";
 /// How often the bytes of a file may be read. Honest files need one pass: constants either share a record whole or
 /// not at all. Without a bound, records that overlap would turn a small file into a large program.
 const PASSES: u64 = 4;
 
 /// Where weight files are found.
 #[derive(Debug)]
-pub(crate) enum Source {
-    /// In the package at `root` (canonical), with the model file in `folder`.
-    Package { root: PathBuf, folder: PathBuf },
-    /// In memory, by the name the program uses.
-    Memory(BTreeMap<String, Vec<u8>>),
+pub(crate) struct Source {
+    pub(crate) files: Files,
+    /// Where the model file lies.
+    pub(crate) folder: PathBuf,
 }
-
-trait Stream: Read + Seek + Send {}
-impl<T: Read + Seek + Send> Stream for T {}
 
 struct BlobFile {
     stream: Box<dyn Stream>,
@@ -78,6 +75,7 @@ pub(crate) struct BlobStore {
     linked_weights: u64,
     files: HashMap<String, BlobFile>,
     constants: HashMap<(String, u64, ElementType, Shape), Constant>,
+    contents: Contents,
 }
 
 impl BlobStore {
@@ -92,17 +90,19 @@ impl BlobStore {
             linked_weights: 0,
             files: HashMap::new(),
             constants: HashMap::new(),
+            contents: Contents::default(),
         }
     }
 
     /// The folders in which models that this one links to may lie: beside the model file and beside the package.
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
-        match &self.source {
-            Source::Package { root, folder } if root == folder => vec![folder.clone()],
-            Source::Package { root, folder } => {
+        let Source { files, folder } = &self.source;
+        match files {
+            Files::Disk(root) if root == folder => vec![folder.clone()],
+            Files::Disk(root) => {
                 [Some(folder.clone()), root.parent().map(Path::to_path_buf)].into_iter().flatten().collect()
             }
-            Source::Memory(_) => Vec::new(),
+            Files::Memory(_) => Vec::new(),
         }
     }
 
@@ -131,6 +131,7 @@ impl BlobStore {
             linked_weights: 0,
             files: HashMap::new(),
             constants: HashMap::new(),
+            contents: Contents::default(),
         }
     }
 
@@ -141,6 +142,12 @@ impl BlobStore {
         self.limit = self.limit.saturating_sub(linked.constants.len());
         self.linked_weights = self.linked_weights.saturating_add(linked.weight_bytes());
         self.failure = self.failure.take().or(linked.failure);
+        self.contents.add(&linked.contents.fingerprint().to_bytes());
+    }
+
+    /// What has been read so far; the specification is the caller's to add.
+    pub(crate) fn contents(&mut self) -> &mut Contents {
+        &mut self.contents
     }
 
     /// Why weights could not be read, if zeros took their place.
@@ -180,6 +187,14 @@ impl BlobStore {
             }
             read => read?,
         };
+        self.contents.add(name.as_bytes());
+        self.contents.add(&offset.to_le_bytes());
+        self.contents.add(match &constant {
+            Constant::Tensor(tensor) => tensor.view().as_bytes(),
+            Constant::Packed(packed) => &packed.bytes,
+            // Weight files hold no other.
+            _ => &[],
+        });
         self.constants.insert(key, constant.clone());
         Ok(constant)
     }
@@ -198,21 +213,10 @@ impl BlobStore {
             let message = format!("weight file {} does not begin with {MODEL_FOLDER}", quote(name));
             ReadError::new(ReadErrorKind::Path, message)
         })?;
-        match &mut self.source {
-            Source::Package { root, folder } => {
-                let path = paths::resolve(root, folder, relative)?;
-                let (file, length) = paths::open_regular(&path)?;
-                BlobFile::new(Box::new(file), Some(path), length)
-            }
-            Source::Memory(files) => {
-                paths::check(relative)?;
-                let bytes = files.remove(name).ok_or_else(|| {
-                    ReadError::new(ReadErrorKind::NotFound, format!("weight file {} was not given", quote(name)))
-                })?;
-                let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-                BlobFile::new(Box::new(Cursor::new(bytes)), None, length)
-            }
-        }
+        let Source { files, folder } = &self.source;
+        let path = files.resolve(folder, relative)?;
+        let (stream, length) = files.open(&path)?;
+        BlobFile::new(stream, Some(path), length)
     }
 }
 

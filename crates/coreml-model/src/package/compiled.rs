@@ -12,8 +12,9 @@ use serde::Deserialize;
 
 use super::Metadata;
 use super::blob::{BlobStore, Source, Weights};
+use super::files::Files;
+use super::fingerprint::{Contents, Fingerprint};
 use super::impostor::impostor;
-use super::paths;
 use crate::budget;
 use crate::decode::{self, Decoded, description, pipeline};
 use crate::element::array_code;
@@ -31,11 +32,13 @@ pub(crate) const PROGRAM: &str = "model.mil";
 pub(crate) const DATA: &str = "coremldata.bin";
 /// What tools say of it.
 const METADATA: &str = "metadata.json";
+/// A neural network.
+const ESPRESSO: &str = "model.espresso.net";
 
 /// Whether the folder is a compiled model.
-pub(crate) fn is_compiled(folder: &Path) -> bool {
-    let has = |name: &str| folder.join(name).symlink_metadata().is_ok();
-    [PROGRAM, DATA, "model.espresso.net"].into_iter().any(has)
+pub(crate) fn is_compiled(files: &Files, folder: &Path) -> bool {
+    let has = |name: &str| files.is_file(&folder.join(name));
+    [PROGRAM, DATA, ESPRESSO].into_iter().any(has)
         || folder.extension().is_some_and(|extension| extension == "mlmodelc")
 }
 
@@ -44,28 +47,33 @@ pub(crate) struct Compiled {
     pub(crate) decoded: Decoded,
     pub(crate) size_bytes: u64,
     pub(crate) missing_weights: Option<ReadError>,
+    pub(crate) fingerprint: Fingerprint,
 }
 
-/// Reads the compiled model at `root`, which must be canonical.
-pub(crate) fn read(root: &Path, limits: &Limits, weights: Weights) -> Result<Compiled, ReadError> {
-    let mut reader = Reader { root, limits, weights, size_bytes: 0, missing_weights: None };
-    let head = Head::read(root, limits)?;
-    let has_program = root.join(PROGRAM).exists();
+/// Reads the compiled model at `root`.
+pub(crate) fn read(files: &Files, root: &Path, limits: &Limits, weights: Weights) -> Result<Compiled, ReadError> {
+    let contents = Contents::default();
+    let mut reader = Reader { files, root, limits, weights, size_bytes: 0, missing_weights: None, contents };
+    let head = reader.head(root)?;
+    let has_program = files.is_file(&root.join(PROGRAM));
     let decoded = if !has_program && head.as_ref().is_some_and(|head| matches!(head.kind, 200..=202)) {
         reader.pipeline(head.unwrap_or_default())?
     } else {
         let (model, interfaces, metadata) = reader.program(root)?;
         Decoded { specification_version: newest(&model), metadata, model, interfaces }
     };
-    Ok(Compiled { decoded, size_bytes: reader.size_bytes, missing_weights: reader.missing_weights })
+    let Reader { size_bytes, missing_weights, contents, .. } = reader;
+    Ok(Compiled { decoded, size_bytes, missing_weights, fingerprint: contents.fingerprint() })
 }
 
 struct Reader<'a> {
+    files: &'a Files,
     root: &'a Path,
     limits: &'a Limits,
     weights: Weights,
     size_bytes: u64,
     missing_weights: Option<ReadError>,
+    contents: Contents,
 }
 
 impl Reader<'_> {
@@ -77,7 +85,7 @@ impl Reader<'_> {
         let mut members = Vec::new();
         loop {
             let folder = self.root.join(format!("model{}", members.len()));
-            if !folder.is_dir() {
+            if !self.files.is_folder(&folder) {
                 break;
             }
             if members.len() >= self.limits.functions {
@@ -94,22 +102,24 @@ impl Reader<'_> {
 
     /// The program in `folder`, with the interfaces of its functions and what is said about it.
     fn program(&mut self, folder: &Path) -> Result<(Stage, BTreeMap<String, Interface>, Metadata), ReadError> {
-        let head = Head::read(folder, self.limits)?.unwrap_or_default();
-        if !folder.join(PROGRAM).exists() {
-            return Err(refuse(folder, head.kind));
+        let head = self.head(folder)?.unwrap_or_default();
+        if !self.files.is_file(&folder.join(PROGRAM)) {
+            return Err(refuse(self.files, folder, head.kind));
         }
-        let path = paths::resolve(self.root, folder, PROGRAM)?;
-        let bytes = paths::read_limited(&path, self.limits.spec_bytes)?;
+        let path = self.files.resolve(folder, PROGRAM)?;
+        let bytes = self.files.read(&path, self.limits.spec_bytes)?;
+        self.contents.add(&bytes);
         self.size_bytes += u64::try_from(bytes.len()).unwrap_or(0);
         if let Some(message) = impostor(&bytes) {
             return Err(ReadError::new(ReadErrorKind::Format, message).in_file(&path));
         }
         let text = String::from_utf8(bytes)
             .map_err(|error| ReadError::new(ReadErrorKind::Format, "is not UTF-8").because(error).in_file(&path))?;
-        let source = Source::Package { root: self.root.to_path_buf(), folder: folder.to_path_buf() };
+        let source = Source { files: self.files.clone(), folder: folder.to_path_buf() };
         let mut blobs = BlobStore::new(source, self.limits, self.weights);
         let parsed = mil::program(&text, &mut blobs, self.limits).map_err(|error| error.in_file(&path))?;
         self.size_bytes += blobs.size_bytes();
+        self.contents.add(&blobs.contents().fingerprint().to_bytes());
         self.missing_weights = self.missing_weights.take().or(blobs.into_failure());
         let described = match head.description {
             Some(description) => description,
@@ -125,14 +135,25 @@ impl Reader<'_> {
         Ok((Stage { kind: "mlProgram", content, interface, function }, interfaces, metadata))
     }
 
+    /// What `coremldata.bin` says, if it is there.
+    fn head(&mut self, folder: &Path) -> Result<Option<Head>, ReadError> {
+        if !self.files.is_file(&folder.join(DATA)) {
+            return Ok(None);
+        }
+        let path = self.files.resolve(folder, DATA)?;
+        let bytes = self.files.read(&path, self.limits.spec_bytes)?;
+        self.contents.add(&bytes);
+        Ok(Some(Head::of(&bytes, self.limits)))
+    }
+
     /// What the author says, which compilers take out of the description and write beside it.
     fn metadata(&self, folder: &Path, known: Metadata) -> Result<Metadata, ReadError> {
         let path = folder.join(METADATA);
-        if known != Metadata::default() || !path.is_file() {
+        if known != Metadata::default() || !self.files.is_file(&path) {
             return Ok(known);
         }
-        let path = paths::resolve(self.root, folder, METADATA)?;
-        let json = paths::read_limited(&path, self.limits.manifest_bytes)?;
+        let path = self.files.resolve(folder, METADATA)?;
+        let json = self.files.read(&path, self.limits.manifest_bytes)?;
         // It is for people; a model whose metadata cannot be read runs all the same.
         let told: Vec<Told> = serde_json::from_slice(&json).unwrap_or_default();
         Ok(told.into_iter().next().map_or(known, |told| Metadata {
@@ -163,12 +184,12 @@ struct Told {
 }
 
 /// Why a compiled model without a program is refused.
-fn refuse(folder: &Path, kind: u32) -> ReadError {
+fn refuse(files: &Files, folder: &Path, kind: u32) -> ReadError {
     if kind == 502 {
         let message = format!("has no {PROGRAM}; a compiled ML Program has one");
         return ReadError::new(ReadErrorKind::Format, message).in_file(folder);
     }
-    let espresso = folder.join("model.espresso.net").exists();
+    let espresso = files.is_file(&folder.join(ESPRESSO));
     let what = match kind {
         403 | 303 | 500 => "neural network",
         _ if espresso => "neural network",
@@ -195,12 +216,7 @@ struct Head {
 const TRIES: usize = 64;
 
 impl Head {
-    fn read(folder: &Path, limits: &Limits) -> Result<Option<Self>, ReadError> {
-        let path = folder.join(DATA);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let bytes = paths::read_limited(&path, limits.spec_bytes)?;
+    fn of(bytes: &[u8], limits: &Limits) -> Self {
         let kind = bytes.first_chunk().map_or(0, |&kind| u32::from_le_bytes(kind));
         // A message behind its length that ends within the file: of several, the longest that describes something.
         let mut found: Vec<&[u8]> = Vec::new();
@@ -219,7 +235,7 @@ impl Head {
         }
         found.sort_by_key(|message| std::cmp::Reverse(message.len()));
         let description = found.into_iter().find_map(|message| description_in(message, limits));
-        Ok(Some(Self { kind, description }))
+        Self { kind, description }
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::blob::{BlobStore, Source};
+use super::files::Files;
 use super::{manifest, paths};
 use crate::error::{ReadError, ReadErrorKind, quote};
 use crate::limits::Limits;
@@ -63,13 +64,14 @@ fn read(blobs: &BlobStore, root: &Path, path: &Path, limits: &Limits) -> Result<
         let message = format!("is a link out of {}", root.display());
         return Err(ReadError::new(ReadErrorKind::Path, message).in_file(path));
     }
-    let (root, folder, spec) = if canonical.is_dir() {
-        let (spec, folder) = manifest::root_model(&canonical, limits)?;
-        (canonical, folder, spec)
+    let (files, folder, spec) = if canonical.is_dir() {
+        let files = Files::Disk(canonical);
+        let (spec, folder) = manifest::root_model(&files, files.root(), limits)?;
+        (files, folder, spec)
     } else {
         let folder = canonical.parent().map_or_else(|| canonical.clone(), Path::to_path_buf);
-        (folder.clone(), folder, canonical)
+        (Files::Disk(folder.clone()), folder, canonical)
     };
-    let bytes = paths::read_limited(&spec, limits.spec_bytes.saturating_sub(blobs.linked_bytes()))?;
-    Ok(Linked { blobs: blobs.linked(Source::Package { root, folder }, bytes.len()), path: spec, spec: bytes })
+    let bytes = files.read(&spec, limits.spec_bytes.saturating_sub(blobs.linked_bytes()))?;
+    Ok(Linked { blobs: blobs.linked(Source { files, folder }, bytes.len()), path: spec, spec: bytes })
 }

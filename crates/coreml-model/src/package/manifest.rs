@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::files::Files;
 use super::impostor::impostor;
 use super::paths;
 use crate::error::{ReadError, ReadErrorKind, quote};
@@ -29,11 +30,11 @@ struct Item {
     path: String,
 }
 
-/// The model file of the package at `root`, which must be canonical, and the folder it lies in, where it may be a link.
+/// The model file of the package at `root`, and the folder it lies in, where it may be a link.
 /// Identifiers and names are arbitrary: the manifest alone says which item is the model.
-pub(crate) fn root_model(root: &Path, limits: &Limits) -> Result<(PathBuf, PathBuf), ReadError> {
-    let path = paths::resolve(root, root, FILE_NAME)?;
-    let json = paths::read_limited(&path, limits.manifest_bytes)?;
+pub(crate) fn root_model(files: &Files, root: &Path, limits: &Limits) -> Result<(PathBuf, PathBuf), ReadError> {
+    let path = files.resolve(root, FILE_NAME)?;
+    let json = files.read(&path, limits.manifest_bytes)?;
     // Editors put a byte-order mark before text, which says nothing about UTF-8.
     let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&json);
     if let Some(message) = impostor(json) {
@@ -41,7 +42,7 @@ pub(crate) fn root_model(root: &Path, limits: &Limits) -> Result<(PathBuf, PathB
     }
     let item = root_item(json, limits).map_err(|error| error.in_file(&path))?;
     let data = root.join("Data");
-    let file = paths::resolve(root, &data, &item).map_err(|error| error.in_file(&path))?;
+    let file = files.resolve(&data, &item).map_err(|error| error.in_file(&path))?;
     let folder = data.join(item).parent().map_or(data, Path::to_path_buf);
     Ok((file, folder))
 }

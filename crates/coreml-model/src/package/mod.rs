@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use self::blob::{BlobStore, Source, Weights};
+use self::files::Files;
+pub use self::fingerprint::Fingerprint;
 use crate::decode::{self, Decoded};
 use crate::error::{ReadError, ReadErrorKind, quote};
 use crate::interface::Interface;
@@ -13,8 +16,12 @@ use crate::limits::Limits;
 use crate::program::Program;
 use crate::stage::Stage;
 
+#[cfg(feature = "zip")]
+mod archive;
 pub(crate) mod blob;
 mod compiled;
+pub(crate) mod files;
+mod fingerprint;
 pub(crate) mod impostor;
 pub(crate) mod link;
 mod manifest;
@@ -27,6 +34,7 @@ pub struct Package {
     size_bytes: u64,
     decoded: Decoded,
     missing_weights: Option<ReadError>,
+    fingerprint: Fingerprint,
 }
 
 /// What the author says about the model.
@@ -46,8 +54,8 @@ pub struct Metadata {
 }
 
 impl Package {
-    /// Opens an `.mlpackage` folder or an `.mlmodel` file with a model of any type, or an `.mlmodelc` folder with the program as
-    /// text; which of them `path` is, its contents tell.
+    /// Opens an `.mlpackage` folder or an `.mlmodel` file with a model of any type, an `.mlmodelc` folder with the program as
+    /// text, or (with the feature `zip`) an archive that holds one of them; which of them `path` is, its contents tell.
     ///
     /// # Errors
     /// [`ReadError`] says what is wrong and where; its kind distinguishes missing files, broken ones, models that ask
@@ -76,23 +84,111 @@ impl Package {
     fn open_source(path: &Path, limits: &Limits, weights: Weights) -> Result<Self, ReadError> {
         let metadata = fs::metadata(path).map_err(|error| ReadError::io(path, "cannot open", error))?;
         let canonical = fs::canonicalize(path).map_err(|error| ReadError::io(path, "cannot open", error))?;
-        if metadata.is_dir() && !canonical.join(manifest::FILE_NAME).exists() && compiled::is_compiled(&canonical) {
-            let read = compiled::read(&canonical, limits, weights).map_err(|error| error.in_file(path))?;
-            let compiled::Compiled { decoded, size_bytes, missing_weights } = read;
-            return Ok(Self { path: path.to_path_buf(), size_bytes, decoded, missing_weights });
+        if metadata.is_dir() {
+            let files = Files::Disk(canonical);
+            if !files.is_file(&files.root().join(manifest::FILE_NAME)) && !compiled::is_compiled(&files, files.root()) {
+                check_folder(path)?;
+            }
+            return Self::read_folder(path, &files, files.root(), limits, weights);
         }
-        let (root, folder, spec) = if metadata.is_dir() {
-            check_folder(path)?;
-            let (spec, folder) = manifest::root_model(&canonical, limits)?;
-            (canonical, folder, spec)
-        } else {
-            let folder = canonical.parent().map_or_else(|| canonical.clone(), Path::to_path_buf);
-            (folder.clone(), folder, canonical)
-        };
-        let bytes = paths::read_limited(&spec, limits.spec_bytes)?;
-        let source = Source::Package { root, folder };
+        #[cfg(feature = "zip")]
+        {
+            use std::io::{Read, Seek};
+
+            let (mut file, _) = paths::open_regular(&canonical)?;
+            let mut beginning = [0; archive::MAGIC.len()];
+            if file.read_exact(&mut beginning).is_ok() && beginning == archive::MAGIC {
+                let io = |error| ReadError::io(path, "cannot read", error);
+                file.rewind().map_err(io)?;
+                return Self::unpack(path, file, limits, weights).map_err(|error| error.in_file(path));
+            }
+        }
+        let folder = canonical.parent().map_or_else(|| canonical.clone(), Path::to_path_buf);
+        Self::read_file(path, Source { files: Files::Disk(folder.clone()), folder }, &canonical, limits, weights)
+    }
+
+    #[cfg(feature = "zip")]
+    fn unpack(
+        path: &Path,
+        archive: impl std::io::Read + std::io::Seek,
+        limits: &Limits,
+        weights: Weights,
+    ) -> Result<Self, ReadError> {
+        let (files, found) = archive::unpack(archive, limits)?;
+        match found {
+            archive::Found::Folder(folder) => Self::read_folder(path, &files, &folder, limits, weights),
+            archive::Found::File(spec) => {
+                let folder = spec.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+                Self::read_file(path, Source { files, folder }, &spec, limits, weights)
+            }
+        }
+    }
+
+    /// Reads the package or compiled model in `folder`; `path` is where people find it.
+    fn read_folder(
+        path: &Path,
+        files: &Files,
+        folder: &Path,
+        limits: &Limits,
+        weights: Weights,
+    ) -> Result<Self, ReadError> {
+        if !files.is_file(&folder.join(manifest::FILE_NAME)) && compiled::is_compiled(files, folder) {
+            let read = compiled::read(files, folder, limits, weights).map_err(|error| error.in_file(path))?;
+            let compiled::Compiled { decoded, size_bytes, missing_weights, fingerprint } = read;
+            return Ok(Self { path: path.to_path_buf(), size_bytes, decoded, missing_weights, fingerprint });
+        }
+        let (spec, folder) = manifest::root_model(files, folder, limits)?;
+        Self::read_file(path, Source { files: files.clone(), folder }, &spec, limits, weights)
+    }
+
+    /// Reads the model file `spec`.
+    fn read_file(
+        path: &Path,
+        source: Source,
+        spec: &Path,
+        limits: &Limits,
+        weights: Weights,
+    ) -> Result<Self, ReadError> {
+        let bytes = source.files.read(spec, limits.spec_bytes)?;
         let blobs = BlobStore::new(source, limits, weights);
-        Self::read(path, &bytes, blobs, limits).map_err(|error| error.in_file(&spec))
+        Self::read(path, &bytes, blobs, limits).map_err(|error| error.in_file(spec))
+    }
+
+    /// Reads a model from a zip archive, which holds a package, a compiled model or a model file, in folders of any depth. It is
+    /// unpacked into memory. [`Package::path`] is empty.
+    ///
+    /// # Errors
+    /// As [`Package::open`]; and when the archive is damaged, or holds no model or several.
+    #[cfg(feature = "zip")]
+    pub fn from_zip(archive: impl std::io::Read + std::io::Seek, limits: &Limits) -> Result<Self, ReadError> {
+        Self::unpack(Path::new(""), archive, limits, Weights::Needed)
+    }
+
+    /// Reads a model from the contents of a file: an `.mlmodel`, or (with the feature `zip`) an archive as
+    /// [`Package::from_zip`] takes it. [`Package::path`] is empty.
+    ///
+    /// # Errors
+    /// As [`Package::open`].
+    pub fn from_bytes(bytes: &[u8], limits: &Limits) -> Result<Self, ReadError> {
+        #[cfg(feature = "zip")]
+        if bytes.starts_with(archive::MAGIC) {
+            return Self::from_zip(std::io::Cursor::new(bytes), limits);
+        }
+        paths::admit(Path::new(""), bytes.len().try_into().unwrap_or(u64::MAX), limits.spec_bytes)?;
+        Self::from_parts(bytes, None, limits)
+    }
+
+    /// Reads a model from a stream: what [`Package::from_bytes`] takes, of [`Limits::spec_bytes`] at most.
+    ///
+    /// # Errors
+    /// As [`Package::open`].
+    pub fn from_reader(reader: impl std::io::Read, limits: &Limits) -> Result<Self, ReadError> {
+        use std::io::Read;
+
+        let mut bytes = Vec::new();
+        let read = reader.take(limits.spec_bytes.saturating_add(1)).read_to_end(&mut bytes);
+        read.map_err(|error| ReadError::io(Path::new(""), "cannot read", error))?;
+        Self::from_bytes(&bytes, limits)
     }
 
     /// Reads a model from memory: `spec` is the contents of the model file, `blobs` the weight files by the name the
@@ -105,7 +201,9 @@ impl Package {
         blobs: Option<BTreeMap<String, Vec<u8>>>,
         limits: &Limits,
     ) -> Result<Self, ReadError> {
-        let source = Source::Memory(blobs.unwrap_or_default());
+        let named = |(name, bytes): (String, Vec<u8>)| Some((name.strip_prefix(blob::MODEL_FOLDER)?.into(), bytes.into()));
+        let files = blobs.unwrap_or_default().into_iter().filter_map(named).collect();
+        let source = Source { files: Files::Memory(Arc::new(files)), folder: PathBuf::new() };
         Self::read(Path::new(""), spec, BlobStore::new(source, limits, Weights::Needed), limits)
     }
 
@@ -113,7 +211,9 @@ impl Package {
         let decoded = decode::model(spec, &mut blobs, limits)?;
         let spec_bytes = u64::try_from(spec.len()).unwrap_or(u64::MAX);
         let size_bytes = spec_bytes.saturating_add(blobs.size_bytes());
-        Ok(Self { path: path.to_path_buf(), size_bytes, decoded, missing_weights: blobs.into_failure() })
+        blobs.contents().add(spec);
+        let fingerprint = blobs.contents().fingerprint();
+        Ok(Self { path: path.to_path_buf(), size_bytes, decoded, missing_weights: blobs.into_failure(), fingerprint })
     }
 
     /// The model itself.
@@ -173,6 +273,11 @@ impl Package {
     /// Why weights could not be read, of a package opened by [`Package::outline`]; its numbers mean nothing then.
     pub fn missing_weights(&self) -> Option<&ReadError> {
         self.missing_weights.as_ref()
+    }
+
+    /// Tells whether another package has the same contents.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// Bytes of the model file and of the weight files that the program refers to.

@@ -67,18 +67,21 @@ pub(crate) fn open_regular(path: &Path) -> Result<(fs::File, u64), ReadError> {
     Ok((file, metadata.len()))
 }
 
+/// Refuses a file of more than `limit` bytes.
+pub(crate) fn admit(path: &Path, length: u64, limit: u64) -> Result<(), ReadError> {
+    if length <= limit {
+        return Ok(());
+    }
+    let message = format!("has {length} bytes, above the limit of {limit}");
+    Err(ReadError::new(ReadErrorKind::Limit, message).in_file(path))
+}
+
 /// The whole of a regular file that has at most `limit` bytes.
 pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     use std::io::Read;
 
-    let too_long = |length: u64| {
-        let message = format!("has {length} bytes, above the limit of {limit}");
-        ReadError::new(ReadErrorKind::Limit, message).in_file(path)
-    };
     let (file, length) = open_regular(path)?;
-    if length > limit {
-        return Err(too_long(length));
-    }
+    admit(path, length, limit)?;
     let mut bytes = Vec::new();
     usize::try_from(length)
         .ok()

@@ -10,6 +10,8 @@ use prost::Message;
 use crate::proto::{self, elements, immediate, value};
 use crate::{Limits, Package, ReadError, ReadErrorKind};
 
+#[cfg(feature = "zip")]
+mod archives;
 mod budget;
 mod packages;
 mod pipelines;

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-const MANIFEST: &str = r#"{"fileFormatVersion": "1.0.0", "rootModelIdentifier": "R", "itemInfoEntries": {
+pub(super) const MANIFEST: &str = r#"{"fileFormatVersion": "1.0.0", "rootModelIdentifier": "R", "itemInfoEntries": {
     "R": {"path": "com.apple.CoreML/model.mlmodel", "name": "model.mlmodel", "author": "a", "description": "d"},
     "W": {"path": "com.apple.CoreML/weights", "name": "weights", "author": "a", "description": "d"}}}"#;
 

@@ -31,7 +31,7 @@ fn broken_weight_files_are_refused_with_their_place() {
     refused_weights(put(80, 1 << 40), Blob, &[place, "beyond the file"]);
     refused_weights(put(80, u64::MAX - 63), Blob, &[place, "beyond the file"]);
     let none = Package::from_parts(&sample().encode_to_vec(), None, &Limits::default());
-    assert_refused(none, NotFound, &["`w`", "`@model_path/weights/weight.bin` was not given"]);
+    assert_refused(none, NotFound, &["`w`", "`weights/weight.bin` was not given"]);
 }
 
 #[test]
