@@ -263,6 +263,63 @@ fn no_worker_outlives_its_session() {
     assert_eq!(own(), 0);
 }
 
+/// The package is replaced, by writing into it, while workers are killed: those that come after must not answer for the
+/// other model. `COREML_KILLS` sets how often.
+#[test]
+#[cfg(target_os = "linux")]
+fn no_worker_answers_for_a_model_that_took_the_place_of_the_first() {
+    let kills: u32 = std::env::var("COREML_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.mlmodel");
+    let models = ["relu", "abs"].map(|operation| elementwise_model(&[64], &[operation]));
+    std::fs::write(&path, &models[0]).unwrap();
+    let restart =
+        Restart { first_wait: Duration::from_millis(1), longest_wait: Duration::from_millis(1), ..Restart::default() };
+    let session = builder(isolated(&["answer", "535353"]).restart(restart)).open(&path).unwrap();
+    let inputs = inputs(&session);
+    let right = expected(&path, &inputs);
+    std::fs::write(&path, &models[1]).unwrap();
+    assert_ne!(right, expected(&path, &inputs), "the models differ");
+
+    let done = AtomicBool::new(false);
+    let (mut worker, mut refused) = (0u32, 0u32);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut dice = 7u64;
+            for round in 0..kills {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                std::thread::sleep(Duration::from_micros(dice >> 50));
+                std::fs::write(&path, &models[usize::from(round % 3 == 0)]).unwrap();
+                for pid in workers().into_iter().filter(|&pid| is(pid, "answer\x00535353\0")) {
+                    let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            let prediction = session.predict(&inputs).unwrap();
+            assert_eq!(*prediction, right);
+            worker += u32::from(prediction.served_by() == "scripted");
+            let told = prediction.attempts()[0].error.as_ref().map(ToString::to_string);
+            refused += u32::from(told.is_some_and(|told| told.contains("is not the model any more")));
+        }
+    });
+    println!("{kills} replacements: {worker} answers by workers, {refused} workers refused to serve the other model");
+
+    std::fs::write(&path, &models[1]).unwrap();
+    for pid in workers().into_iter().filter(|&pid| is(pid, "answer\x00535353\0")) {
+        let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+    }
+    let told = std::iter::repeat_with(|| {
+        std::thread::sleep(Duration::from_millis(1));
+        let prediction = session.predict(&inputs).unwrap();
+        assert_eq!(*prediction, right);
+        prediction.attempts()[0].error.as_ref().map(ToString::to_string)
+    });
+    let refusal = told.take(60_000).flatten().find(|told| told.contains("is not the model any more"));
+    assert!(refusal.is_some_and(|told| told.contains("open it anew")), "no worker refused");
+}
+
 /// Whether the command line of a process ends so.
 #[cfg(target_os = "linux")]
 fn is(pid: u32, ending: &str) -> bool {

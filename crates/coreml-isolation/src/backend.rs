@@ -11,13 +11,14 @@ use coreml_model::Package;
 use parking_lot::Mutex;
 
 use crate::command::{Restart, WorkerCommand};
-use crate::shared::malformed;
+use crate::numbers::{Outgoing, malformed};
 use crate::supervisor::{Failure, Job, Supervisor};
 use crate::wire::{self, Reply, Request};
 
 /// A backend whose work another process does.
 ///
-/// The worker reads the model from its file again, so the model must have come from one. Predictions of one loaded model
+/// The worker reads the model from its file again, so the model must have come from one; where it finds another there than
+/// the session was opened with, it does not serve. Predictions of one loaded model
 /// run one after another; load it twice for two at once. A state lives in the worker and dies with it.
 #[derive(Debug, Clone)]
 pub struct Isolated {
@@ -57,6 +58,7 @@ impl Backend for Isolated {
             restart: self.restart,
             backend: self.backend,
             package: file_of(package)?,
+            fingerprint: package.fingerprint(),
             options: options.clone(),
         })?;
         let info = supervisor.info()?;
@@ -120,10 +122,11 @@ impl Model for IsolatedModel {
             if !dropped.is_empty() {
                 worker.tell(&Request::DropStates(dropped))?;
             }
-            let inputs = wire::put_inputs(inputs, worker.shared())?;
+            let mut numbers = Outgoing::default();
+            let inputs = wire::put_inputs(inputs, &mut numbers)?;
             let request = Request::Predict { inputs, state: state.as_ref().map(|state| state.number) };
-            match worker.ask(&request, self.deadline.call_deadline)? {
-                Reply::Outputs(items) => Ok(wire::take_outputs(items, worker.shared())?),
+            match worker.ask(&request, &numbers, self.deadline.call_deadline)? {
+                (Reply::Outputs(items), numbers) => Ok(wire::take_outputs(items, &numbers)?),
                 _ => Err(malformed("another answer than asked for").into()),
             }
         })
@@ -132,8 +135,8 @@ impl Model for IsolatedModel {
     fn new_state(&self) -> Result<ModelState, Error> {
         let number = self.states.next.fetch_add(1, Ordering::Relaxed);
         let generation = self.supervisor.with(|worker| {
-            match worker.ask(&Request::NewState(number), self.deadline.call_deadline)? {
-                Reply::Done => Ok(worker.generation),
+            match worker.ask(&Request::NewState(number), &Outgoing::default(), self.deadline.call_deadline)? {
+                (Reply::Done, _) => Ok(worker.generation),
                 _ => Err(malformed("another answer than asked for").into()),
             }
         })?;

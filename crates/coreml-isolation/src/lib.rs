@@ -6,8 +6,7 @@
 //! its next backend, and a new worker takes over.
 //!
 //! * `worker` is the other side: it serves one connection on its standard input, a socket.
-//! * `wire` is what the two say to each other. Numbers go through a shared file in memory (`shared`), everything else as
-//!   short messages.
+//! * `wire` is what the two say to each other: short messages, and the `numbers` that follow them.
 //! * `supervisor` starts, watches, kills and replaces workers.
 //!
 //! Works where there are Unix sockets; elsewhere the backend reports itself unavailable.
@@ -17,7 +16,7 @@
 #[cfg(unix)]
 mod backend;
 #[cfg(unix)]
-mod shared;
+mod numbers;
 #[cfg(unix)]
 mod supervisor;
 #[cfg(unix)]

@@ -11,10 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use coreml_core::{Error, ErrorKind, LoadOptions, ModelInfo};
+use coreml_model::Fingerprint;
 use parking_lot::Mutex;
 
 use crate::command::{MARK, Restart, WorkerCommand};
-use crate::shared::{Shared, malformed};
+use crate::numbers::{Incoming, Outgoing, malformed};
 use crate::wire::{self, Reply, Request};
 
 /// A worker that has loaded the model.
@@ -32,7 +33,6 @@ pub(crate) struct Worker {
 struct Line {
     child: Child,
     socket: UnixStream,
-    shared: Shared,
 }
 
 /// What is asked for in every new worker.
@@ -42,6 +42,7 @@ pub(crate) struct Job {
     pub(crate) restart: Restart,
     pub(crate) backend: &'static str,
     pub(crate) package: PathBuf,
+    pub(crate) fingerprint: Fingerprint,
     pub(crate) options: LoadOptions,
 }
 
@@ -165,16 +166,16 @@ impl Worker {
             let message = format!("the worker {} cannot be started: {error}", job.command.program.display());
             Error::caused_by(ErrorKind::Unavailable, message, error)
         };
-        let (line, path) = Line::open(&job.command).map_err(unavailable)?;
+        let line = Line::open(&job.command).map_err(unavailable)?;
         let mut worker = Self { line, generation, info: ModelInfo::default(), answered: false };
         let request = Request::Load {
-            shared: path.to_path_buf(),
             backend: job.backend.into(),
             package: job.package.clone(),
+            fingerprint: job.fingerprint.to_string(),
             options: (&job.options).into(),
         };
-        match worker.ask(&request, job.restart.load_deadline) {
-            Ok(Reply::Loaded(loaded)) => {
+        match worker.ask(&request, &Outgoing::default(), job.restart.load_deadline) {
+            Ok((Reply::Loaded(loaded), _)) => {
                 worker.info = loaded.into();
                 Ok(worker)
             }
@@ -194,33 +195,32 @@ impl Worker {
         }
     }
 
-    /// The shared memory, which the worker reads and writes between a request and its answer only.
-    pub(crate) fn shared(&mut self) -> &mut Shared {
-        &mut self.line.shared
-    }
-
     /// Sends a message that is not answered.
     pub(crate) fn tell(&mut self, request: &Request) -> Result<(), Failure> {
-        Ok(wire::send(&self.line.socket, request)?)
+        Ok(wire::send(&self.line.socket, request, &Outgoing::default())?)
     }
 
     /// Sends a message and waits for the answer, for as long as `deadline` at most.
-    pub(crate) fn ask(&mut self, request: &Request, deadline: Duration) -> Result<Reply, Failure> {
-        self.line.socket.set_write_timeout(Some(deadline))?;
-        wire::send(&self.line.socket, request)?;
+    pub(crate) fn ask(
+        &mut self,
+        request: &Request,
+        numbers: &Outgoing<'_>,
+        deadline: Duration,
+    ) -> Result<(Reply, Incoming), Failure> {
+        limit(|time| self.line.socket.set_write_timeout(time), deadline)?;
+        wire::send(&self.line.socket, request, numbers)?;
         let until = Instant::now() + deadline;
         match wire::receive(Timed { socket: &self.line.socket, until })? {
-            Reply::Failed { kind, feature, operation, message } => {
+            (Reply::Failed { kind, feature, operation, message }, _) => {
                 Err(Failure::Told(wire::error(&kind, feature.as_deref(), operation.as_deref(), message)))
             }
-            reply => Ok(reply),
+            answer => Ok(answer),
         }
     }
 }
 
 impl Line {
-    fn open(command: &WorkerCommand) -> io::Result<(Self, tempfile::TempPath)> {
-        let (shared, path) = Shared::create()?;
+    fn open(command: &WorkerCommand) -> io::Result<Self> {
         let (socket, theirs) = UnixStream::pair()?;
         let child = Command::new(&command.program)
             .args(&command.arguments)
@@ -228,7 +228,7 @@ impl Line {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .spawn()?;
-        Ok((Self { child, socket, shared }, path))
+        Ok(Self { child, socket })
     }
 
     /// Ends the process, if it has not ended by itself, and says how it ended.
@@ -248,6 +248,14 @@ impl Drop for Line {
     }
 }
 
+/// Sets a time limit of a socket. Some systems refuse that once the other side is gone, which reading and writing tell better.
+fn limit(set: impl FnOnce(Option<Duration>) -> io::Result<()>, time: Duration) -> io::Result<()> {
+    match set(Some(time.max(Duration::from_millis(1)))) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        set => set,
+    }
+}
+
 /// Reads until a moment.
 struct Timed<'a> {
     socket: &'a UnixStream,
@@ -260,7 +268,7 @@ impl io::Read for Timed<'_> {
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        self.socket.set_read_timeout(Some(left))?;
+        limit(|time| self.socket.set_read_timeout(time), left)?;
         (&mut &*self.socket).read(buffer)
     }
 }

@@ -1,4 +1,4 @@
-//! What host and worker say to each other: messages of a length and so many bytes of JSON, strictly in turns.
+//! What host and worker say to each other, strictly in turns: two lengths, so many bytes of JSON, so many of numbers.
 //!
 //! The other side is not trusted to be in its right mind: it may have died in the middle of a message.
 
@@ -11,16 +11,20 @@ use coreml_core::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::shared::{Extent, Placed, Shared, malformed};
+use crate::numbers::{Extent, Incoming, Outgoing, Placed, malformed};
 
 /// Longer messages are nonsense: numbers are not among what they hold.
-const LONGEST: u32 = 64 << 20;
+const LONGEST: usize = 64 << 20;
+/// More numbers are nonsense, too.
+const MOST: u64 = 64 << 30;
+/// So much is made room for before it has come.
+const AT_ONCE: usize = 16 << 20;
 
 /// What the host asks.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// The first message: where the numbers are, and what to load.
-    Load { shared: PathBuf, backend: String, package: PathBuf, options: Options },
+    /// The first message: what to load. The package must have this [fingerprint](coreml_model::Fingerprint).
+    Load { backend: String, package: PathBuf, fingerprint: String, options: Options },
     /// A prediction, on the state of this number.
     Predict { inputs: Vec<(String, Item)>, state: Option<u64> },
     /// A new state of this number.
@@ -54,7 +58,7 @@ pub(crate) struct Loaded {
 /// Operations, and their share of the cost.
 type Share = (usize, Option<f64>);
 
-/// A value; its numbers are in the shared memory.
+/// A value; its numbers follow the message.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Item {
     Tensor(Placed),
@@ -81,28 +85,44 @@ pub(crate) enum Name {
     Int64(i64),
 }
 
-pub(crate) fn send(mut to: impl Write, message: &impl Serialize) -> io::Result<()> {
-    let mut bytes = vec![0; 4];
+/// The lengths of a message and of its numbers.
+const HEAD: usize = 16;
+
+pub(crate) fn send(mut to: impl Write, message: &impl Serialize, numbers: &Outgoing<'_>) -> io::Result<()> {
+    let mut bytes = vec![0; HEAD];
     serde_json::to_writer(&mut bytes, message)?;
-    let len = u32::try_from(bytes.len() - 4).ok().filter(|&len| len <= LONGEST);
-    let len = len.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the message is too long"))?;
-    bytes[..4].copy_from_slice(&len.to_le_bytes());
-    to.write_all(&bytes)
+    let len = bytes.len() - HEAD;
+    if len > LONGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the message is too long"));
+    }
+    bytes[..8].copy_from_slice(&(len as u64).to_le_bytes());
+    bytes[8..HEAD].copy_from_slice(&(numbers.len() as u64).to_le_bytes());
+    to.write_all(&bytes)?;
+    numbers.parts().iter().try_for_each(|part| to.write_all(part))
 }
 
-pub(crate) fn receive<T: DeserializeOwned>(mut from: impl Read) -> io::Result<T> {
-    let mut len = [0; 4];
-    from.read_exact(&mut len)?;
-    let len = u32::from_le_bytes(len);
-    if len > LONGEST {
+pub(crate) fn receive<T: DeserializeOwned>(mut from: impl Read) -> io::Result<(T, Incoming)> {
+    let mut len = || {
+        let mut len = [0; 8];
+        from.read_exact(&mut len).map(|()| u64::from_le_bytes(len))
+    };
+    let (message, numbers) = (len()?, len()?);
+    if message > LONGEST as u64 || numbers > MOST {
         return Err(malformed("a message without end"));
     }
-    let mut bytes = Vec::new();
-    from.take(len.into()).read_to_end(&mut bytes)?;
-    if bytes.len() < len as usize {
+    let message = take(&mut from, message)?;
+    let numbers = Incoming(take(&mut from, numbers)?);
+    Ok((serde_json::from_slice(&message)?, numbers))
+}
+
+fn take(from: &mut impl Read, len: u64) -> io::Result<Vec<u8>> {
+    let expected = usize::try_from(len).map_err(|_| malformed("too many bytes"))?;
+    let mut bytes = Vec::with_capacity(expected.min(AT_ONCE));
+    from.take(len).read_to_end(&mut bytes)?;
+    if bytes.len() < expected {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(serde_json::from_slice(&bytes)?)
+    Ok(bytes)
 }
 
 impl From<&Label> for Name {
@@ -131,16 +151,18 @@ fn entries(entries: Vec<(Name, u64)>) -> Vec<(Label, f64)> {
     entries.into_iter().map(|(name, bits)| (name.into(), f64::from_bits(bits))).collect()
 }
 
-pub(crate) fn put_inputs(inputs: &CheckedInputs<'_>, shared: &mut Shared) -> io::Result<Vec<(String, Item)>> {
-    shared.rewind();
-    let item = |(name, value): (&str, &CheckedValue<'_>)| {
+pub(crate) fn put_inputs<'a>(
+    inputs: &'a CheckedInputs<'_>,
+    numbers: &mut Outgoing<'a>,
+) -> io::Result<Vec<(String, Item)>> {
+    let item = |(name, value): (&str, &'a CheckedValue<'_>)| {
         let item = match value {
-            CheckedValue::Tensor(view) => Item::Tensor(shared.put(*view)?),
-            CheckedValue::Made(tensor) => Item::Tensor(shared.put(tensor.view())?),
-            CheckedValue::Planes(view) => Item::Planes(shared.put(*view)?),
+            CheckedValue::Tensor(view) => Item::Tensor(numbers.put(*view)),
+            CheckedValue::Made(tensor) => Item::Tensor(numbers.put(tensor.view())),
+            CheckedValue::Planes(view) => Item::Planes(numbers.put(*view)),
             CheckedValue::Image(image) => {
                 let PreparedImage { width, height, channels, ref pixels } = *image;
-                Item::Image { width, height, channels, pixels: shared.put_bytes(pixels)? }
+                Item::Image { width, height, channels, pixels: numbers.put_bytes(pixels) }
             }
             CheckedValue::String(value) => Item::String((*value).to_owned()),
             CheckedValue::Int64(value) => Item::Int64(*value),
@@ -155,13 +177,13 @@ pub(crate) fn put_inputs(inputs: &CheckedInputs<'_>, shared: &mut Shared) -> io:
     inputs.iter().map(item).collect()
 }
 
-pub(crate) fn take_inputs(items: Vec<(String, Item)>, shared: &Shared) -> io::Result<OwnedInputs> {
+pub(crate) fn take_inputs(items: Vec<(String, Item)>, numbers: &Incoming) -> io::Result<OwnedInputs> {
     let value = |(name, item): (String, Item)| {
         let value = match item {
-            Item::Tensor(placed) => OwnedValue::Tensor(shared.tensor(&placed)?),
-            Item::Planes(placed) => OwnedValue::Planes(shared.tensor(&placed)?),
+            Item::Tensor(placed) => OwnedValue::Tensor(numbers.tensor(&placed)?),
+            Item::Planes(placed) => OwnedValue::Planes(numbers.tensor(&placed)?),
             Item::Image { width, height, channels, pixels } => {
-                let pixels = shared.bytes(pixels)?;
+                let pixels = numbers.bytes(pixels)?.to_vec();
                 if width.checked_mul(height).and_then(|n| n.checked_mul(channels)) != Some(pixels.len()) {
                     return Err(malformed("an image of another size than it says"));
                 }
@@ -179,12 +201,11 @@ pub(crate) fn take_inputs(items: Vec<(String, Item)>, shared: &Shared) -> io::Re
     Ok(OwnedInputs::new(items.into_iter().map(value).collect::<io::Result<_>>()?))
 }
 
-pub(crate) fn put_outputs(outputs: &Outputs, shared: &mut Shared) -> io::Result<Vec<(String, Item)>> {
-    shared.rewind();
-    let item = |(name, value): (&str, &Value)| {
+pub(crate) fn put_outputs<'a>(outputs: &'a Outputs, numbers: &mut Outgoing<'a>) -> io::Result<Vec<(String, Item)>> {
+    let item = |(name, value): (&str, &'a Value)| {
         let item = match value {
-            Value::Tensor(tensor) => Item::Tensor(shared.put(tensor.view())?),
-            Value::Image(tensor) => Item::Planes(shared.put(tensor.view())?),
+            Value::Tensor(tensor) => Item::Tensor(numbers.put(tensor.view())),
+            Value::Image(tensor) => Item::Planes(numbers.put(tensor.view())),
             Value::String(value) => Item::String(value.clone()),
             Value::Int64(value) => Item::Int64(*value),
             Value::Double(value) => Item::Double(value.to_bits()),
@@ -197,11 +218,11 @@ pub(crate) fn put_outputs(outputs: &Outputs, shared: &mut Shared) -> io::Result<
     outputs.iter().map(item).collect()
 }
 
-pub(crate) fn take_outputs(items: Vec<(String, Item)>, shared: &Shared) -> io::Result<Outputs> {
+pub(crate) fn take_outputs(items: Vec<(String, Item)>, numbers: &Incoming) -> io::Result<Outputs> {
     let value = |(name, item): (String, Item)| {
         let value = match item {
-            Item::Tensor(placed) => Value::Tensor(shared.tensor(&placed)?),
-            Item::Planes(placed) => Value::Image(shared.tensor(&placed)?),
+            Item::Tensor(placed) => Value::Tensor(numbers.tensor(&placed)?),
+            Item::Planes(placed) => Value::Image(numbers.tensor(&placed)?),
             Item::String(value) => Value::String(value),
             Item::Int64(value) => Value::Int64(value),
             Item::Double(bits) => Value::Double(f64::from_bits(bits)),

@@ -5,15 +5,16 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::exit;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use coreml_core::{Backend, Error, ErrorKind, Model, ModelState};
-use coreml_model::Package;
+use coreml_core::{Backend, Error, ErrorKind, Model, ModelState, Outputs};
+use coreml_model::{Package, ReadError};
 
 use crate::command::MARK;
-use crate::shared::{Shared, malformed};
+use crate::numbers::{Incoming, Outgoing, malformed};
 use crate::wire::{self, Item, Reply, Request};
 
 /// Does not return if this process was started as a worker by [`WorkerCommand::this_program`]: serves, then ends it. To be
@@ -45,65 +46,87 @@ pub fn serve(backends: &[Arc<dyn Backend>]) -> io::Result<()> {
         }
     });
     let next = || requests.recv().map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof));
-    let Request::Load { shared, backend, package, options } = next()? else {
+    let (Request::Load { backend, package, fingerprint, options }, _) = next()? else {
         return Err(malformed("something else before the model"));
     };
-    let shared = Shared::open(&shared)?;
     let loaded = guarded(|| {
         let known = backends
             .iter()
             .find(|known| known.name() == backend)
             .ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("the worker has no backend `{backend}`")))?;
-        let package = Arc::new(Package::open(&package)?);
-        known.load(&package, &options.into())
+        known.load(&Arc::new(open(&package, &fingerprint)?), &options.into())
     });
     let model = match loaded {
         Ok(model) => model,
-        Err(error) => return wire::send(&socket, &Reply::from(&error)),
+        Err(error) => return wire::send(&socket, &Reply::from(&error), &Outgoing::default()),
     };
-    wire::send(&socket, &Reply::from(model.info()))?;
-    let mut served = Served { model, shared, states: HashMap::new() };
+    wire::send(&socket, &Reply::from(model.info()), &Outgoing::default())?;
+    let mut served = Served { model, states: HashMap::new() };
     loop {
-        if let Some(reply) = served.answer(next()?)? {
-            wire::send(&socket, &reply)?;
-        }
+        let (request, numbers) = next()?;
+        served.answer(request, &numbers, &socket)?;
     }
+}
+
+/// Reads the package again that the host has read. Whatever goes wrong now, it is not what it was.
+fn open(path: &Path, fingerprint: &str) -> Result<Package, Error> {
+    let changed = |why: String| {
+        let message = format!(
+            "{} is not the model any more that the session was opened with ({why}): open it anew",
+            path.display()
+        );
+        Error::new(ErrorKind::Unavailable, message)
+    };
+    let package = Package::open(path).map_err(|error: ReadError| changed(error.to_string()))?;
+    let found = package.fingerprint().to_string();
+    if found != fingerprint {
+        return Err(changed(format!("fingerprint {found} in place of {fingerprint}")));
+    }
+    Ok(package)
 }
 
 struct Served {
     model: Box<dyn Model>,
-    shared: Shared,
     states: HashMap<u64, ModelState>,
 }
 
 impl Served {
-    fn answer(&mut self, request: Request) -> io::Result<Option<Reply>> {
+    fn answer(&mut self, request: Request, numbers: &Incoming, socket: &UnixStream) -> io::Result<()> {
         let done = match request {
             Request::Load { .. } => return Err(malformed("a second model")),
             Request::DropStates(numbers) => {
                 numbers.iter().for_each(|number| _ = self.states.remove(number));
-                return Ok(None);
+                return Ok(());
             }
             Request::NewState(number) => guarded(|| self.model.new_state()).map(|state| {
                 self.states.insert(number, state);
                 Reply::Done
             }),
-            Request::Predict { inputs, state } => self.predict(inputs, state)?,
+            Request::Predict { inputs, state } => match self.predict(inputs, numbers, state)? {
+                Ok(outputs) => {
+                    let mut numbers = Outgoing::default();
+                    let reply = Reply::Outputs(wire::put_outputs(&outputs, &mut numbers)?);
+                    return wire::send(socket, &reply, &numbers);
+                }
+                Err(error) => Err(error),
+            },
         };
-        Ok(Some(done.unwrap_or_else(|error| Reply::from(&error))))
+        wire::send(socket, &done.unwrap_or_else(|error| Reply::from(&error)), &Outgoing::default())
     }
 
-    fn predict(&mut self, inputs: Vec<(String, Item)>, state: Option<u64>) -> io::Result<Result<Reply, Error>> {
-        let inputs = wire::take_inputs(inputs, &self.shared)?;
+    fn predict(
+        &mut self,
+        inputs: Vec<(String, Item)>,
+        numbers: &Incoming,
+        state: Option<u64>,
+    ) -> io::Result<Result<Outputs, Error>> {
+        let inputs = wire::take_inputs(inputs, numbers)?;
         let state = match state {
             Some(number) => Some(self.states.get_mut(&number).ok_or_else(|| malformed("a state that is not here"))?),
             None => None,
         };
         let model = &self.model;
-        match guarded(|| model.predict(&inputs.checked(), state)) {
-            Ok(outputs) => Ok(Ok(Reply::Outputs(wire::put_outputs(&outputs, &mut self.shared)?))),
-            Err(error) => Ok(Err(error)),
-        }
+        Ok(guarded(|| model.predict(&inputs.checked(), state)))
     }
 }
 

@@ -51,9 +51,8 @@ pub(crate) fn unpack(mut archive: impl Read + Seek, limits: &Limits) -> Result<(
         if entry.is_dir() || name.split('/').any(|part| BYCATCH.contains(&part)) {
             continue;
         }
-        let refuse = |message: &str| {
-            Err(ReadError::new(ReadErrorKind::Path, format!("holds {}, {message}", quote(&name))))
-        };
+        let refuse =
+            |message: &str| Err(ReadError::new(ReadErrorKind::Path, format!("holds {}, {message}", quote(&name))));
         paths::check(&name)?;
         if entry.unix_mode().is_some_and(|mode| mode & KIND == LINK) {
             return refuse("a symbolic link; make the archive with the files themselves");
@@ -92,7 +91,9 @@ fn model(files: &Files) -> Result<Found, ReadError> {
         |folder: &Path| files.is_file(&folder.join(manifest::FILE_NAME)) || compiled::is_compiled(files, folder);
     // Pipelines hold folders that could be models of their own: the outermost is meant. Sorted, it comes first.
     let mut models: Vec<&Path> = Vec::new();
-    for folder in folders.into_iter().flat_map(Path::ancestors).filter(|folder| is_model(folder)).collect::<BTreeSet<_>>() {
+    for folder in
+        folders.into_iter().flat_map(Path::ancestors).filter(|folder| is_model(folder)).collect::<BTreeSet<_>>()
+    {
         if !models.iter().any(|outer| folder.starts_with(outer)) {
             models.push(folder);
         }
@@ -104,10 +105,8 @@ fn model(files: &Files) -> Result<Found, ReadError> {
     });
     found.extend(alone.cloned().map(Found::File));
     if found.len() > 1 {
-        let names: Vec<_> = found
-            .iter()
-            .map(|(Found::Folder(path) | Found::File(path))| quote(&path.to_string_lossy()))
-            .collect();
+        let names: Vec<_> =
+            found.iter().map(|(Found::Folder(path) | Found::File(path))| quote(&path.to_string_lossy())).collect();
         let message = format!("holds several models, {}: unpack it and open one of them", names.join(", "));
         return Err(ReadError::new(ReadErrorKind::Format, message));
     }
@@ -120,13 +119,18 @@ fn nothing() -> ReadError {
 
 fn broken(error: ZipError) -> ReadError {
     match error {
-        ZipError::Io(error) if error.kind() != io::ErrorKind::InvalidData && error.kind() != io::ErrorKind::UnexpectedEof => {
+        ZipError::Io(error)
+            if error.kind() != io::ErrorKind::InvalidData && error.kind() != io::ErrorKind::UnexpectedEof =>
+        {
             ReadError::new(ReadErrorKind::Io, "cannot read the zip archive").because(error)
         }
         ZipError::UnsupportedArchive(what) => {
-            let message = format!("is a zip archive that cannot be unpacked here ({what}): unpack it and open what it holds");
+            let message =
+                format!("is a zip archive that cannot be unpacked here ({what}): unpack it and open what it holds");
             ReadError::new(ReadErrorKind::Unsupported, message)
         }
-        error => ReadError::new(ReadErrorKind::Format, "is a damaged zip archive, perhaps not loaded whole").because(error),
+        error => {
+            ReadError::new(ReadErrorKind::Format, "is a damaged zip archive, perhaps not loaded whole").because(error)
+        }
     }
 }

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use bytemuck::Pod;
 use coreml_tensor::{DType, Element, Shape, Tensor, f16};
 
-use super::impostor::impostor;
 use super::files::{Files, Stream};
 use super::fingerprint::Contents;
+use super::impostor::impostor;
 use super::link::LINKS;
 use crate::element::ElementType;
 use crate::error::{ReadError, ReadErrorKind, Within, quote};

@@ -201,7 +201,8 @@ impl Package {
         blobs: Option<BTreeMap<String, Vec<u8>>>,
         limits: &Limits,
     ) -> Result<Self, ReadError> {
-        let named = |(name, bytes): (String, Vec<u8>)| Some((name.strip_prefix(blob::MODEL_FOLDER)?.into(), bytes.into()));
+        let named =
+            |(name, bytes): (String, Vec<u8>)| Some((name.strip_prefix(blob::MODEL_FOLDER)?.into(), bytes.into()));
         let files = blobs.unwrap_or_default().into_iter().filter_map(named).collect();
         let source = Source { files: Files::Memory(Arc::new(files)), folder: PathBuf::new() };
         Self::read(Path::new(""), spec, BlobStore::new(source, limits, Weights::Needed), limits)
