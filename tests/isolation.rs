@@ -126,6 +126,9 @@ fn states_live_in_the_worker_and_are_lost_with_it() {
         assert_eq!(prediction.served_by(), "scripted");
         assert_eq!(*prediction, *here.predict_with_state(&inputs, &here_state).unwrap());
     }
+    assert_eq!(there_state.read("s").unwrap(), here_state.read("s").unwrap());
+    let fork = there_state.fork().unwrap();
+    assert_eq!(fork.snapshot().unwrap(), here_state.snapshot().unwrap());
     let error = session.predict_with_state(&inputs, &there_state).unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Fault, "the worker process is lost: signal 6"));
     assert_eq!(session.predict_with_state(&inputs, &there_state).unwrap_err().kind(), ErrorKind::InvalidInput);

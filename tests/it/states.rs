@@ -1,7 +1,7 @@
 //! What states hold, read and written between predictions.
 
 use coreml_anywhere::tensor::{Shape, Tensor};
-use coreml_anywhere::{ErrorKind, Inputs, Session};
+use coreml_anywhere::{ErrorKind, Inputs, Session, State};
 use coreml_testing::repository;
 
 fn accumulator() -> Session {
@@ -30,6 +30,37 @@ fn a_state_that_is_written_back_goes_on_as_the_one_it_was_read_from() {
     // One that has served a prediction is written in place.
     second.write("s", &held).unwrap();
     assert_eq!(session.predict_with_state(&inputs, &second).unwrap().into_outputs(), answers[0]);
+}
+
+#[test]
+fn states_are_forked_reset_and_restored() {
+    let session = accumulator();
+    let x = numbers([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let inputs = Inputs::new().tensor("x", &x);
+    let answer = |state: &State| session.predict_with_state(&inputs, state).unwrap().into_outputs();
+    let trunk = session.state();
+    assert_eq!(answer(&trunk.fork().unwrap()), answer(&session.state()), "a fork of a fresh one is fresh");
+    answer(&trunk);
+    let (branch, kept) = (trunk.fork().unwrap(), trunk.snapshot().unwrap());
+    let next = answer(&trunk);
+    assert_ne!(answer(&trunk), next, "every prediction adds");
+    assert_eq!(answer(&branch), next, "the branch knows nothing of that");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.npz");
+    let fresh = session.state();
+    fresh.restore(&kept).unwrap();
+    fresh.save(&path).unwrap();
+    assert_eq!(answer(&fresh), next);
+    trunk.load(&path).unwrap();
+    assert_eq!(answer(&trunk), next);
+    trunk.reset();
+    assert_eq!(trunk.read("s").unwrap(), numbers([0.0; 6]));
+
+    let missing = trunk.restore(&[]).unwrap_err();
+    assert_eq!(missing.to_string(), "feature `s`: the snapshot does not have this state");
+    let unread = trunk.load(folder.path().join("none.npz")).unwrap_err();
+    assert_eq!(unread.kind(), ErrorKind::InvalidInput);
 }
 
 #[test]

@@ -8,11 +8,12 @@ use coreml_core::{
     Availability, Backend, CheckedInputs, Error, ErrorKind, LoadOptions, Model, ModelInfo, ModelState, Outputs,
 };
 use coreml_model::Package;
+use coreml_tensor::{Tensor, TensorView};
 use parking_lot::Mutex;
 
 use crate::command::{Restart, WorkerCommand};
 use crate::numbers::{Outgoing, malformed};
-use crate::supervisor::{Failure, Job, Supervisor};
+use crate::supervisor::{Failure, Job, Supervisor, Worker};
 use crate::wire::{self, Reply, Request};
 
 /// A backend whose work another process does.
@@ -97,6 +98,20 @@ struct RemoteState {
     states: Arc<States>,
 }
 
+fn remote(state: &mut ModelState) -> Result<&mut RemoteState, Error> {
+    state.downcast_mut().ok_or_else(|| Error::new(ErrorKind::Bug, "the state was made by another backend"))
+}
+
+impl RemoteState {
+    fn lives_in(&self, worker: &Worker) -> Result<(), Failure> {
+        if self.generation == worker.generation {
+            return Ok(());
+        }
+        let message = "the state was lost with the worker process it lived in";
+        Err(Failure::Told(Error::new(ErrorKind::Fault, message)))
+    }
+}
+
 impl Drop for RemoteState {
     fn drop(&mut self) {
         self.states.dropped.lock().push(self.number);
@@ -105,18 +120,10 @@ impl Drop for RemoteState {
 
 impl Model for IsolatedModel {
     fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error> {
-        let state = match state {
-            Some(state) => Some(
-                state
-                    .downcast_mut::<RemoteState>()
-                    .ok_or_else(|| Error::new(ErrorKind::Bug, "the state was made by another backend"))?,
-            ),
-            None => None,
-        };
+        let state = state.map(remote).transpose()?;
         self.supervisor.with(|worker| {
-            if state.as_ref().is_some_and(|state| state.generation != worker.generation) {
-                let error = Error::new(ErrorKind::Fault, "the state was lost with the worker process it lived in");
-                return Err(Failure::Told(error));
+            if let Some(state) = &state {
+                state.lives_in(worker)?;
             }
             let dropped = std::mem::take(&mut *self.states.dropped.lock());
             if !dropped.is_empty() {
@@ -141,6 +148,32 @@ impl Model for IsolatedModel {
             }
         })?;
         Ok(ModelState::new(RemoteState { number, generation, states: self.states.clone() }))
+    }
+
+    fn read_state(&self, state: &mut ModelState, name: &str) -> Result<Tensor, Error> {
+        let state = remote(state)?;
+        let request = Request::ReadState { state: state.number, name: name.to_owned() };
+        self.supervisor.with(|worker| {
+            state.lives_in(worker)?;
+            match worker.ask(&request, &Outgoing::default(), self.deadline.call_deadline)? {
+                (Reply::State(contents), numbers) => Ok(numbers.tensor(&contents)?),
+                _ => Err(malformed("another answer than asked for").into()),
+            }
+        })
+    }
+
+    fn write_state(&self, state: &mut ModelState, name: &str, contents: TensorView<'_>) -> Result<(), Error> {
+        let state = remote(state)?;
+        let mut numbers = Outgoing::default();
+        let contents = numbers.put(contents);
+        let request = Request::WriteState { state: state.number, name: name.to_owned(), contents };
+        self.supervisor.with(|worker| {
+            state.lives_in(worker)?;
+            match worker.ask(&request, &numbers, self.deadline.call_deadline)? {
+                (Reply::Done, _) => Ok(()),
+                _ => Err(malformed("another answer than asked for").into()),
+            }
+        })
     }
 
     fn info(&self) -> ModelInfo {

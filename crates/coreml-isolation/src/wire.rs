@@ -29,6 +29,10 @@ pub(crate) enum Request {
     Predict { inputs: Vec<(String, Item)>, state: Option<u64> },
     /// A new state of this number.
     NewState(u64),
+    /// What a state holds in one feature.
+    ReadState { state: u64, name: String },
+    /// Replaces that.
+    WriteState { state: u64, name: String, contents: Placed },
     /// The states of these numbers are not needed any more. Not answered.
     DropStates(Vec<u64>),
 }
@@ -38,6 +42,7 @@ pub(crate) enum Request {
 pub(crate) enum Reply {
     Loaded(Loaded),
     Outputs(Vec<(String, Item)>),
+    State(Placed),
     Done,
     Failed { kind: String, feature: Option<String>, operation: Option<String>, message: String },
 }

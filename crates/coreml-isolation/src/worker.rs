@@ -102,6 +102,21 @@ impl Served {
                 self.states.insert(number, state);
                 Reply::Done
             }),
+            Request::ReadState { state, name } => {
+                let state = state_of(&mut self.states, state)?;
+                match guarded(|| self.model.read_state(state, &name)) {
+                    Ok(contents) => {
+                        let mut numbers = Outgoing::default();
+                        let reply = Reply::State(numbers.put(contents.view()));
+                        return wire::send(socket, &reply, &numbers);
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            Request::WriteState { state, name, contents } => {
+                let (state, contents) = (state_of(&mut self.states, state)?, numbers.tensor(&contents)?);
+                guarded(|| self.model.write_state(state, &name, contents.view())).map(|()| Reply::Done)
+            }
             Request::Predict { inputs, state } => match self.predict(inputs, numbers, state)? {
                 Ok(outputs) => {
                     let mut numbers = Outgoing::default();
@@ -122,12 +137,16 @@ impl Served {
     ) -> io::Result<Result<Outputs, Error>> {
         let inputs = wire::take_inputs(inputs, numbers)?;
         let state = match state {
-            Some(number) => Some(self.states.get_mut(&number).ok_or_else(|| malformed("a state that is not here"))?),
+            Some(number) => Some(state_of(&mut self.states, number)?),
             None => None,
         };
         let model = &self.model;
         Ok(guarded(|| model.predict(&inputs.checked(), state)))
     }
+}
+
+fn state_of(states: &mut HashMap<u64, ModelState>, number: u64) -> io::Result<&mut ModelState> {
+    states.get_mut(&number).ok_or_else(|| malformed("a state that is not here"))
 }
 
 /// Turns a panic into an error: the process is still of use.

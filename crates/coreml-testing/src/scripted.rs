@@ -217,6 +217,14 @@ impl Model for ScriptedModel {
         self.inner.new_state()
     }
 
+    fn read_state(&self, state: &mut ModelState, name: &str) -> Result<Tensor, Error> {
+        self.inner.read_state(state, name)
+    }
+
+    fn write_state(&self, state: &mut ModelState, name: &str, contents: TensorView<'_>) -> Result<(), Error> {
+        self.inner.write_state(state, name, contents)
+    }
+
     fn info(&self) -> ModelInfo {
         self.inner.info()
     }

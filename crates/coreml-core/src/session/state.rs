@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use coreml_model::{ArrayFeature, FeatureKind};
+#[cfg(feature = "npz")]
+use coreml_tensor::npz;
 use coreml_tensor::{DType, Shape, Tensor, TensorView};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -77,6 +79,92 @@ impl State {
         model.write_state(&mut state, name, view)?;
         *kept = Contents::Bound(position, state);
         Ok(())
+    }
+
+    /// Starts again: zeros, in any backend. Also mends a state that a failed prediction has left half-changed.
+    pub fn reset(&self) {
+        *self.contents.lock() = Contents::Fresh;
+    }
+
+    /// Another state with the same contents: for several continuations of one beginning.
+    ///
+    /// # Errors
+    /// As [`State::read`].
+    pub fn fork(&self) -> Result<Self, Error> {
+        let fork = Self {
+            package: self.package.clone(),
+            function: self.function.clone(),
+            lanes: self.lanes.clone(),
+            contents: Mutex::new(Contents::Fresh),
+        };
+        let mut contents = self.whole()?;
+        if let Contents::Bound(position, state) = &mut *contents {
+            let model = self.model(*position)?;
+            let mut copy = model.new_state()?;
+            for name in self.names()? {
+                model.write_state(&mut copy, name, model.read_state(state, name)?.view())?;
+            }
+            *fork.contents.lock() = Contents::Bound(*position, copy);
+        }
+        drop(contents);
+        Ok(fork)
+    }
+
+    /// What all state features hold, by name: to be kept, and given to [`State::restore`] later, perhaps by another process.
+    ///
+    /// # Errors
+    /// As [`State::read`].
+    pub fn snapshot(&self) -> Result<Vec<(String, Tensor)>, Error> {
+        self.names()?.into_iter().map(|name| Ok((name.to_owned(), self.read(name)?))).collect()
+    }
+
+    /// Replaces what the state features hold by what [`State::snapshot`] gave.
+    ///
+    /// # Errors
+    /// As [`State::write`]; also [`ErrorKind::InvalidInput`] when one of the features is missing.
+    pub fn restore(&self, snapshot: &[(String, Tensor)]) -> Result<(), Error> {
+        for name in self.names()? {
+            if !snapshot.iter().any(|(known, _)| known == name) {
+                return Err(Error::feature(ErrorKind::InvalidInput, name, "the snapshot does not have this state"));
+            }
+        }
+        snapshot.iter().try_for_each(|(name, contents)| self.write(name, contents))
+    }
+
+    /// Writes what the state holds to an `.npz` file, one array for each feature.
+    ///
+    /// # Errors
+    /// As [`State::read`]; [`ErrorKind::Unavailable`] when the file cannot be written.
+    #[cfg(feature = "npz")]
+    pub fn save(&self, path: impl AsRef<std::path::Path>) -> Result<(), Error> {
+        let path = path.as_ref();
+        let snapshot = self.snapshot()?;
+        let arrays: Vec<_> = snapshot.into_iter().map(|(name, tensor)| (name, npz::Array::Tensor(tensor))).collect();
+        npz::write(path, arrays.iter().map(|(name, array)| (name.as_str(), array))).map_err(|error| {
+            Error::caused_by(ErrorKind::Unavailable, format!("cannot write {}: {error}", path.display()), error)
+        })
+    }
+
+    /// Replaces what the state holds by what [`State::save`] wrote.
+    ///
+    /// # Errors
+    /// As [`State::restore`]; also [`ErrorKind::InvalidInput`] when the file cannot be read.
+    #[cfg(feature = "npz")]
+    pub fn load(&self, path: impl AsRef<std::path::Path>) -> Result<(), Error> {
+        let path = path.as_ref();
+        let arrays = npz::read(path).map_err(|error| {
+            Error::caused_by(ErrorKind::InvalidInput, format!("cannot read {}: {error}", path.display()), error)
+        })?;
+        let tensor = |(name, array)| match array {
+            npz::Array::Tensor(tensor) => Some((name, tensor)),
+            npz::Array::Strings(..) => None,
+        };
+        self.restore(&arrays.into_iter().filter_map(tensor).collect::<Vec<_>>())
+    }
+
+    fn names(&self) -> Result<Vec<&str>, Error> {
+        let states = &self.package.interface(Some(&self.function))?.states;
+        Ok(states.iter().map(|feature| feature.name.as_str()).collect())
     }
 
     fn feature(&self, name: &str) -> Result<(&ArrayFeature, Shape), Error> {
