@@ -22,7 +22,21 @@ use coreml_model::Interface;
 pub struct Call {
     pub(crate) deadline: Option<Duration>,
     pub(crate) cancel: Option<Cancel>,
+    pub(crate) priority: Priority,
     outputs: Option<Vec<String>>,
+}
+
+/// Who goes first where predictions wait for a place among those that a backend computes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[non_exhaustive]
+pub enum Priority {
+    /// After all others: work that nobody waits for.
+    Low,
+    /// In the order in which they come.
+    #[default]
+    Normal,
+    /// Before all others: somebody watches.
+    High,
 }
 
 impl Call {
@@ -41,6 +55,12 @@ impl Call {
     #[must_use]
     pub fn cancel(self, cancel: &Cancel) -> Self {
         Self { cancel: Some(cancel.clone()), ..self }
+    }
+
+    /// Its place in the line, where there is one.
+    #[must_use]
+    pub fn priority(self, priority: Priority) -> Self {
+        Self { priority, ..self }
     }
 
     /// Only these outputs are wanted.

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::fmt;
 
 use coreml_model::{ColorLayout, ImageFeature, ShapeConstraint};
-use image::imageops::{self, FilterType};
-use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Pixel, Rgb, RgbImage};
 
 use crate::error::{Error, ErrorKind};
 
 #[cfg(feature = "image-files")]
 mod file;
 mod fit;
+#[cfg(feature = "image")]
+mod resize;
 
 #[cfg(feature = "image-files")]
 pub use file::ImageReader;
@@ -20,7 +20,7 @@ pub(crate) use fit::admits;
 /// A decoded picture with 8 bits per channel, and how it is cut where a model wants another size.
 ///
 /// A picture whose size the feature admits is used as it is. Any other is cropped in the middle to the shape the model
-/// wants, see [`Crop`], and resized with a Catmull-Rom filter. Of a feature that admits several sizes the one nearest to
+/// wants, see [`Crop`], and resized with a Catmull-Rom filter, in builds with the feature `image`. Of a feature that admits several sizes the one nearest to
 /// the picture's shape is taken, and among those of one shape the one nearest to its size.
 ///
 /// The alpha channel of a picture that has one is left out: colours are taken as they are stored.
@@ -60,7 +60,32 @@ enum Channels {
     Bgra,
 }
 
+/// What the bytes of a pixel are, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PixelLayout {
+    /// One byte.
+    Gray,
+    /// Red, green, blue.
+    Rgb,
+    /// Blue, green, red.
+    Bgr,
+    /// Red, green, blue, and one that is not used.
+    Rgba,
+    /// Blue, green, red, and one that is not used: how Apple's systems keep pixels.
+    Bgra,
+}
+
 impl Channels {
+    fn of(layout: PixelLayout) -> Self {
+        match layout {
+            PixelLayout::Gray => Self::Gray,
+            PixelLayout::Rgb | PixelLayout::Bgr => Self::Rgb,
+            PixelLayout::Rgba => Self::Rgba,
+            PixelLayout::Bgra => Self::Bgra,
+        }
+    }
+
     fn count(self) -> usize {
         match self {
             Self::Gray => 1,
@@ -114,6 +139,39 @@ impl<'a> Image<'a> {
     /// [`ErrorKind::InvalidInput`] when there are not `width * height` bytes.
     pub fn gray8(width: usize, height: usize, pixels: impl Into<Cow<'a, [u8]>>) -> Result<Self, Error> {
         Self::new(width, height, Channels::Gray, pixels.into())
+    }
+
+    /// Pixels of which each row begins `stride` bytes after the one before, as cameras, decoders and graphics have them; copied
+    /// unless the rows lie close together.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when rows overlap, or there are not enough bytes.
+    pub fn with_stride(
+        layout: PixelLayout,
+        width: usize,
+        height: usize,
+        stride: usize,
+        pixels: &'a [u8],
+    ) -> Result<Self, Error> {
+        let channels = Channels::of(layout);
+        let row = width.checked_mul(channels.count()).filter(|&row| row > 0 && row <= stride && height > 0);
+        // The last row need not be followed by a gap.
+        let needed = row.and_then(|row| (height - 1).checked_mul(stride)?.checked_add(row));
+        let (Some(row), Some(needed)) = (row, needed.filter(|&needed| needed <= pixels.len())) else {
+            let count = channels.count();
+            let message =
+                format!("{} bytes are no image of {width} x {height} x {count} in rows of {stride}", pixels.len());
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        };
+        let swapped = layout == PixelLayout::Bgr;
+        if stride == row && !swapped {
+            return Self::new(width, height, channels, Cow::Borrowed(&pixels[..needed]));
+        }
+        let mut close: Vec<u8> = pixels[..needed].chunks(stride).flat_map(|line| &line[..row]).copied().collect();
+        if swapped {
+            close.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.swap(0, 2));
+        }
+        Self::new(width, height, channels, Cow::Owned(close))
     }
 
     /// Reads a picture file as [`ImageReader`] does: PNG, JPEG, GIF, WebP or BMP, turned upright.
@@ -177,12 +235,21 @@ impl<'a> Image<'a> {
         }
         let (width, height) = fit::nearest(feature, self.width, self.height);
         let part = self.part(self.crop.unwrap_or(Crop::usual(feature)), width, height)?;
-        let pixels = Cow::Owned(if channels == 1 {
-            self.resize::<Luma<u8>>(&pixels, part, width, height)?
-        } else {
-            self.resize::<Rgb<u8>>(&pixels, part, width, height)?
-        });
-        Ok(PreparedImage { width, height, channels, pixels })
+        #[cfg(feature = "image")]
+        {
+            let whole = [self.width as u32, self.height as u32];
+            let pixels = Cow::Owned(resize::resize(&pixels, channels, whole, part, [width as u32, height as u32])?);
+            Ok(PreparedImage { width, height, channels, pixels })
+        }
+        #[cfg(not(feature = "image"))]
+        {
+            let message = format!(
+                "a picture of {} x {} would have to be cut to {part:?} and resized to {width} x {height}, which this build \
+                 cannot: it was made without the feature `image`",
+                self.width, self.height
+            );
+            Err(Error::new(ErrorKind::Unsupported, message))
+        }
     }
 
     /// Left, top, width and height of the part that a model of this size sees.
@@ -200,17 +267,6 @@ impl<'a> Image<'a> {
         let side = |wanted: usize, limit: usize| ((wanted as f64 * scale).round() as usize).clamp(1, limit);
         let (w, h) = (side(width, self.width), side(height, self.height));
         Ok([(self.width - w) / 2, (self.height - h) / 2, w, h].map(|x| x as u32))
-    }
-
-    fn resize<P>(&self, pixels: &[u8], part: [u32; 4], width: usize, height: usize) -> Result<Vec<u8>, Error>
-    where
-        P: Pixel<Subpixel = u8> + 'static,
-    {
-        let [left, top, w, h] = part;
-        let image = ImageBuffer::<P, &[u8]>::from_raw(self.width as u32, self.height as u32, pixels);
-        let image = image.ok_or_else(|| Error::new(ErrorKind::Bug, "the pixels do not fill the image"))?;
-        let view = imageops::crop_imm(&image, left, top, w, h);
-        Ok(imageops::resize(&*view, width as u32, height as u32, FilterType::CatmullRom).into_raw())
     }
 
     /// The pixels as grey (1) or red, green, blue (3).
@@ -240,37 +296,6 @@ pub(crate) fn is_gray(color: ColorLayout) -> bool {
 impl<'a> From<&'a Image<'_>> for Image<'a> {
     fn from(image: &'a Image<'_>) -> Self {
         Self { pixels: Cow::Borrowed(&image.pixels), ..*image }
-    }
-}
-
-impl<'a> From<&'a DynamicImage> for Image<'a> {
-    /// Borrows 8-bit grey, RGB and RGBA pixels; everything else is converted to 8-bit grey or RGB.
-    fn from(image: &'a DynamicImage) -> Self {
-        let (channels, pixels) = match image {
-            DynamicImage::ImageLuma8(gray) => (Channels::Gray, Cow::Borrowed(gray.as_raw().as_slice())),
-            DynamicImage::ImageRgb8(rgb) => (Channels::Rgb, Cow::Borrowed(rgb.as_raw().as_slice())),
-            DynamicImage::ImageRgba8(rgba) => (Channels::Rgba, Cow::Borrowed(rgba.as_raw().as_slice())),
-            other if other.color().has_color() => (Channels::Rgb, Cow::Owned(other.to_rgb8().into_raw())),
-            other => (Channels::Gray, Cow::Owned(other.to_luma8().into_raw())),
-        };
-        let (width, height) = (image.width() as usize, image.height() as usize);
-        Self { width, height, channels, pixels, crop: None }
-    }
-}
-
-impl<'a> From<&'a RgbImage> for Image<'a> {
-    fn from(image: &'a RgbImage) -> Self {
-        let (width, height) = (image.width() as usize, image.height() as usize);
-        let pixels = Cow::Borrowed(image.as_raw().as_slice());
-        Self { width, height, channels: Channels::Rgb, pixels, crop: None }
-    }
-}
-
-impl<'a> From<&'a GrayImage> for Image<'a> {
-    fn from(image: &'a GrayImage) -> Self {
-        let (width, height) = (image.width() as usize, image.height() as usize);
-        let pixels = Cow::Borrowed(image.as_raw().as_slice());
-        Self { width, height, channels: Channels::Gray, pixels, crop: None }
     }
 }
 
@@ -320,8 +345,28 @@ mod tests {
         assert_eq!(pixels(Image::bgra8(1, 1, vec![30, 20, 10, 9]), &gray), [18]);
     }
 
+    #[test]
+    fn rows_may_lie_apart() {
+        let rgb = feature(2, 2, ColorLayout::Rgb);
+        let bytes: Vec<u8> = (0..20).collect();
+        let pixels = |layout, stride| {
+            Image::with_stride(layout, 2, 2, stride, &bytes).unwrap().prepare(&rgb).unwrap().pixels.into_owned()
+        };
+        assert_eq!(pixels(PixelLayout::Rgb, 6), bytes[..12]);
+        assert_eq!(pixels(PixelLayout::Rgb, 9), [0, 1, 2, 3, 4, 5, 9, 10, 11, 12, 13, 14]);
+        assert_eq!(pixels(PixelLayout::Bgr, 6), [2, 1, 0, 5, 4, 3, 8, 7, 6, 11, 10, 9]);
+        assert_eq!(pixels(PixelLayout::Rgba, 12), [0, 1, 2, 4, 5, 6, 12, 13, 14, 16, 17, 18]);
+        assert_eq!(pixels(PixelLayout::Bgra, 8), [2, 1, 0, 6, 5, 4, 10, 9, 8, 14, 13, 12]);
+        assert_eq!(pixels(PixelLayout::Gray, 18), [0, 0, 0, 1, 1, 1, 18, 18, 18, 19, 19, 19]);
+        for (width, height, stride) in [(2, 2, 5), (2, 2, 15), (0, 2, 6), (2, 0, 6), (usize::MAX, 1, 6)] {
+            let image = Image::with_stride(PixelLayout::Rgb, width, height, stride, &bytes);
+            assert_eq!(image.unwrap_err().kind(), ErrorKind::InvalidInput, "{width} {height} {stride}");
+        }
+    }
+
     /// 8 x 4 with a white middle: what is cropped away does not show.
     #[test]
+    #[cfg(feature = "image")]
     fn the_middle_is_cut_out() {
         let white = |i: usize| if (2..6).contains(&(i % 8)) { 255 } else { 0 };
         let image = Image::gray8(8, 4, (0..32).map(white).collect::<Vec<u8>>()).unwrap();

@@ -27,7 +27,7 @@ pub use backend::{
     Availability, Backend, ComputeUnits, DeviceShare, LoadOptions, Model, ModelInfo, ModelState, Placement,
     UnknownComputeUnits,
 };
-pub use call::Call;
+pub use call::{Call, Priority};
 pub use cancel::Cancel;
 pub use check::{CheckedInputs, CheckedValue, check, describe};
 pub use clock::{Clock, SystemClock};
@@ -35,7 +35,7 @@ pub use coreml_breaker as breaker;
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "image-files")]
 pub use image::ImageReader;
-pub use image::{Crop, Image, PreparedImage};
+pub use image::{Crop, Image, PixelLayout, PreparedImage};
 pub use inputs::Inputs;
 pub use outputs::{Label, NonFinite, Outputs, Value, cast};
 pub use owned::{OwnedInputs, OwnedValue};

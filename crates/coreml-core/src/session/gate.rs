@@ -1,8 +1,8 @@
 //! How many predictions one backend computes at once, and who waits for a place.
 //!
 //! Predictions that share the processors all get slower together: admitted without limit, all of them miss their deadlines
-//! and none is answered. Beyond the limit they wait in a line, first come first served, and whoever could not be answered
-//! in time by what is usual is turned away at once. Whoever has become too late while waiting is passed over, so that no
+//! and none is answered. Beyond the limit they wait in a line, those of higher priority first and otherwise first come first
+//! served, and whoever could not be answered in time by what is usual is turned away at once. Whoever has become too late while waiting is passed over, so that no
 //! place goes to a prediction that nobody will get.
 
 use std::collections::VecDeque;
@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+
+use crate::call::Priority;
 
 /// The places of one backend.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ struct Line {
     taken: usize,
     waiting: VecDeque<Arc<Waiter>>,
     usual: Usual,
+    crowd: Crowd,
 }
 
 /// How long places are taken: on average of the last dozen or so, and by the slower ones. Zero as long as nobody knows.
@@ -48,10 +51,40 @@ impl Usual {
     }
 }
 
+/// How many are turned away, and when they are told to come back: all together as often as there are places for them, and
+/// one more for each, so that the line does not run dry.
+#[derive(Debug, Default, Clone, Copy)]
+struct Crowd {
+    /// Since the last place was given back.
+    refused: u32,
+    /// On average between two places that are given back.
+    usual: f64,
+    absence: Duration,
+}
+
+impl Crowd {
+    const LONGEST: Duration = Duration::from_secs(5);
+
+    /// When one who is turned away should come back, if the line is likely to be gone after `wait`.
+    fn turn_away(&mut self, wait: Duration) -> Duration {
+        self.refused += 1;
+        self.absence = self.absence.max(wait);
+        self.absence
+    }
+
+    /// A place is given back.
+    fn learn(&mut self) {
+        self.usual += (f64::from(self.refused) - self.usual) * 0.125;
+        self.refused = 0;
+        self.absence = self.absence.mul_f64(if self.usual > 1.0 { 1.125 } else { 0.875 }).min(Self::LONGEST);
+    }
+}
+
 /// One who waits.
 #[derive(Debug)]
 struct Waiter {
     deadline: Instant,
+    priority: Priority,
     word: Mutex<Option<Word>>,
     told: Condvar,
 }
@@ -89,9 +122,14 @@ impl Gate {
     /// A place, at once or, if the caller `waits`, in time to be done by `deadline`.
     ///
     /// # Errors
-    /// When by what is usual the prediction would not end before `deadline`, or if it turns out so: the time in which
-    /// the line is likely to be gone.
-    pub(super) fn enter(self: &Arc<Self>, deadline: Instant, waits: bool) -> Result<Place, Duration> {
+    /// When by what is usual the prediction would not end before `deadline`, or if it turns out so: the time after which
+    /// it is worth coming back.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        deadline: Instant,
+        waits: bool,
+        priority: Priority,
+    ) -> Result<Place, Duration> {
         let (waiter, latest, wait) = {
             let mut line = self.line.lock();
             if line.taken < self.limit {
@@ -99,14 +137,15 @@ impl Gate {
                 return Ok(self.place(Instant::now()));
             }
             // Those computing are half done on average, and leave one after the other.
-            let wait = line.usual.mean.mul_f64((line.waiting.len() as f64 + 0.5) / self.limit as f64);
+            let ahead = line.waiting.partition_point(|other| other.priority >= priority);
+            let wait = line.usual.mean.mul_f64((ahead as f64 + 0.5) / self.limit as f64);
             let now = Instant::now();
             let latest = deadline.checked_sub(line.usual.slow).unwrap_or(now);
             if !waits || now + wait >= latest {
-                return Err(wait);
+                return Err(line.crowd.turn_away(wait));
             }
-            let waiter = Arc::new(Waiter { deadline, word: Mutex::default(), told: Condvar::new() });
-            line.waiting.push_back(waiter.clone());
+            let waiter = Arc::new(Waiter { deadline, priority, word: Mutex::default(), told: Condvar::new() });
+            line.waiting.insert(ahead, waiter.clone());
             (waiter, latest, wait)
         };
         let mut word = waiter.word.lock();
@@ -118,7 +157,7 @@ impl Gate {
             let mut line = self.line.lock();
             if let Some(position) = line.waiting.iter().position(|other| Arc::ptr_eq(other, &waiter)) {
                 line.waiting.remove(position);
-                return Err(wait);
+                return Err(line.crowd.turn_away(wait));
             }
         }
         let told = told.or_else(|| {
@@ -130,7 +169,7 @@ impl Gate {
         });
         match told {
             Some(Word::Come(since)) => Ok(self.place(since)),
-            _ => Err(wait),
+            _ => Err(self.line.lock().crowd.turn_away(wait)),
         }
     }
 
@@ -153,6 +192,7 @@ impl Drop for Place {
         {
             let mut line = self.gate.line.lock();
             line.usual.learn(now.saturating_duration_since(self.since), self.finished);
+            line.crowd.learn();
             let slow = line.usual.slow;
             loop {
                 let Some(next) = line.waiting.pop_front() else {
@@ -188,24 +228,24 @@ mod tests {
     fn whoever_would_be_late_is_turned_away_at_once() {
         let gate = gate(2);
         let far = Instant::now() + FAR;
-        let places: Vec<_> = (0..2).map(|_| gate.enter(far, true).unwrap()).collect();
+        let places: Vec<_> = (0..2).map(|_| gate.enter(far, true, Priority::Normal).unwrap()).collect();
         // Half of 10 ms until one of two places is free, and 10 ms to compute.
-        assert_eq!(gate.enter(Instant::now() + MS * 12, true).unwrap_err().as_micros(), 2500);
-        assert!(gate.enter(far, false).is_err());
+        assert_eq!(gate.enter(Instant::now() + MS * 12, true, Priority::Normal).unwrap_err().as_micros(), 2500);
+        assert!(gate.enter(far, false, Priority::Normal).is_err());
         drop(places);
-        assert!(gate.enter(Instant::now() + MS * 12, true).is_ok());
-        assert!(gate.enter(far, false).is_ok());
+        assert!(gate.enter(Instant::now() + MS * 12, true, Priority::Normal).is_ok());
+        assert!(gate.enter(far, false, Priority::Normal).is_ok());
     }
 
     #[test]
     fn places_pass_from_one_to_the_next_in_order() {
         let (gate, order) = (Gate::new(1), Arc::new(Mutex::new(Vec::new())));
-        let first = gate.enter(Instant::now(), false).unwrap();
+        let first = gate.enter(Instant::now(), false, Priority::Normal).unwrap();
         let threads: Vec<_> = (0..5)
             .map(|i| {
                 let (own, order) = (gate.clone(), order.clone());
                 let thread = std::thread::spawn(move || {
-                    let place = own.enter(Instant::now() + FAR, true).unwrap();
+                    let place = own.enter(Instant::now() + FAR, true, Priority::Normal).unwrap();
                     order.lock().push(i);
                     drop(place);
                 });
@@ -222,13 +262,59 @@ mod tests {
     }
 
     #[test]
+    fn who_matters_more_comes_first() {
+        let (gate, order) = (Gate::new(1), Arc::new(Mutex::new(Vec::new())));
+        let first = gate.enter(Instant::now(), false, Priority::Normal).unwrap();
+        let priorities = [Priority::Low, Priority::Normal, Priority::High, Priority::Low, Priority::High];
+        let threads: Vec<_> = priorities
+            .into_iter()
+            .enumerate()
+            .map(|(i, priority)| {
+                let (own, order) = (gate.clone(), order.clone());
+                let thread = std::thread::spawn(move || {
+                    let place = own.enter(Instant::now() + FAR, true, priority).unwrap();
+                    order.lock().push(i);
+                    drop(place);
+                });
+                while gate.line.lock().waiting.len() <= i {
+                    std::thread::yield_now();
+                }
+                thread
+            })
+            .collect();
+        drop(first);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(*order.lock(), [2, 4, 1, 0, 3]);
+    }
+
+    #[test]
+    fn the_more_are_turned_away_the_later_they_come_back() {
+        let mut crowd = Crowd::default();
+        assert_eq!(crowd.turn_away(MS * 20), MS * 20);
+        for _ in 0..30 {
+            (0..10).for_each(|_| _ = crowd.turn_away(MS * 20));
+            crowd.learn();
+        }
+        let crowded = crowd.turn_away(MS * 20);
+        assert!(crowded > MS * 200, "{crowded:?}");
+        (0..100).for_each(|_| crowd.learn());
+        assert_eq!(crowd.turn_away(MS * 20), MS * 20, "the crowd has gone");
+        for _ in 0..100 {
+            (0..10).for_each(|_| _ = crowd.turn_away(MS * 20));
+            crowd.learn();
+        }
+        assert_eq!(crowd.turn_away(MS), Crowd::LONGEST);
+    }
+
+    #[test]
     fn a_place_does_not_go_to_one_who_has_become_too_late() {
         let gate = Gate::new(1);
-        let first = gate.enter(Instant::now(), false).unwrap();
+        let first = gate.enter(Instant::now(), false, Priority::Normal).unwrap();
         let waits = |deadline: Duration| {
             let own = gate.clone();
             let before = gate.line.lock().waiting.len();
-            let thread = std::thread::spawn(move || own.enter(Instant::now() + deadline, true).map(drop));
+            let thread =
+                std::thread::spawn(move || own.enter(Instant::now() + deadline, true, Priority::Normal).map(drop));
             while gate.line.lock().waiting.len() == before {
                 std::thread::yield_now();
             }
@@ -246,8 +332,8 @@ mod tests {
     #[test]
     fn who_waited_in_vain_leaves_the_line() {
         let gate = Gate::new(1);
-        let place = gate.enter(Instant::now(), false).unwrap();
-        assert!(gate.enter(Instant::now() + MS, true).is_err());
+        let place = gate.enter(Instant::now(), false, Priority::Normal).unwrap();
+        assert!(gate.enter(Instant::now() + MS, true, Priority::Normal).is_err());
         assert!(gate.line.lock().waiting.is_empty());
         drop(place);
         assert_eq!(gate.line.lock().taken, 0);

@@ -1,5 +1,6 @@
 //! One backend of a session: its model, its circuit breaker, the threads its calls run on, and what is counted of it.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,6 +16,7 @@ use super::meter::Meter;
 use super::pace::Pace;
 use super::workers::Workers;
 use crate::backend::{Backend, LoadOptions, Model, ModelState};
+use crate::call::Priority;
 use crate::cancel::Cancel;
 use crate::check::CheckedInputs;
 use crate::classify::{Health, classify};
@@ -23,14 +25,15 @@ use crate::error::{Error, ErrorKind};
 use crate::outputs::Outputs;
 use crate::trace;
 
-/// Calls abandoned by all sessions of this process that have not returned yet. Beyond this many, backends that another
-/// one can replace are not asked.
+/// Calls of one backend, abandoned by all sessions of this process, that have not returned yet. Beyond this many, it is not
+/// asked where another one can replace it.
 const ABANDONED_IN_PROCESS: u32 = 8;
 /// Calls of a session's last backend that may be abandoned and still running. Beyond this many it is not asked for more:
 /// it would only be slower yet.
 const ABANDONED_OF_LAST: u32 = 8;
 
-static ABANDONED: AtomicU32 = AtomicU32::new(0);
+/// Of each backend by its name, since sessions have backends of their own.
+static ABANDONED: Mutex<BTreeMap<&'static str, Arc<AtomicU32>>> = Mutex::new(BTreeMap::new());
 
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -43,6 +46,8 @@ pub(super) struct Lane {
     workers: Workers,
     /// Calls that nobody waits for any more and that have not returned.
     abandoned: AtomicU32,
+    /// Those of all sessions.
+    abandoned_in_process: Arc<AtomicU32>,
     /// Held while the breaker is told of them, so that it is told in order.
     telling: Mutex<()>,
     /// The places of the backend, once its model says how many there are; `None` without a limit.
@@ -98,6 +103,7 @@ impl Lane {
         let breaker = CircuitBreaker::new(breaker.clone(), seed, clock.now(), observed).map_err(|error| {
             Error::caused_by(ErrorKind::InvalidInput, format!("the circuit breaker's configuration: {error}"), error)
         })?;
+        let abandoned_in_process = ABANDONED.lock().entry(backend.name()).or_default().clone();
         Ok(Self {
             workers: Workers::new(backend.name()),
             backend,
@@ -107,6 +113,7 @@ impl Lane {
             loading: Loading::default(),
             breaker,
             abandoned: AtomicU32::new(0),
+            abandoned_in_process,
             telling: Mutex::default(),
             gate: OnceLock::new(),
             last,
@@ -157,8 +164,8 @@ impl Lane {
         if !self.last && self.loading.model().is_none() && self.loading.runs() {
             return refuse("it is still loading the model".into());
         }
-        if !self.last && ABANDONED.load(Ordering::Relaxed) >= ABANDONED_IN_PROCESS {
-            return refuse(format!("{ABANDONED_IN_PROCESS} abandoned calls of this process have not returned"));
+        if !self.last && self.abandoned_in_process.load(Ordering::Relaxed) >= ABANDONED_IN_PROCESS {
+            return refuse(format!("{ABANDONED_IN_PROCESS} abandoned calls of it have not returned in this process"));
         }
         self.breaker.admit(now).or_else(|rejected| refuse(in_words(&rejected)))
     }
@@ -168,10 +175,10 @@ impl Lane {
     ///
     /// # Errors
     /// [`ErrorKind::Overloaded`] when there is no place in time.
-    pub(super) fn place(&self, deadline: Instant, waits: bool) -> Result<Option<Place>, Error> {
+    pub(super) fn place(&self, deadline: Instant, waits: bool, priority: Priority) -> Result<Option<Place>, Error> {
         let Some(model) = self.loading.model() else { return Ok(None) };
         let Some(gate) = self.gate.get_or_init(|| model.concurrency().map(Gate::new)) else { return Ok(None) };
-        gate.enter(deadline, waits).map(Some).map_err(|wait| {
+        gate.enter(deadline, waits, priority).map(Some).map_err(|wait| {
             self.meter.attempt(Some(ErrorKind::Overloaded), Duration::ZERO);
             Error::overloaded(wait)
         })
@@ -289,7 +296,7 @@ impl Lane {
         if self.stops() {
             return false;
         }
-        ABANDONED.fetch_add(1, Ordering::Relaxed);
+        self.abandoned_in_process.fetch_add(1, Ordering::Relaxed);
         let _telling = self.telling.lock();
         let before = self.abandoned.fetch_add(1, Ordering::Relaxed);
         self.count_abandoned(before + 1);
@@ -301,7 +308,7 @@ impl Lane {
         if !abandoned {
             return;
         }
-        ABANDONED.fetch_sub(1, Ordering::Relaxed);
+        self.abandoned_in_process.fetch_sub(1, Ordering::Relaxed);
         self.meter.returned_late();
         let _telling = self.telling.lock();
         let before = self.abandoned.fetch_sub(1, Ordering::Relaxed);

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::Prediction;
 use super::workers::Workers;
+use crate::call::Priority;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind};
 
@@ -31,7 +32,8 @@ pub(super) struct Later {
 
 #[derive(Default)]
 struct Line {
-    jobs: VecDeque<Job>,
+    /// With their priorities, the highest first.
+    jobs: VecDeque<(Priority, Job)>,
     running: usize,
 }
 
@@ -51,13 +53,18 @@ impl Later {
     ///
     /// # Errors
     /// [`ErrorKind::Overloaded`] when too many wait, [`ErrorKind::Unavailable`] when there is no thread at all.
-    pub(super) fn submit(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    pub(super) fn submit(
+        self: &Arc<Self>,
+        priority: Priority,
+        job: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Error> {
         {
             let mut line = self.line.lock();
             if line.jobs.len() >= LINE {
                 return Err(Error::new(ErrorKind::Overloaded, format!("{LINE} predictions wait already")));
             }
-            line.jobs.push_back(Box::new(job));
+            let behind = line.jobs.partition_point(|&(other, _)| other >= priority);
+            line.jobs.insert(behind, (priority, Box::new(job)));
             if line.running >= self.threads {
                 return Ok(());
             }
@@ -76,7 +83,7 @@ impl Later {
         loop {
             let job = {
                 let mut line = self.line.lock();
-                let Some(job) = line.jobs.pop_front() else {
+                let Some((_, job)) = line.jobs.pop_front() else {
                     line.running -= 1;
                     return;
                 };
@@ -171,7 +178,7 @@ mod tests {
         for i in 0..20 {
             let (begin, wait) = (begin.clone(), wait.clone());
             later
-                .submit(move || {
+                .submit(Priority::Normal, move || {
                     begin.send(i).unwrap();
                     wait.lock().recv().unwrap();
                 })
@@ -192,8 +199,8 @@ mod tests {
     fn a_job_that_panics_costs_no_thread() {
         let later = Later::new(1);
         let (tell, told) = channel();
-        later.submit(|| panic!("as planned")).unwrap();
-        later.submit(move || tell.send(()).unwrap()).unwrap();
+        later.submit(Priority::Normal, || panic!("as planned")).unwrap();
+        later.submit(Priority::Normal, move || tell.send(()).unwrap()).unwrap();
         told.recv().unwrap();
     }
 
@@ -201,12 +208,12 @@ mod tests {
     fn too_many_are_refused() {
         let later = Later::new(1);
         let (release, wait) = channel::<()>();
-        later.submit(move || _ = wait.recv()).unwrap();
+        later.submit(Priority::Normal, move || _ = wait.recv()).unwrap();
         while !later.line.lock().jobs.is_empty() {
             std::thread::yield_now();
         }
-        (0..LINE).for_each(|_| later.submit(|| ()).unwrap());
-        assert_eq!(later.submit(|| ()).unwrap_err().kind(), ErrorKind::Overloaded);
+        (0..LINE).for_each(|_| later.submit(Priority::Normal, || ()).unwrap());
+        assert_eq!(later.submit(Priority::Normal, || ()).unwrap_err().kind(), ErrorKind::Overloaded);
         drop(release);
     }
 }

@@ -231,7 +231,7 @@ impl Session {
         let owned = self.check_call(inputs, &call).map(|checked| OwnedInputs::from(&checked));
         let submitted = owned.and_then(|owned| {
             let (session, slot) = (self.clone(), slot.clone());
-            self.later.submit(move || {
+            self.later.submit(call.priority, move || {
                 let checked = owned.checked();
                 slot.fill(Route::new(&session, &checked, 0..session.lanes.len(), None, &call, start).go());
             })

@@ -25,6 +25,12 @@ impl Pace {
         self.recent[slot].store(micros.max(1), Ordering::Relaxed);
     }
 
+    /// Whether the last prediction took a millisecond or more.
+    pub(super) fn is_slow(&self) -> bool {
+        let last = self.next.load(Ordering::Relaxed).wrapping_sub(1) as usize % MEMORY;
+        self.recent[last].load(Ordering::Relaxed) >= 1000
+    }
+
     /// How long a prediction takes at most but for one in a hundred, as `distribution` tells now and then; `None` as long
     /// as it cannot.
     pub(super) fn patience(&self, distribution: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
@@ -64,7 +70,9 @@ mod tests {
     fn the_reserve_follows_what_was_seen() {
         let (pace, total) = (Pace::default(), Duration::from_millis(100));
         assert_eq!(pace.reserve(total), total / 2, "nothing known");
+        assert!(!pace.is_slow());
         pace.record(Duration::from_millis(8));
+        assert!(pace.is_slow());
         assert_eq!(pace.reserve(total), Duration::from_millis(21));
         (0..MEMORY).for_each(|_| pace.record(Duration::from_millis(4)));
         pace.record(Duration::from_millis(70));

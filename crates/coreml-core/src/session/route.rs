@@ -39,6 +39,9 @@ pub(super) struct Route<'s, 'i> {
     attempts: Attempts,
 }
 
+/// How long a prediction without a deadline waits for a place among those that are computed at once.
+const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// A call that is under way.
 struct Flight<'s> {
     position: usize,
@@ -90,7 +93,14 @@ impl<'s, 'i> Route<'s, 'i> {
         let mut last = None;
         for position in self.positions.clone() {
             let lane = &self.session.lanes[position];
-            let started = if self.attempts.is_empty() { self.start } else { self.session.clock.now() };
+            // A workspace for each of many callers would be a memory that grows with the load; where a prediction takes next
+            // to nothing, the line would take longer.
+            let place = lane
+                .pace
+                .is_slow()
+                .then(|| lane.place(self.start + NO_DEADLINE, true, self.call.priority).ok().flatten());
+            let first = self.attempts.is_empty() && place.is_none();
+            let started = if first { self.start } else { self.session.clock.now() };
             let permit = match lane.admit(started) {
                 Ok(permit) => permit,
                 Err(error) => {
@@ -100,6 +110,7 @@ impl<'s, 'i> Route<'s, 'i> {
             };
             let state = self.state_for(position);
             let reply = lane.perform(self.inputs, state, None, self.call.cancel.as_ref());
+            drop(place);
             let flight = Flight { position, permit, started, cut: started, place: None };
             match self
                 .conclude(flight, reply, |reference| Some(reference.perform(self.inputs, StateUse::None, None, None)))
@@ -212,7 +223,7 @@ impl<'s, 'i> Route<'s, 'i> {
             cut -= session.lanes[position + 1].pace.reserve(total);
         }
         let asked = if self.attempts.is_empty() { self.start } else { session.clock.now() };
-        let place = lane.place(cut, waits)?;
+        let place = lane.place(cut, waits, self.call.priority)?;
         let started = if place.is_some() { session.clock.now() } else { asked };
         let permit = lane.admit(started)?;
         if position + 1 < self.positions.end && session.hedges.is_some() {
@@ -311,9 +322,7 @@ impl<'s, 'i> Route<'s, 'i> {
             session.lose_last(ended);
         }
         let outputs = result?;
-        if session.policy.deadline.is_some() {
-            lane.pace.record(elapsed);
-        }
+        lane.pace.record(elapsed);
         if let (Some(contents), Some(state)) = (&mut self.state, reply.state) {
             contents.bind(position, state);
         }
