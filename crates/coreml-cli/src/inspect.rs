@@ -162,11 +162,16 @@ fn member_rows(members: &[Model], indent: &str, rows: &mut Vec<Vec<String>>) {
     }
 }
 
+/// A feature in fields, and its type in words.
+fn feature_json(feature: &Feature) -> Json {
+    let mut fields = json!(feature);
+    fields["type"] = describe(&feature.kind).into();
+    fields
+}
+
 /// A model's features and, of a pipeline, its members.
 fn member_json(model: &Model) -> Json {
-    let features = |features: &[Feature]| -> Vec<Json> {
-        features.iter().map(|feature| json!({"name": feature.name, "type": describe(&feature.kind)})).collect()
-    };
+    let features = |features: &[Feature]| -> Vec<Json> { features.iter().map(feature_json).collect() };
     let Interface { inputs, outputs, .. } = model.interface();
     let members: Vec<_> = match model.content() {
         Content::Pipeline(members) => members.iter().map(member_json).collect(),
@@ -176,15 +181,7 @@ fn member_json(model: &Model) -> Json {
 }
 
 fn summary(package: &Package, interface: &Interface, function: Option<&str>) -> Json {
-    let features = |features: &[Feature]| -> Vec<Json> {
-        let one = |feature: &Feature| {
-            json!({
-                "name": feature.name, "type": describe(&feature.kind),
-                "optional": feature.optional, "description": feature.description,
-            })
-        };
-        features.iter().map(one).collect()
-    };
+    let features = |features: &[Feature]| -> Vec<Json> { features.iter().map(feature_json).collect() };
     let functions: Vec<_> = package
         .program()
         .functions
@@ -198,6 +195,7 @@ fn summary(package: &Package, interface: &Interface, function: Option<&str>) -> 
         "schema": "coreml-anywhere.package/1",
         "path": package.path(),
         "size_bytes": package.size_bytes(),
+        "fingerprint": package.fingerprint().to_string(),
         "specification_version": package.specification_version(),
         "type": package.model().kind(),
         "members": member_json(package.model())["members"],

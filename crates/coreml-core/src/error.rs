@@ -180,19 +180,21 @@ impl fmt::Display for Error {
     }
 }
 
+/// What `main` shows of an error that it returns: the kind, what is wrong, and what caused it.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {self}", self.0.kind)?;
-        match &self.0.source {
-            Some(source) => write!(f, " ({source:?})"),
-            None => Ok(()),
-        }
+        let causes = std::iter::successors(self.source(), |&cause| cause.source());
+        causes.into_iter().try_for_each(|cause| write!(f, "; because: {cause}"))
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        // What an error says need not be said again as its cause.
+        let said = self.to_string();
+        let first = self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static));
+        std::iter::successors(first, |&cause| cause.source()).find(|cause| !said.contains(&cause.to_string()))
     }
 }
 

@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 mod backend;
+mod buffers;
 mod call;
 mod cancel;
 mod check;
@@ -20,6 +21,7 @@ mod outputs;
 mod owned;
 mod parity;
 mod sentinel;
+mod serialize;
 mod session;
 mod trace;
 
@@ -27,6 +29,7 @@ pub use backend::{
     Availability, Backend, ComputeUnits, DeviceShare, LoadOptions, Model, ModelInfo, ModelState, Placement,
     UnknownComputeUnits,
 };
+pub use buffers::Buffers;
 pub use call::{Call, Priority};
 pub use cancel::Cancel;
 pub use check::{CheckedInputs, CheckedValue, check, describe};

@@ -1,9 +1,10 @@
 //! What a caller brings and gets: the features of a model.
 
 use coreml_tensor::DType;
+use serde::{Serialize, Serializer};
 
 /// Inputs, outputs and states of one function of a model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Interface {
     /// What a prediction takes.
     pub inputs: Vec<Feature>,
@@ -30,20 +31,22 @@ impl Interface {
 }
 
 /// One feature.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Feature {
     /// Its name.
     pub name: String,
     /// The author's description; often empty.
     pub description: String,
     /// Its type.
+    #[serde(flatten)]
     pub kind: FeatureKind,
     /// Whether a caller may leave it out. A missing array is filled with [`ArrayFeature::default`], or zeros.
     pub optional: bool,
 }
 
 /// The type of a feature.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FeatureKind {
     /// A 64-bit integer.
@@ -57,15 +60,18 @@ pub enum FeatureKind {
     /// A multi-array.
     MultiArray(ArrayFeature),
     /// A dictionary from labels to doubles.
+    #[serde(serialize_with = "keys")]
     Dictionary(DictionaryKey),
     /// A sequence of strings or 64-bit integers.
+    #[serde(serialize_with = "elements")]
     Sequence(DictionaryKey),
     /// A state: an array that survives between predictions.
     State(ArrayFeature),
 }
 
 /// The type of a dictionary's keys or of a sequence's elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DictionaryKey {
     /// Strings.
@@ -75,7 +81,7 @@ pub enum DictionaryKey {
 }
 
 /// A multi-array feature.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ArrayFeature {
     /// The declared element type.
     pub dtype: DType,
@@ -88,7 +94,7 @@ pub struct ArrayFeature {
 }
 
 /// An image feature.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ImageFeature {
     /// Default width in pixels.
     pub width: usize,
@@ -101,7 +107,8 @@ pub struct ImageFeature {
 }
 
 /// Which shapes or sizes a feature admits.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ShapeConstraint<S, R> {
     /// Only the default.
@@ -122,7 +129,7 @@ impl SizeRange {
 }
 
 /// The sizes a dimension may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct SizeRange {
     /// The smallest size.
     pub min: usize,
@@ -131,7 +138,8 @@ pub struct SizeRange {
 }
 
 /// The order of an image's colour planes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ColorLayout {
     /// One plane, 8 bits.
@@ -142,4 +150,65 @@ pub enum ColorLayout {
     Rgb,
     /// Blue, green, red.
     Bgr,
+}
+
+#[derive(Serialize)]
+struct Keys {
+    keys: DictionaryKey,
+}
+
+#[derive(Serialize)]
+struct Elements {
+    elements: DictionaryKey,
+}
+
+fn keys<S: Serializer>(&keys: &DictionaryKey, serializer: S) -> Result<S::Ok, S::Error> {
+    Keys { keys }.serialize(serializer)
+}
+
+fn elements<S: Serializer>(&elements: &DictionaryKey, serializer: S) -> Result<S::Ok, S::Error> {
+    Elements { elements }.serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn features_are_told_in_fields() {
+        let feature = |kind| Feature { name: "x".into(), description: String::new(), kind, optional: false };
+        let array = ArrayFeature {
+            dtype: DType::Float16,
+            shape: vec![1, 3],
+            constraint: ShapeConstraint::Range(vec![
+                SizeRange { min: 1, max: Some(1) },
+                SizeRange { min: 1, max: None },
+            ]),
+            default: None,
+        };
+        let image = ImageFeature {
+            width: 96,
+            height: 64,
+            color: ColorLayout::GrayscaleFloat16,
+            constraint: ShapeConstraint::Enumerated(vec![[96, 64], [64, 96]]),
+        };
+        let json = |kind| serde_json::to_value(feature(kind)).unwrap();
+        assert_eq!(
+            json(FeatureKind::MultiArray(array)),
+            json!({"name": "x", "description": "", "kind": "multi_array", "dtype": "fp16", "shape": [1, 3],
+                   "constraint": {"range": [{"min": 1, "max": 1}, {"min": 1, "max": null}]}, "default": null,
+                   "optional": false})
+        );
+        assert_eq!(
+            json(FeatureKind::Image(image)),
+            json!({"name": "x", "description": "", "kind": "image", "width": 96, "height": 64,
+                   "color": "grayscale_float16", "constraint": {"enumerated": [[96, 64], [64, 96]]}, "optional": false})
+        );
+        assert_eq!(json(FeatureKind::Double)["kind"], "double");
+        assert_eq!(
+            json(FeatureKind::Sequence(DictionaryKey::Int64)),
+            json!({"name": "x", "description": "", "kind": "sequence", "elements": "int64", "optional": false})
+        );
+    }
 }

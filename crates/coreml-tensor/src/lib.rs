@@ -7,8 +7,12 @@
 
 mod bytes;
 mod dtype;
+#[cfg(feature = "ndarray")]
+mod ndarray;
 #[cfg(feature = "npz")]
 pub mod npz;
+#[cfg(feature = "serde")]
+mod serde;
 mod shape;
 mod tensor;
 

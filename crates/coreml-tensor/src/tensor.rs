@@ -31,6 +31,12 @@ pub enum TensorError {
         /// The number of elements given.
         found: usize,
     },
+    /// The elements do not lie in row-major order.
+    #[error("the elements of shape {shape} are not in row-major order")]
+    Layout {
+        /// The shape.
+        shape: Shape,
+    },
     /// The shape itself cannot be represented.
     #[error(transparent)]
     Shape(#[from] ShapeError),

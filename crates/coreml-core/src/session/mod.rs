@@ -27,6 +27,7 @@ pub use self::{
     state::State,
 };
 use crate::backend::ModelInfo;
+use crate::buffers::Buffers;
 use crate::call::Call;
 use crate::cancel::Cancel;
 use crate::check::{self, CheckedInputs};
@@ -210,6 +211,16 @@ impl Session {
     pub fn predict_call(&self, inputs: &Inputs<'_>, call: &Call) -> Result<Prediction, Error> {
         let checked = self.check_call(inputs, call)?;
         Route::new(self, &checked, 0..self.lanes.len(), None, call, self.clock.now()).go()
+    }
+
+    /// As [`Session::predict`], with outputs copied to memory that the caller has already. All outputs are in the answer, too.
+    ///
+    /// # Errors
+    /// As [`Session::predict`]; [`ErrorKind::InvalidInput`] when a buffer does not fit its output, or there is no such output.
+    pub fn predict_into(&self, inputs: &Inputs<'_>, outputs: &mut Buffers<'_>) -> Result<Prediction, Error> {
+        let prediction = self.predict(inputs)?;
+        outputs.fill(&prediction)?;
+        Ok(prediction)
     }
 
     /// Makes several predictions, one after the other: each uses all threads by itself. Each has a result of its own.
