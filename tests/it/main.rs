@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod compiled;
+mod embedding;
 mod hostile;
 mod later;
 mod met;

@@ -37,7 +37,7 @@ pub use coreml_isolation as isolation;
 pub use coreml_model as model;
 pub use coreml_telemetry as telemetry;
 pub use coreml_tensor as tensor;
-pub use session::{Session, SessionBuilder};
+pub use session::{Session, SessionBuilder, openmetrics};
 pub use synthetic::synthetic_inputs;
 
 #[cfg(feature = "coreml")]

@@ -55,6 +55,24 @@ impl Session {
     }
 }
 
+/// What the sessions have counted and timed, as OpenMetrics text, each with the name of its model's file as the label `model`.
+///
+/// ```no_run
+/// use coreml_anywhere::{Session, openmetrics};
+///
+/// let sessions = [Session::open("Detector.mlpackage")?, Session::open("Classifier.mlpackage")?];
+/// println!("{}", openmetrics(&sessions));
+/// # Ok::<(), coreml_anywhere::Error>(())
+/// ```
+pub fn openmetrics<'s>(sessions: impl IntoIterator<Item = &'s Session>) -> String {
+    let name = |session: &Session| session.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let told: Vec<_> = sessions.into_iter().map(|session| (name(session), session.telemetry().snapshot())).collect();
+    let labels: Vec<[(&str, &str); 1]> = told.iter().map(|(name, _)| [("model", name.as_str())]).collect();
+    let snapshots: Vec<_> =
+        labels.iter().zip(&told).map(|(labels, (_, snapshot))| (labels.as_slice(), snapshot)).collect();
+    coreml_telemetry::openmetrics::write(&snapshots)
+}
+
 impl From<coreml_core::Session> for Session {
     fn from(session: coreml_core::Session) -> Self {
         Self(Arc::new(session))

@@ -10,7 +10,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use coreml_anywhere::{default_backends, isolation};
 use tame::Tame;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::prelude::*;
 
 mod bench;
 mod bench_args;
@@ -53,15 +55,33 @@ enum Command {
     Worker,
 }
 
-fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let level = match cli.verbose {
+/// Sends the log to standard error: as much as `-v` asks for, or else the variable `RUST_LOG`, or else warnings.
+fn log(verbose: u8) {
+    let asked = std::env::var("RUST_LOG").ok().filter(|_| verbose == 0);
+    let level = match verbose {
         0 => tracing::Level::WARN,
         1 => tracing::Level::INFO,
         _ => tracing::Level::DEBUG,
     };
-    let spans = if cli.verbose > 0 { FmtSpan::CLOSE } else { FmtSpan::NONE };
-    tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).with_span_events(spans).init();
+    let filter = asked.map_or_else(
+        || Targets::new().with_default(level),
+        |asked| {
+            asked.parse().unwrap_or_else(|error| {
+                // Nobody is left to tell where standard error is closed.
+                let _ = writeln!(Tame(io::stderr()), "warning: RUST_LOG is not understood ({error})");
+                Targets::new().with_default(level)
+            })
+        },
+    );
+    let closes = filter.would_enable("coreml", &tracing::Level::INFO);
+    let spans = if closes { FmtSpan::CLOSE } else { FmtSpan::NONE };
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_span_events(spans);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log(cli.verbose);
     let out = &mut Tame(io::stdout().lock());
     let done = match cli.command {
         Command::Run(arguments) => run::run(&arguments, out),

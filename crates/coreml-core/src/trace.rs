@@ -42,8 +42,12 @@ pub(crate) fn transition(backend: &str, transition: &Transition) {
     );
 }
 
-/// A backend failed, and the session goes on to the next one.
-pub(crate) fn fallback(backend: &str, error: &Error) {
+/// A backend failed, and the session goes on to the next one; `unsaid` more since this was told last.
+pub(crate) fn fallback(backend: &str, error: &Error, unsaid: u64) {
     #[cfg(feature = "tracing")]
-    tracing::info!(target: "coreml", backend, kind = error.kind().name(), %error, "fallback");
+    if unsaid > 0 {
+        tracing::info!(target: "coreml", backend, kind = error.kind().name(), unsaid, %error, "fallback");
+    } else {
+        tracing::info!(target: "coreml", backend, kind = error.kind().name(), %error, "fallback");
+    }
 }

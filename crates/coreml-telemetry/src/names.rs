@@ -56,6 +56,15 @@ pub const PREDICTIONS: Spec = Spec {
     help: "Predictions a session was asked for, by how they ended, whichever backend served them.",
 };
 
+/// Predictions that are being made.
+pub const PREDICTIONS_IN_FLIGHT: Spec = Spec {
+    name: "coreml_in_flight_predictions",
+    kind: Kind::Gauge,
+    unit: "predictions",
+    labels: &[],
+    help: "Predictions a session is at, those that wait for a place included.",
+};
+
 /// Predictions that another backend than the first one served.
 pub const FALLBACKS: Spec = Spec {
     name: "coreml_fallbacks_total",
@@ -178,6 +187,7 @@ pub const ALL: &[Spec] = &[
     ATTEMPTS,
     FAILED_ATTEMPT_DURATION,
     PREDICTIONS,
+    PREDICTIONS_IN_FLIGHT,
     FALLBACKS,
     LOAD_DURATION,
     PREDICTION_DURATION,

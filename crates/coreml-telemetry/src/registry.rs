@@ -40,6 +40,13 @@ impl Gauge {
         self.0.store(value.to_bits(), Ordering::Relaxed);
     }
 
+    /// Adds to the number.
+    pub fn add(&self, difference: f64) {
+        let added = |bits: u64| Some((f64::from_bits(bits) + difference).to_bits());
+        // It never declines.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, added);
+    }
+
     /// The number; 0 before the first [`Gauge::set`].
     pub fn get(&self) -> f64 {
         f64::from_bits(self.0.load(Ordering::Relaxed))

@@ -251,6 +251,7 @@ impl<S: From<Session>> SessionBuilder<S> {
             clock: self.clock,
             answered: self.registry.counter(&names::PREDICTIONS, &["ok"]),
             failed: self.registry.counter(&names::PREDICTIONS, &["error"]),
+            in_flight: self.registry.gauge(&names::PREDICTIONS_IN_FLIGHT, &[]),
             registry: self.registry,
             later: Later::new(std::thread::available_parallelism().map_or(1, usize::from).max(4)),
         };

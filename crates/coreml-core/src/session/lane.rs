@@ -32,6 +32,9 @@ const ABANDONED_IN_PROCESS: u32 = 8;
 /// it would only be slower yet.
 const ABANDONED_OF_LAST: u32 = 8;
 
+/// Between two lines in the log about one open circuit.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
 /// Of each backend by its name, since sessions have backends of their own.
 static ABANDONED: Mutex<BTreeMap<&'static str, Arc<AtomicU32>>> = Mutex::new(BTreeMap::new());
 
@@ -52,6 +55,8 @@ pub(super) struct Lane {
     telling: Mutex<()>,
     /// The places of the backend, once its model says how many there are; `None` without a limit.
     gate: OnceLock<Option<Arc<Gate>>>,
+    /// When the log was told of a fallback while the circuit was open, and of how many it was not since.
+    told: Mutex<Option<(Instant, u64)>>,
     /// No other backend comes after it.
     last: bool,
     pub(super) pace: Pace,
@@ -116,6 +121,7 @@ impl Lane {
             abandoned_in_process,
             telling: Mutex::default(),
             gate: OnceLock::new(),
+            told: Mutex::default(),
             last,
             pace: Pace::default(),
             meter,
@@ -149,6 +155,25 @@ impl Lane {
         if matches!(self.breaker.state(), State::Closed | State::HalfOpen | State::Open) {
             self.breaker.set_mode(Mode::MetricsOnly, now);
         }
+    }
+
+    /// Tells the log that the session goes on without it. As long as its circuit is not closed that is no news: once a second.
+    pub(super) fn tell_fallback(&self, error: &Error, now: Instant) {
+        if self.breaker.state() == State::Closed {
+            trace::fallback(self.name(), error, 0);
+            return;
+        }
+        let unsaid = {
+            let mut told = self.told.lock();
+            match &mut *told {
+                Some((last, unsaid)) if now.saturating_duration_since(*last) < TELL_EVERY => {
+                    *unsaid += 1;
+                    return;
+                }
+                told => told.replace((now, 0)).map_or(0, |(_, unsaid)| unsaid),
+            }
+        };
+        trace::fallback(self.name(), error, unsaid);
     }
 
     /// Permission to ask the backend, or why not.

@@ -68,6 +68,7 @@ pub struct Session {
     registry: Arc<Registry>,
     answered: Arc<Counter>,
     failed: Arc<Counter>,
+    in_flight: Arc<Gauge>,
     /// Predictions that somebody awaits.
     later: Arc<Later>,
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coreml_breaker::Permit;
+use coreml_telemetry::Gauge;
 use smallvec::SmallVec;
 
 use super::desk::Desk;
@@ -42,6 +43,22 @@ pub(super) struct Route<'s, 'i> {
 /// How long a prediction without a deadline waits for a place among those that are computed at once.
 const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// Counts a prediction as long as it is being made.
+struct InFlight<'s>(&'s Gauge);
+
+impl<'s> InFlight<'s> {
+    fn new(gauge: &'s Gauge) -> Self {
+        gauge.add(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.add(-1.0);
+    }
+}
+
 /// A call that is under way.
 struct Flight<'s> {
     position: usize,
@@ -67,6 +84,7 @@ impl<'s, 'i> Route<'s, 'i> {
 
     pub(super) fn go(mut self) -> Result<Prediction, Error> {
         let _span = trace::prediction(&self.session.function);
+        let _counted = InFlight::new(&self.session.in_flight);
         self.session.watch_memory(self.start);
         let answered = match self.call.deadline.or(self.session.policy.deadline) {
             _ if self.call.is_cancelled() => Err(cancelled()),
@@ -372,7 +390,7 @@ impl<'s, 'i> Route<'s, 'i> {
     fn next_after(&self, position: usize, error: Error) -> Error {
         if position + 1 < self.positions.end {
             let lane = &self.session.lanes[position];
-            trace::fallback(lane.name(), &error);
+            lane.tell_fallback(&error, self.session.clock.now());
             lane.meter.fell_back(error.kind());
         }
         error
