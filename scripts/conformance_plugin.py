@@ -10,6 +10,7 @@ import faulthandler
 import hashlib
 import json
 import os
+import signal
 from collections import defaultdict
 from pathlib import Path
 
@@ -74,9 +75,19 @@ def pytest_runtest_protocol(item, nextitem):
     global _predictions
     _predictions = 0
     _write({"name": _name(item.nodeid), "started": True})
-    faulthandler.dump_traceback_later(_LIMIT, exit=True)
+    _end_after(_LIMIT)
     yield
-    faulthandler.cancel_dump_traceback_later()
+    _end_after(0)
+
+
+def _end_after(seconds):
+    """Ends the process when it has computed for so long, however busy the machine is, or waited for much longer; 0 for never."""
+    if hasattr(signal, "ITIMER_PROF"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+    if seconds:
+        faulthandler.dump_traceback_later(20 * seconds, exit=True)
+    else:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_runtest_logreport(report):
