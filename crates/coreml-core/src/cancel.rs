@@ -1,8 +1,10 @@
 //! The wish that a prediction stop.
 
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
 
 /// A switch that stops a prediction under way. Clones are one switch; once set it stays set.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +17,42 @@ struct Switch {
     at: Option<Instant>,
     /// Another switch that sets this one, too.
     parent: Option<Cancel>,
+    question: Option<Question>,
+}
+
+/// What the thread that made a switch is asked from time to time.
+struct Question {
+    thread: ThreadId,
+    every: Duration,
+    from: Instant,
+    /// When it is due, in nanoseconds after `from`.
+    due: AtomicU64,
+    wants_to_stop: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Question({:?} every {:?})", self.thread, self.every)
+    }
+}
+
+impl Question {
+    fn ask(&self) -> bool {
+        if thread::current().id() != self.thread {
+            return false;
+        }
+        let now = self.from.elapsed();
+        if now < Duration::from_nanos(self.due.load(Ordering::Relaxed)) {
+            return false;
+        }
+        let wants_to_stop = (self.wants_to_stop)();
+        self.due.store(nanoseconds(self.from.elapsed() + self.every), Ordering::Relaxed);
+        wants_to_stop
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Cancel {
@@ -26,13 +64,23 @@ impl Cancel {
     /// A switch of its own that is also set by this one, and by itself `at` this time.
     #[must_use]
     pub fn until(&self, at: Instant) -> Self {
-        Self(Arc::new(Switch { set: AtomicBool::new(false), at: Some(at), parent: Some(self.clone()) }))
+        Self(Arc::new(Switch { set: AtomicBool::new(false), at: Some(at), parent: Some(self.clone()), question: None }))
     }
 
     /// A switch of its own that is also set by this one.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self(Arc::new(Switch { set: AtomicBool::new(false), at: None, parent: Some(self.clone()) }))
+        Self(Arc::new(Switch { set: AtomicBool::new(false), at: None, parent: Some(self.clone()), question: None }))
+    }
+
+    /// A switch that sets itself when `wants_to_stop` says so. That is asked `every` so often, the first time after as long, where
+    /// the prediction looks at the switch on the thread that calls this: for hosts that take signals on certain threads only. It
+    /// must not make predictions itself, which would begin in the middle of the one it is asked about.
+    pub fn asking(every: Duration, wants_to_stop: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        let (from, due) = (Instant::now(), AtomicU64::new(nanoseconds(every)));
+        let thread = thread::current().id();
+        let question = Question { thread, every, from, due, wants_to_stop: Box::new(wants_to_stop) };
+        Self(Arc::new(Switch { question: Some(question), ..Switch::default() }))
     }
 
     /// Sets it.
@@ -42,7 +90,10 @@ impl Cancel {
 
     /// Whether somebody has set it, or its time has come.
     pub fn is_cancelled(&self) -> bool {
-        let Switch { set, at, parent } = &*self.0;
+        let Switch { set, at, parent, question } = &*self.0;
+        if question.as_ref().is_some_and(Question::ask) {
+            self.cancel();
+        }
         set.load(Ordering::Relaxed)
             || parent.as_ref().is_some_and(Self::is_cancelled)
             || at.is_some_and(|at| Instant::now() >= at)
@@ -52,7 +103,7 @@ impl Cancel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn a_switch_is_set_by_hand_by_its_parent_or_by_the_clock() {
@@ -64,5 +115,23 @@ mod tests {
         parent.cancel();
         assert!(other.is_cancelled());
         assert!(Cancel::new().until(Instant::now()).is_cancelled());
+    }
+
+    #[test]
+    fn a_question_is_asked_on_its_own_thread_alone() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let cancel = Cancel::asking(Duration::ZERO, move || count.fetch_add(1, Ordering::Relaxed) == 2);
+        let child = cancel.child();
+        thread::scope(|scope| _ = scope.spawn(|| assert!(!child.is_cancelled())));
+        assert_eq!(asked.load(Ordering::Relaxed), 0);
+        assert!(!child.is_cancelled() && !cancel.is_cancelled() && child.is_cancelled());
+        thread::scope(|scope| _ = scope.spawn(|| assert!(child.is_cancelled())));
+    }
+
+    #[test]
+    fn a_question_waits_for_its_time() {
+        let cancel = Cancel::asking(Duration::MAX, || true);
+        assert!(!cancel.is_cancelled());
     }
 }

@@ -6,10 +6,12 @@
 use pyo3::prelude::*;
 
 mod error;
+mod exit;
 mod files;
 mod interface;
 mod outputs;
 mod session;
+mod signals;
 mod structure;
 mod values;
 
@@ -17,6 +19,7 @@ mod values;
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    exit::register(module)?;
     module.add_class::<session::Session>()?;
     module.add_class::<session::State>()?;
     module.add_function(wrap_pyfunction!(files::write_compiled, module)?)?;

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use coreml_anywhere::{ComputeUnits, Error, ErrorKind, telemetry};
+use coreml_anywhere::{Call, ComputeUnits, Error, ErrorKind, telemetry};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::error::{exception, instance};
+use crate::exit::Inside;
+use crate::signals::{self, Signals};
 use crate::{interface, outputs, values};
 
 /// A model that is ready for predictions.
@@ -25,10 +27,11 @@ pub(crate) struct State {
     process: u32,
 }
 
-/// Refuses to go on in a process that is a fork of the one that opened the session.
-fn same_process(py: Python<'_>, process: u32) -> PyResult<()> {
+/// Begins a call. Refuses it in a process that is a fork of the one that opened the session, and in the middle of a prediction.
+fn enter(py: Python<'_>, process: u32) -> PyResult<Inside> {
+    signals::not_in_a_handler(py)?;
     if std::process::id() == process {
-        return Ok(());
+        return Inside::enter(py);
     }
     let message = "the session was opened in another process, and its threads are not in this fork of it; \
                    open the model here, or start processes by spawn";
@@ -47,6 +50,7 @@ impl Session {
         threads: usize,
         function: Option<String>,
     ) -> PyResult<Self> {
+        let inside = enter(py, std::process::id())?;
         let refuse = |message: String| exception(py, &Error::new(ErrorKind::InvalidInput, message));
         let units: ComputeUnits = compute_units.parse().map_err(|error| refuse(format!("compute_units: {error}")))?;
         let mut builder = coreml_anywhere::Session::builder().compute_units(units).threads(threads);
@@ -58,7 +62,7 @@ impl Session {
         if let Some(function) = function {
             builder = builder.function(function);
         }
-        let session = py.detach(|| builder.open(path)).map_err(|error| exception(py, &error))?;
+        let session = inside.detached(py, || builder.open(path)).map_err(|error| exception(py, &error))?;
         Ok(Self { session, process: std::process::id() })
     }
 
@@ -72,14 +76,17 @@ impl Session {
         state: Option<&Bound<'py, State>>,
         convert: bool,
     ) -> PyResult<Bound<'py, PyTuple>> {
-        same_process(py, self.process)?;
+        let inside = enter(py, self.process)?;
         let held = values::hold(self.session.interface(), inputs, convert)?;
         let inputs = values::inputs(py, &held)?;
         let state = state.map(|state| &state.get().state);
-        let result = py.detach(|| match state {
-            Some(state) => self.session.predict_with_state(&inputs, state),
-            None => self.session.predict(&inputs),
+        let signals = Signals::new();
+        let call = Call::new().cancel(&signals.cancel);
+        let result = inside.detached(py, || match state {
+            Some(state) => self.session.predict_call_with_state(&inputs, state, &call),
+            None => self.session.predict_call(&inputs, &call),
         });
+        signals.raised()?;
         let prediction = result.map_err(|error| exception(py, &error))?;
         let attempts = PyList::empty(py);
         for attempt in prediction.attempts() {
@@ -91,7 +98,7 @@ impl Session {
     }
 
     fn make_state(&self, py: Python<'_>) -> PyResult<State> {
-        same_process(py, self.process)?;
+        let _inside = enter(py, self.process)?;
         Ok(State { state: self.session.state(), process: self.process })
     }
 
@@ -152,15 +159,15 @@ impl Session {
 #[pymethods]
 impl State {
     fn read<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        same_process(py, self.process)?;
-        let tensor = py.detach(|| self.state.read(name)).map_err(|error| exception(py, &error))?;
+        let inside = enter(py, self.process)?;
+        let tensor = inside.detached(py, || self.state.read(name)).map_err(|error| exception(py, &error))?;
         outputs::array(py, tensor)
     }
 
     fn write(&self, py: Python<'_>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        same_process(py, self.process)?;
+        let inside = enter(py, self.process)?;
         let held = values::array(name, value)?;
         let view = held.view(py)?;
-        py.detach(|| self.state.write(name, view)).map_err(|error| exception(py, &error))
+        inside.detached(py, || self.state.write(name, view)).map_err(|error| exception(py, &error))
     }
 }

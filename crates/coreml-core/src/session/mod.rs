@@ -271,10 +271,24 @@ impl Session {
     /// As [`Session::predict`]; also if the state is another session's, or one that a failed or abandoned prediction has
     /// left behind half-changed.
     pub fn predict_with_state(&self, inputs: &Inputs<'_>, state: &State) -> Result<Prediction, Error> {
+        self.predict_call_with_state(inputs, state, &Call::new())
+    }
+
+    /// As [`Session::predict_with_state`], with wishes of this prediction's own.
+    ///
+    /// # Errors
+    /// As [`Session::predict_with_state`]; [`ErrorKind::Cancelled`] when its switch was set, which leaves the state half-changed.
+    pub fn predict_call_with_state(
+        &self,
+        inputs: &Inputs<'_>,
+        state: &State,
+        call: &Call,
+    ) -> Result<Prediction, Error> {
+        call.check(&self.interface).map_err(|error| self.refuse(error))?;
         let checked = self.check(inputs)?;
         let mut contents = state.lock(self).map_err(|error| self.refuse(error))?;
         let positions = contents.lane().map_or(0..self.lanes.len(), |position| position..position + 1);
-        Route::new(self, &checked, positions, Some(&mut contents), &Call::new(), self.clock.now()).go()
+        Route::new(self, &checked, positions, Some(&mut contents), call, self.clock.now()).go()
     }
 
     /// A fresh state for [`Session::predict_with_state`]; of no use, and no harm, for a model without states.
