@@ -1,11 +1,14 @@
 //! Functions: names become ids, in lexical scopes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::mem::take;
 use std::sync::Arc;
 
 use super::{constant, types};
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::limits::Limits;
+use crate::names::NameHash;
 use crate::package::blob::BlobStore;
 use crate::program::{Argument, Block, Constant, Dim, Function, Operation, Opset, Value, ValueId, ValueType};
 use crate::proto::{self, binding};
@@ -14,7 +17,8 @@ fn refuse(message: impl Into<String>) -> ReadError {
     ReadError::new(ReadErrorKind::Program, message)
 }
 
-/// Decodes and validates one function.
+/// Decodes and validates one function. An operation is named in errors by its first result if it has one, which is what other
+/// tools show too.
 pub(crate) fn function(
     mut function: proto::Function,
     blobs: &mut BlobStore,
@@ -30,12 +34,63 @@ pub(crate) fn function(
         .remove(&function.opset)
         .ok_or_else(|| refuse(format!("there is no body for its operation set {opset}")))?;
     let mut reader = FunctionReader::new(opset, function.inputs, blobs, limits)?;
-    let body = reader.decoder.block(body)?;
+    let body = reader.decoder.block(body.into())?;
     if !body.inputs.is_empty() {
         return Err(refuse("the body has parameters of its own"));
     }
     let FunctionReader { opset, inputs, decoder, .. } = reader;
     Ok(Function { opset, values: decoder.values, inputs, body })
+}
+
+/// An operation as a file has it, be the file text or not.
+pub(crate) struct Filed<'t> {
+    pub(crate) kind: String,
+    /// Its own name, in texts; messages have it as an attribute.
+    pub(crate) name: String,
+    /// By name, in order.
+    pub(crate) inputs: Vec<(String, Vec<FiledArgument<'t>>)>,
+    pub(crate) outputs: Vec<proto::NamedType>,
+    /// By name, in order.
+    pub(crate) attributes: Vec<(String, proto::Value)>,
+    pub(crate) blocks: Vec<FiledBlock<'t>>,
+}
+
+pub(crate) enum FiledArgument<'t> {
+    Name(Cow<'t, str>),
+    Value(proto::Value),
+    Nothing,
+}
+
+pub(crate) struct FiledBlock<'t> {
+    pub(crate) inputs: Vec<proto::NamedType>,
+    pub(crate) operations: Vec<Filed<'t>>,
+    pub(crate) outputs: Vec<String>,
+}
+
+impl From<proto::Operation> for Filed<'_> {
+    fn from(operation: proto::Operation) -> Self {
+        let argument = |binding: proto::Binding| match binding.to {
+            Some(binding::To::Name(name)) => FiledArgument::Name(Cow::Owned(name)),
+            Some(binding::To::Value(value)) => FiledArgument::Value(value),
+            None => FiledArgument::Nothing,
+        };
+        let inputs = operation.inputs.into_iter();
+        Filed {
+            kind: operation.kind,
+            name: String::new(),
+            inputs: inputs.map(|(name, given)| (name, given.bindings.into_iter().map(argument).collect())).collect(),
+            outputs: operation.outputs,
+            attributes: operation.attributes.into_iter().collect(),
+            blocks: operation.blocks.into_iter().map(FiledBlock::from).collect(),
+        }
+    }
+}
+
+impl From<proto::Block> for FiledBlock<'_> {
+    fn from(block: proto::Block) -> Self {
+        let operations = block.operations.into_iter().map(Filed::from).collect();
+        FiledBlock { inputs: block.inputs, operations, outputs: block.outputs }
+    }
 }
 
 /// A function that is read operation by operation.
@@ -49,20 +104,19 @@ pub(crate) struct FunctionReader<'a> {
 impl<'a> FunctionReader<'a> {
     pub(crate) fn new(
         opset: Opset,
-        inputs: Vec<proto::NamedType>,
+        mut inputs: Vec<proto::NamedType>,
         blobs: &'a mut BlobStore,
         limits: &'a Limits,
     ) -> Result<Self, ReadError> {
         let mut decoder =
-            Decoder { blobs, limits, values: Vec::new(), visible: HashMap::new(), definitions: Vec::new() };
-        let inputs = decoder.define_all(inputs)?;
+            Decoder { blobs, limits, values: Vec::new(), visible: HashMap::default(), definitions: Vec::new() };
+        let inputs = decoder.define_all(&mut inputs)?;
         Ok(Self { opset, inputs, operations: Vec::new(), decoder })
     }
 
     /// The next operation.
-    pub(crate) fn operation(&mut self, operation: proto::Operation) -> Result<(), ReadError> {
-        let place = Place::of(&operation, self.operations.len());
-        let operation = self.decoder.operation(operation).within(|| place.in_words())?;
+    pub(crate) fn operation(&mut self, operation: Filed<'_>) -> Result<(), ReadError> {
+        let operation = self.decoder.operation(operation, self.operations.len())?;
         self.operations.push(operation);
         Ok(())
     }
@@ -81,23 +135,20 @@ struct Decoder<'a> {
     limits: &'a Limits,
     values: Vec<Value>,
     /// The names in scope.
-    visible: HashMap<String, ValueId>,
+    visible: HashMap<String, ValueId, NameHash>,
     /// What is in scope in the order of definition, so that the end of a block can take its names back.
     definitions: Vec<ValueId>,
 }
 
 impl Decoder<'_> {
-    fn block(&mut self, block: proto::Block) -> Result<Block, ReadError> {
+    fn block(&mut self, block: FiledBlock<'_>) -> Result<Block, ReadError> {
         let outer = self.definitions.len();
-        let inputs = self.define_all(block.inputs)?;
+        let inputs = self.define_all(&mut { block.inputs })?;
         let operations = block
             .operations
             .into_iter()
             .enumerate()
-            .map(|(position, operation)| {
-                let place = Place::of(&operation, position);
-                self.operation(operation).within(|| place.in_words())
-            })
+            .map(|(position, operation)| self.operation(operation, position))
             .collect::<Result<_, _>>()?;
         let outputs = block.outputs.iter().map(|name| self.find(name).within(|| "results of the block".to_owned()));
         let outputs = outputs.collect::<Result<_, _>>()?;
@@ -109,57 +160,72 @@ impl Decoder<'_> {
         Ok(Block { inputs, operations, outputs })
     }
 
-    fn operation(&mut self, operation: proto::Operation) -> Result<Operation, ReadError> {
-        if operation.kind.is_empty() {
+    fn operation(&mut self, mut operation: Filed<'_>, position: usize) -> Result<Operation, ReadError> {
+        let first = self.values.len();
+        self.placed_operation(&mut operation).within(|| {
+            // The name of a first result that was defined before the failure has gone there.
+            let defined = || self.values.get(first).map(|value| &value.name);
+            let output = operation.outputs.first().map(|output| &output.name);
+            match output.and_then(|output| if output.is_empty() { defined() } else { Some(output) }) {
+                Some(output) => format!("operation {} ({})", quote(output), quote(&operation.kind)),
+                None => format!("operation {position} ({})", quote(&operation.kind)),
+            }
+        })
+    }
+
+    /// Takes the operation's parts, the type last; whoever called can say which it was.
+    fn placed_operation(&mut self, operation: &mut Filed<'_>) -> Result<Operation, ReadError> {
+        let kind = &operation.kind;
+        if kind.is_empty() {
             return Err(refuse("an operation has no type"));
         }
-        let inputs: Vec<_> = operation
-            .inputs
+        let inputs: Vec<_> = take(&mut operation.inputs)
             .into_iter()
-            .map(|(parameter, argument)| {
-                let arguments = argument.bindings.into_iter().map(|binding| self.argument(binding));
+            .map(|(parameter, arguments)| {
+                let arguments = arguments.into_iter().map(|argument| self.argument(argument));
                 let arguments =
                     arguments.collect::<Result<_, _>>().within(|| format!("parameter {}", quote(&parameter)))?;
                 Ok((parameter, arguments))
             })
             .collect::<Result<_, ReadError>>()?;
-        let (name, attributes, val) = self.attributes(operation.attributes)?;
-        if operation.kind == "const" {
+        let mut name = take(&mut operation.name);
+        let (attributes, val) = self.attributes(take(&mut operation.attributes), &mut name)?;
+        if kind == "const" {
             check_const(val.as_ref(), &operation.outputs, self.limits)?;
         }
-        let blocks: Vec<_> = operation
-            .blocks
+        let blocks: Vec<_> = take(&mut operation.blocks)
             .into_iter()
             .enumerate()
             .map(|(position, block)| self.block(block).within(|| format!("block {position}")))
             .collect::<Result<_, _>>()?;
-        check_blocks(&operation.kind, &inputs, &blocks, operation.outputs.len())?;
+        check_blocks(kind, &inputs, &blocks, operation.outputs.len())?;
         // After the blocks: the results of an operation are not visible inside it.
-        let outputs = self.define_all(operation.outputs)?;
-        Ok(Operation { kind: operation.kind, name, inputs, outputs, blocks, attributes })
+        let outputs = self.define_all(&mut operation.outputs)?;
+        Ok(Operation { kind: take(&mut operation.kind), name, inputs, outputs, blocks, attributes })
     }
 
-    fn argument(&mut self, binding: proto::Binding) -> Result<Argument, ReadError> {
-        match binding.to {
-            Some(binding::To::Name(name)) => self.find(&name).map(Argument::Value),
-            Some(binding::To::Value(value)) => constant::constant(value, self.blobs, self.limits)
+    fn argument(&mut self, argument: FiledArgument<'_>) -> Result<Argument, ReadError> {
+        match argument {
+            FiledArgument::Name(name) => self.find(&name).map(Argument::Value),
+            FiledArgument::Value(value) => constant::constant(value, self.blobs, self.limits)
                 .map(|(constant, _)| Argument::Constant(Arc::new(constant))),
-            None => Err(refuse("an argument is neither a name nor a value")),
+            FiledArgument::Nothing => Err(refuse("an argument is neither a name nor a value")),
         }
     }
 
-    /// The `name`, the other attributes, and the type of `val`.
+    /// The attributes but `name`, which goes to `name`; and the type of `val`.
     #[allow(clippy::type_complexity, reason = "used once, and a name would say no more than the line above")]
     fn attributes(
         &mut self,
-        attributes: BTreeMap<String, proto::Value>,
-    ) -> Result<(String, Vec<(String, Constant)>, Option<ValueType>), ReadError> {
-        let (mut name, mut others, mut val) = (String::new(), Vec::new(), None);
+        attributes: Vec<(String, proto::Value)>,
+        name: &mut String,
+    ) -> Result<(Vec<(String, Constant)>, Option<ValueType>), ReadError> {
+        let (mut others, mut val) = (Vec::new(), None);
         for (key, value) in attributes {
             let (constant, ty) =
                 constant::constant(value, self.blobs, self.limits).within(|| format!("attribute {}", quote(&key)))?;
             if key == "name" {
-                name = constant.as_str().ok_or_else(|| refuse("the attribute `name` is not a string"))?.to_owned();
+                constant.as_str().ok_or_else(|| refuse("the attribute `name` is not a string"))?.clone_into(name);
                 continue;
             }
             if key == "val" {
@@ -167,7 +233,7 @@ impl Decoder<'_> {
             }
             others.push((key, constant));
         }
-        Ok((name, others, val))
+        Ok((others, val))
     }
 
     fn find(&self, name: &str) -> Result<ValueId, ReadError> {
@@ -177,16 +243,17 @@ impl Decoder<'_> {
             .ok_or_else(|| refuse(format!("value {} is used, but not defined before and in scope", quote(name))))
     }
 
-    fn define_all(&mut self, values: Vec<proto::NamedType>) -> Result<Vec<ValueId>, ReadError> {
-        values.into_iter().map(|value| self.define(value)).collect()
+    fn define_all(&mut self, values: &mut [proto::NamedType]) -> Result<Vec<ValueId>, ReadError> {
+        values.iter_mut().map(|value| self.define(value)).collect()
     }
 
-    fn define(&mut self, value: proto::NamedType) -> Result<ValueId, ReadError> {
-        let place = || format!("value {}", quote(&value.name));
+    /// Takes the value's name if all is well.
+    fn define(&mut self, value: &mut proto::NamedType) -> Result<ValueId, ReadError> {
         if value.name.is_empty() {
             return Err(refuse("a value has no name"));
         }
-        let ty = types::value_type(value.r#type.as_ref(), self.limits).within(place)?;
+        let ty = types::value_type(value.r#type.as_ref(), self.limits)
+            .within(|| format!("value {}", quote(&value.name)))?;
         let id = u32::try_from(self.values.len())
             .map(ValueId)
             .map_err(|_| ReadError::new(ReadErrorKind::Limit, "a function has more values than ids"))?;
@@ -194,7 +261,7 @@ impl Decoder<'_> {
             return Err(refuse(format!("value {} is defined twice", quote(&value.name))));
         }
         self.definitions.push(id);
-        self.values.push(Value { name: value.name, ty });
+        self.values.push(Value { name: take(&mut value.name), ty });
         Ok(id)
     }
 }
@@ -258,25 +325,4 @@ fn fits(found: &ValueType, declared: &ValueType) -> bool {
 
 fn dims_fit(found: &[Dim], declared: &[Dim]) -> bool {
     found.len() == declared.len() && found.iter().zip(declared).all(|(a, b)| a == b || *b == Dim::Unknown)
-}
-
-/// How errors name an operation: by its first result if it has one, which is what other tools show too.
-struct Place {
-    position: usize,
-    kind: String,
-    output: Option<String>,
-}
-
-impl Place {
-    fn of(operation: &proto::Operation, position: usize) -> Self {
-        let output = operation.outputs.first().map(|output| output.name.clone());
-        Self { position, kind: operation.kind.clone(), output }
-    }
-
-    fn in_words(self) -> String {
-        match self.output {
-            Some(output) => format!("operation {} ({})", quote(&output), quote(&self.kind)),
-            None => format!("operation {} ({})", self.position, quote(&self.kind)),
-        }
-    }
 }

@@ -27,7 +27,7 @@ pub(crate) mod kinds;
 pub(crate) mod pipeline;
 mod types;
 
-pub(crate) use self::function::FunctionReader;
+pub(crate) use self::function::{Filed, FiledArgument, FiledBlock, FunctionReader};
 use self::kinds::Sorted;
 
 /// The newest specification this library knows: iOS 26.

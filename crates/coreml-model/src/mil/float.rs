@@ -18,30 +18,49 @@ pub(super) fn parse(word: &str) -> Option<f64> {
 }
 
 fn hexadecimal(text: &str) -> Option<f64> {
-    let (digits, exponent) = match text.split_once(['p', 'P']) {
-        Some((digits, exponent)) => (digits, exponent.parse::<i32>().ok()?),
-        None => (text, 0),
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.is_empty() && fraction.is_empty() {
-        return None;
-    }
-    let (mut mantissa, mut scale) = (0u64, 0i32);
-    for (position, digit) in whole.chars().chain(fraction.chars()).enumerate() {
-        let digit = u64::from(digit.to_digit(16)?);
+    let (mut mantissa, mut scale, mut digits) = (0u64, 0i32, 0usize);
+    let (mut fraction, mut exponent) = (false, 0);
+    for (position, byte) in text.bytes().enumerate() {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            b'.' if !fraction => {
+                fraction = true;
+                continue;
+            }
+            b'p' | b'P' => {
+                exponent = text.get(position + 1..)?.parse::<i32>().ok()?;
+                break;
+            }
+            _ => return None,
+        };
+        digits += 1;
         // 15 digits are more than a double has; what follows is below its last bit.
         if mantissa >> 60 == 0 {
-            mantissa = mantissa << 4 | digit;
-            scale -= if position >= whole.len() { 4 } else { 0 };
+            mantissa = mantissa << 4 | u64::from(digit);
+            scale -= if fraction { 4 } else { 0 };
         } else {
-            scale += if position < whole.len() { 4 } else { 0 };
+            scale += if fraction { 0 } else { 4 };
         }
     }
-    let power = exponent.checked_add(scale)?;
-    // In two steps, since 2^-1100 alone is zero although the product need not be.
-    let half = power.clamp(-2200, 2200) / 2;
+    if digits == 0 {
+        return None;
+    }
+    let power = exponent.checked_add(scale)?.clamp(-2200, 2200);
     #[expect(clippy::as_conversions, reason = "rounds to the nearest double, which is what the text means")]
-    Some(mantissa as f64 * 2f64.powi(half) * 2f64.powi(power.clamp(-2200, 2200) - half))
+    let mantissa = mantissa as f64;
+    Some(match power_of_two(power) {
+        Some(power) => mantissa * power,
+        // In two steps, since 2^-1100 alone is zero although the product need not be.
+        None => mantissa * 2f64.powi(power / 2) * 2f64.powi(power - power / 2),
+    })
+}
+
+/// Two to this power, if that is a number with all its bits.
+fn power_of_two(power: i32) -> Option<f64> {
+    let biased = u64::try_from(power.checked_add(1023)?).ok()?;
+    (1..=2046).contains(&biased).then(|| f64::from_bits(biased << 52))
 }
 
 /// A number in hexadecimal, exactly.
@@ -97,7 +116,7 @@ mod tests {
         }
         assert!(parse("-0x0p+0").unwrap().is_sign_negative());
         assert!(parse("nan").unwrap().is_nan());
-        for bad in ["", "0x", "0x.p1", "--1", "-+1", "0x1p", "one", "0x1g", "0x1p+99999999999"] {
+        for bad in ["", "0x", "0x.p1", "--1", "-+1", "0x1p", "one", "0x1g", "0x1p+99999999999", "0x1.2.3", "0x1p1p1"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
         assert_eq!(parse("0x1p+999999999"), Some(f64::INFINITY));

@@ -30,8 +30,40 @@ pub(super) struct Lexer<'a> {
 
 const SYMBOLS: &[u8] = b"()[]{}<>=,;";
 
-fn ends_word(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || byte == b'"' || SYMBOLS.contains(&byte)
+/// What a byte is to the lexer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Class {
+    /// Part of a name or a number.
+    Word,
+    Blank,
+    Symbol,
+    Quote,
+}
+
+/// The class of each byte: text is long, and this is asked of all of it.
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Word; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::as_conversions, reason = "below 256")]
+        if (byte as u8).is_ascii_whitespace() {
+            classes[byte] = Class::Blank;
+        }
+        byte += 1;
+    }
+    let mut symbol = 0;
+    while symbol < SYMBOLS.len() {
+        #[expect(clippy::as_conversions, reason = "a byte as an index")]
+        let byte = SYMBOLS[symbol] as usize;
+        classes[byte] = Class::Symbol;
+        symbol += 1;
+    }
+    classes[b'"' as usize] = Class::Quote;
+    classes
+};
+
+fn class(byte: u8) -> Class {
+    CLASSES[usize::from(byte)]
 }
 
 impl<'a> Lexer<'a> {
@@ -79,7 +111,7 @@ impl<'a> Lexer<'a> {
 
     /// The character after the next token and blanks.
     fn after_next(&self) -> Option<char> {
-        self.text.get(self.at..)?.trim_start().chars().next()
+        self.text.get(self.at..)?.trim_ascii_start().chars().next()
     }
 
     /// Takes the symbol, which must be next.
@@ -133,39 +165,40 @@ impl<'a> Lexer<'a> {
 
     fn advance(&mut self) -> Result<(), ReadError> {
         let bytes = self.text.as_bytes();
-        let byte = |at: usize| bytes.get(at).copied();
+        // How many bytes from `at` on are as wanted.
+        let run = |at: usize, wanted: &dyn Fn(u8) -> bool| {
+            let rest = bytes.get(at..).unwrap_or_default();
+            rest.iter().position(|&byte| !wanted(byte)).unwrap_or(rest.len())
+        };
         let mut at = self.at;
         loop {
-            while byte(at).is_some_and(|byte| byte.is_ascii_whitespace()) {
-                at += 1;
-            }
-            if byte(at) != Some(b'/') || byte(at + 1) != Some(b'/') {
+            at += run(at, &|byte| class(byte) == Class::Blank);
+            if !matches!(bytes.get(at..), Some([b'/', b'/', ..])) {
                 break;
             }
-            while byte(at).is_some_and(|byte| byte != b'\n') {
-                at += 1;
-            }
+            at += run(at, &|byte| byte != b'\n');
         }
         self.start = at;
-        self.next = match byte(at) {
-            None => Token::End,
-            Some(b'"') => {
+        let Some(&first) = bytes.get(at) else {
+            (self.at, self.next) = (at, Token::End);
+            return Ok(());
+        };
+        self.next = match class(first) {
+            Class::Quote => {
                 let (text, end) = self.quoted(at + 1)?;
                 at = end;
                 Token::Text(text)
             }
-            Some(b'-') if byte(at + 1) == Some(b'>') => {
+            Class::Symbol => {
+                at += 1;
+                Token::Symbol(char::from(first))
+            }
+            _ if first == b'-' && bytes.get(at + 1) == Some(&b'>') => {
                 at += 2;
                 Token::Arrow
             }
-            Some(symbol) if SYMBOLS.contains(&symbol) => {
-                at += 1;
-                Token::Symbol(char::from(symbol))
-            }
-            Some(_) => {
-                while byte(at).is_some_and(|byte| !ends_word(byte)) {
-                    at += 1;
-                }
+            _ => {
+                at += run(at, &|byte| class(byte) == Class::Word);
                 // Words end before a character of one byte, so both ends lie between characters.
                 Token::Word(self.text.get(self.start..at).unwrap_or_default())
             }
@@ -177,7 +210,7 @@ impl<'a> Lexer<'a> {
     /// The text from `begin` to the closing quotation mark, and where it ends.
     fn quoted(&self, begin: usize) -> Result<(Cow<'a, str>, usize), ReadError> {
         let rest = self.text.get(begin..).unwrap_or_default();
-        let plain = rest.find(['"', '\\']).ok_or_else(|| self.refuse_at(begin - 1, "a text does not end"))?;
+        let plain = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\')).ok_or_else(|| self.refuse_at(begin - 1, "a text does not end"))?;
         let (before, after) = rest.split_at(plain);
         if after.starts_with('"') {
             return Ok((Cow::Borrowed(before), begin + plain + 1));

@@ -1,15 +1,16 @@
 //! Programs, functions and operations.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::lexer::{Lexer, Token};
 use super::literal::Loose;
-use crate::decode::FunctionReader;
+use crate::decode::{Filed, FiledArgument, FiledBlock, FunctionReader};
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::limits::Limits;
 use crate::package::blob::BlobStore;
 use crate::program::{Opset, Program};
-use crate::proto::{self, binding};
+use crate::proto;
 
 /// What a text says.
 pub(crate) struct Parsed {
@@ -39,7 +40,7 @@ pub(crate) fn program(text: &str, blobs: &mut BlobStore, limits: &Limits) -> Res
     parser.program(blobs)
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
     fn program(&mut self, blobs: &mut BlobStore) -> Result<Parsed, ReadError> {
         if self.lexer.word("`program`")? != "program" {
             return Err(self.lexer.refuse_at(0, "this is not MIL text: it does not begin with `program`"));
@@ -108,12 +109,16 @@ impl Parser<'_> {
 
     /// A name, which quotation marks may enclose.
     fn name(&mut self, what: &str) -> Result<String, ReadError> {
+        self.borrowed_name(what).map(Cow::into_owned)
+    }
+
+    fn borrowed_name(&mut self, what: &str) -> Result<Cow<'a, str>, ReadError> {
         let start = self.lexer.position();
         let name = match self.lexer.peek() {
             Token::Word(_) | Token::Text(_) => match self.lexer.take()? {
-                Token::Text(text) => text.into_owned(),
-                Token::Word(word) => word.to_owned(),
-                _ => String::new(),
+                Token::Text(text) => text,
+                Token::Word(word) => Cow::Borrowed(word),
+                _ => Cow::Borrowed(""),
             },
             _ => return Err(self.lexer.unexpected(what)),
         };
@@ -160,7 +165,7 @@ impl Parser<'_> {
         Ok(flexible)
     }
 
-    fn operation(&mut self, depth: usize) -> Result<proto::Operation, ReadError> {
+    fn operation(&mut self, depth: usize) -> Result<Filed<'a>, ReadError> {
         self.operations += 1;
         if self.operations > self.limits.operations {
             let message = format!("the program has more than the limit of {} operations", self.limits.operations);
@@ -180,27 +185,36 @@ impl Parser<'_> {
             self.lexer.expect('=')?;
         }
         let kind = self.name("the type of an operation")?;
-        let inputs = self.several('(', ')', |parser, _| {
+        let mut inputs = self.several('(', ')', |parser, _| {
             let name = parser.name("a parameter")?;
             parser.lexer.expect('=')?;
-            let bindings = if *parser.lexer.peek() == Token::Symbol('(') {
+            let arguments = if *parser.lexer.peek() == Token::Symbol('(') {
                 parser.several('(', ')', |parser, _| parser.argument())?
             } else {
                 vec![parser.argument()?]
             };
-            Ok((name, proto::Argument { bindings }))
+            Ok((name, arguments))
         })?;
-        let inputs = self.distinct(inputs, "parameter")?;
-        let attributes = if *self.lexer.peek() == Token::Symbol('[') {
-            let attributes = self.several('[', ']', |parser, _| {
-                let name = parser.name("an attribute's name")?;
+        self.order(&mut inputs, "parameter")?;
+        let (mut named, mut attributes) = (None, Vec::new());
+        if *self.lexer.peek() == Token::Symbol('[') {
+            self.several('[', ']', |parser, _| {
+                let name = parser.borrowed_name("an attribute's name")?;
                 parser.lexer.expect('=')?;
-                Ok((name, parser.value()?))
+                // Every operation has one, so it is worth the short way.
+                match parser.lexer.peek() {
+                    Token::Word("string") if name == "name" && named.is_none() && parser.lexer.begins_call() => {
+                        named = Some(parser.text()?);
+                    }
+                    _ => attributes.push((name.into_owned(), parser.value()?)),
+                }
+                Ok(())
             })?;
-            self.distinct(attributes, "attribute")?
-        } else {
-            BTreeMap::new()
-        };
+            self.order(&mut attributes, "attribute")?;
+            if named.is_some() && attributes.iter().any(|(name, _)| name == "name") {
+                return Err(self.twice("attribute"));
+            }
+        }
         let mut blocks = Vec::new();
         while *self.lexer.peek() == Token::Symbol('(') {
             if depth == self.limits.block_depth {
@@ -210,29 +224,44 @@ impl Parser<'_> {
             blocks.push(self.block(depth + 1)?);
         }
         self.lexer.expect(';')?;
-        Ok(proto::Operation { kind, inputs, outputs, blocks, attributes })
+        Ok(Filed { kind, name: named.unwrap_or_default(), inputs, outputs, attributes, blocks })
     }
 
-    fn distinct<T>(&self, entries: Vec<(String, T)>, what: &str) -> Result<BTreeMap<String, T>, ReadError> {
-        let count = entries.len();
-        let map: BTreeMap<_, _> = entries.into_iter().collect();
-        if map.len() == count {
-            return Ok(map);
-        }
-        Err(self.lexer.refuse_at(self.lexer.position(), &format!("before this, a {what} is given twice")))
+    /// Puts the entries in the order of their names, of which no two may be the same.
+    fn order<T>(&self, entries: &mut [(String, T)], what: &str) -> Result<(), ReadError> {
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        if entries.array_windows().any(|[(a, _), (b, _)]| a == b) { Err(self.twice(what)) } else { Ok(()) }
+    }
+
+    fn twice(&self, what: &str) -> ReadError {
+        self.lexer.refuse_at(self.lexer.position(), &format!("before this, a {what} is given twice"))
+    }
+
+    /// `string("…")`
+    fn text(&mut self) -> Result<String, ReadError> {
+        self.lexer.word("`string`")?;
+        self.lexer.expect('(')?;
+        let text = match self.lexer.peek() {
+            Token::Text(_) => match self.lexer.take()? {
+                Token::Text(text) => text.into_owned(),
+                _ => String::new(),
+            },
+            _ => return Err(self.lexer.unexpected("a text")),
+        };
+        self.lexer.expect(')')?;
+        Ok(text)
     }
 
     /// A name, or a value in place.
-    fn argument(&mut self) -> Result<proto::Binding, ReadError> {
-        let to = if self.lexer.begins_value() {
-            binding::To::Value(self.value()?)
+    fn argument(&mut self) -> Result<FiledArgument<'a>, ReadError> {
+        Ok(if self.lexer.begins_value() {
+            FiledArgument::Value(self.value()?)
         } else {
-            binding::To::Name(self.name("an argument")?)
-        };
-        Ok(proto::Binding { to: Some(to) })
+            FiledArgument::Name(self.borrowed_name("an argument")?)
+        })
     }
 
-    fn block(&mut self, depth: usize) -> Result<proto::Block, ReadError> {
+    fn block(&mut self, depth: usize) -> Result<FiledBlock<'a>, ReadError> {
         let inputs = self.parameters()?;
         self.lexer.expect('{')?;
         let mut operations = Vec::new();
@@ -240,7 +269,7 @@ impl Parser<'_> {
             operations.push(self.operation(depth)?);
         }
         self.lexer.arrow()?;
-        Ok(proto::Block { inputs, outputs: self.results()?, operations })
+        Ok(FiledBlock { inputs, outputs: self.results()?, operations })
     }
 }
 
