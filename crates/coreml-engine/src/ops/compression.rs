@@ -5,10 +5,12 @@
 //! the program declares, so that they are to the bit what the compressing tool meant. Tables, scales and values may
 //! themselves be results of such operations: integers stay integers until something scales them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use coreml_model::{Constant, Opset, PackedType};
 use coreml_tensor::{DType, Data, MAX_RANK, Shape, Tensor, f16};
+use half::slice::HalfFloatSliceExt;
 
 use crate::literal::Literal;
 use crate::op::{Args, Bind, OpError, OpSpec, axis_of, constant, shape_of};
@@ -123,7 +125,11 @@ impl Numbers {
 /// A constant of these numbers, rounded to `dtype`.
 pub(super) fn to_constant(shape: Shape, values: Vec<f32>, dtype: DType) -> Result<Constant, OpError> {
     let data = match dtype {
-        DType::Float16 => Data::Float16(values.into_iter().map(f16::from_f32).collect()),
+        DType::Float16 => {
+            let mut halves = vec![f16::ZERO; values.len()];
+            halves.convert_from_f32_slice(&values);
+            Data::Float16(halves)
+        }
         DType::Float32 => Data::Float32(values),
         DType::Int8 => Data::Int8(values.into_iter().map(|x| x as i8).collect()),
         DType::UInt8 => Data::UInt8(values.into_iter().map(|x| x as u8).collect()),
@@ -264,9 +270,9 @@ impl Scales {
     }
 
     fn apply(&self, values: &mut [f32]) {
-        self.blocks.walk(|at, block| {
-            let offset = self.offset.as_ref().map_or(0.0, |offset| offset[block]);
-            values[at] = (values[at] - offset) * self.scale[block];
+        self.blocks.runs(|run, block| {
+            let (scale, offset) = (self.scale[block], self.offset.as_ref().map_or(0.0, |offset| offset[block]));
+            values[run].iter_mut().for_each(|value| *value = (*value - offset) * scale);
         });
     }
 }
@@ -296,12 +302,31 @@ impl Blocks {
 
     /// Calls `each` with the number of every element and of its block, in row-major order.
     pub(super) fn walk(&self, mut each: impl FnMut(usize, usize)) {
-        let (rank, strides) = (self.shape.rank(), self.grid.strides());
-        let mut index = [0; MAX_RANK];
-        for at in 0..self.shape.count() {
-            let block = (0..rank).map(|axis| index[axis] / (self.shape[axis] / self.grid[axis]) * strides[axis]).sum();
-            each(at, block);
-            for axis in (0..rank).rev() {
+        self.runs(|run, block| run.for_each(|at| each(at, block)));
+    }
+
+    /// Calls `each` with runs of elements that lie in one block, as long as they can be, and its number; in row-major order.
+    pub(super) fn runs(&self, mut each: impl FnMut(Range<usize>, usize)) {
+        if self.shape.count() == 0 {
+            return;
+        }
+        let strides = self.grid.strides();
+        // The axes after the last that is divided lie whole in each block.
+        let axis = (0..self.shape.rank()).rev().find(|&axis| self.grid[axis] > 1).unwrap_or(0);
+        let inner: usize = self.shape.get(axis + 1..).unwrap_or_default().iter().product();
+        let (size, blocks) = match self.shape.get(axis) {
+            Some(size) => (size / self.grid[axis] * inner, self.grid[axis]),
+            None => (1, 1),
+        };
+        let (outer, mut index) = (self.shape.get(..axis).unwrap_or_default(), [0; MAX_RANK]);
+        for row in 0..outer.iter().product() {
+            let block: usize =
+                (0..axis).map(|axis| index[axis] / (self.shape[axis] / self.grid[axis]) * strides[axis]).sum();
+            for i in 0..blocks {
+                let begin = (row * blocks + i) * size;
+                each(begin..begin + size, block + i * strides.get(axis).copied().unwrap_or(1));
+            }
+            for axis in (0..axis).rev() {
                 index[axis] += 1;
                 if index[axis] < self.shape[axis] {
                     break;
@@ -314,7 +339,9 @@ impl Blocks {
 
 #[cfg(test)]
 mod tests {
-    use coreml_tensor::{Data, f16};
+    use coreml_tensor::{Data, Shape, f16};
+
+    use super::Blocks;
 
     use crate::ops::testing::{Value, run, run_in};
     use coreml_model::Opset;
@@ -334,6 +361,32 @@ mod tests {
         let out = run("constexpr_affine_dequantize", &[], &constants).unwrap();
         let scale = f16::from_f32(0.1).to_f32();
         assert_eq!(out, [half(&[2, 2], &[0.0, 255.0 * scale, -4.0, -2.0])]);
+    }
+
+    #[test]
+    fn runs_are_all_elements_in_order_each_in_its_block() {
+        let cases: [(&[usize], &[usize]); 8] = [
+            (&[], &[]),
+            (&[6], &[3]),
+            (&[4, 6], &[1, 1]),
+            (&[4, 6], &[4, 1]),
+            (&[4, 6], &[2, 3]),
+            (&[4, 6, 5], &[4, 2, 1]),
+            (&[2, 3, 4, 6], &[1, 3, 1, 2]),
+            (&[2, 0, 3], &[2, 1, 1]),
+        ];
+        for (dims, grid) in cases {
+            let (shape, numbers) = (Shape::new(dims), Shape::new(grid));
+            let blocks = Blocks::new("scale", shape, grid).unwrap();
+            let mut seen = Vec::new();
+            blocks.walk(|at, block| seen.push((at, block)));
+            let block = |at: usize| -> usize {
+                let place = |axis: usize| at / shape.strides()[axis] % dims[axis] / (dims[axis] / grid[axis]);
+                (0..dims.len()).map(|axis| place(axis) * numbers.strides()[axis]).sum()
+            };
+            let expected: Vec<_> = (0..shape.count()).map(|at| (at, block(at))).collect();
+            assert_eq!(seen, expected, "{dims:?} in {grid:?}");
+        }
     }
 
     #[test]

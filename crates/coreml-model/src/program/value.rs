@@ -40,13 +40,22 @@ impl PackedTensor {
         let bits = self.ty.bits();
         let mask = ((1u16 << bits) - 1) as u8;
         let sign_shift = if self.ty == PackedType::Int4 { 4 } else { 0 };
-        (0..self.shape.count())
+        let sign = |raw: u8| (raw.cast_signed() << sign_shift) >> sign_shift;
+        let count = self.shape.count();
+        if 8 % bits == 0 {
+            // None straddles two bytes.
+            let in_byte = |&byte: &u8| (0..8).step_by(bits).map(move |shift| sign(byte >> shift & mask));
+            let mut values = Vec::with_capacity(count.next_multiple_of(8));
+            self.bytes[..(count * bits).div_ceil(8)].iter().for_each(|byte| values.extend(in_byte(byte)));
+            values.truncate(count);
+            return values;
+        }
+        (0..count)
             .map(|i| {
                 let (byte, shift) = (i * bits / 8, i * bits % 8);
                 let low = u16::from(self.bytes[byte]);
                 let high = u16::from(self.bytes.get(byte + 1).copied().unwrap_or(0));
-                let raw = (((high << 8 | low) >> shift) as u8 & mask) as i8;
-                (raw << sign_shift) >> sign_shift
+                sign(((high << 8 | low) >> shift) as u8 & mask)
             })
             .collect()
     }
@@ -76,6 +85,16 @@ mod tests {
         // 1, 6, 3, 5 in three bits each: 0b101_011_110_001, low bits first.
         let packed = PackedTensor { ty: PackedType::UInt3, shape: Shape::new(&[4]), bytes: vec![0b1111_0001, 0b1010] };
         assert_eq!(packed.unpack(), [1, 6, 3, 5]);
+    }
+
+    #[test]
+    fn elements_that_fill_bytes_are_unpacked_whole() {
+        let unpack =
+            |ty, count, bytes: &[u8]| PackedTensor { ty, shape: Shape::new(&[count]), bytes: bytes.to_vec() }.unpack();
+        assert_eq!(unpack(PackedType::Int4, 3, &[0x8f, 0x07]), [-1, -8, 7]);
+        assert_eq!(unpack(PackedType::UInt4, 3, &[0x8f, 0x07]), [15, 8, 7]);
+        assert_eq!(unpack(PackedType::UInt2, 5, &[0b11_10_01_00, 0b10]), [0, 1, 2, 3, 2]);
+        assert_eq!(unpack(PackedType::UInt1, 9, &[0b1000_0001, 1]), [1, 0, 0, 0, 0, 0, 0, 1, 1]);
     }
 
     #[test]

@@ -102,15 +102,18 @@ impl CompressedWeights for Compressed {
     fn dense(&self) -> &Arc<Constant> {
         self.dense.get_or_init(|| {
             let mut values = vec![0.0; self.codes.values.len()];
-            self.blocks.walk(|at, block| {
-                let code = self.codes.values[at];
-                values[at] = match &self.meaning {
+            self.blocks.runs(|run, block| {
+                let elements = values[run.clone()].iter_mut().zip(&self.codes.values[run]);
+                match &self.meaning {
                     Meaning::Affine { scale, zero } => {
-                        (f32::from(code) + self.codes.base - zero.as_ref().map_or(0.0, |zero| zero[block]))
-                            * scale[block]
+                        let (scale, zero) = (scale[block], zero.as_ref().map_or(0.0, |zero| zero[block]));
+                        elements.for_each(|(value, &code)| *value = (f32::from(code) + self.codes.base - zero) * scale);
                     }
-                    Meaning::Tables { values, entries } => values[block * entries + usize::from(code)],
-                };
+                    Meaning::Tables { values, entries } => {
+                        let table = &values[block * entries..][..*entries];
+                        elements.for_each(|(value, &code)| *value = table[usize::from(code)]);
+                    }
+                }
             });
             match to_constant(self.codes.shape, values, self.dtype) {
                 Ok(constant) => Arc::new(constant),
