@@ -1,6 +1,7 @@
 //! Files with bytes changed at random: each is an error or another model, never a panic, and never asks for much memory.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use super::load;
 use super::samples::samples;
@@ -16,12 +17,17 @@ impl Lcg {
     }
 }
 
+/// `COREML_MUTANTS` is the number of damaged models; some thousands without it.
 #[test]
 fn changed_bytes_are_an_error_or_another_model() {
     let mut random = Lcg(14);
     let (mut refused, mut answered) = (0, 0);
-    for sample in samples() {
-        for round in 0..400 {
+    let mut slowest = Duration::ZERO;
+    let samples = samples();
+    let rounds = std::env::var("COREML_MUTANTS").ok().and_then(|text| text.parse::<usize>().ok());
+    let rounds = rounds.map_or(400, |count| count.div_ceil(samples.len()));
+    for sample in &samples {
+        for round in 0..rounds {
             let mut bytes = sample.model.bytes().to_vec();
             for _ in 0..=round % 3 {
                 let position = random.next(bytes.len());
@@ -31,6 +37,7 @@ fn changed_bytes_are_an_error_or_another_model() {
                     _ => bytes[position] = 0xff,
                 }
             }
+            let start = Instant::now();
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let session = load(&Message::from_bytes(bytes.clone()))?;
                 session.predict(&sample.inputs).map(drop)
@@ -40,8 +47,10 @@ fn changed_bytes_are_an_error_or_another_model() {
                 Ok(Err(_)) => refused += 1,
                 Err(_) => panic!("{}: these bytes panic: {bytes:?}", sample.name),
             }
+            slowest = slowest.max(start.elapsed());
         }
     }
+    println!("{} damaged models: {answered} answered, {refused} refused, slowest {slowest:?}", answered + refused);
     // Neither kind of outcome is the only one, else nothing was tested.
     assert!(refused > 1000 && answered > 1000, "{refused} refused, {answered} answered");
 }

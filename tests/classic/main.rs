@@ -8,6 +8,7 @@ mod refusals;
 mod samples;
 
 use coreml_anywhere::model::{Limits, Package};
+use coreml_anywhere::telemetry::names;
 use coreml_anywhere::tensor::Tensor;
 use coreml_anywhere::{Error, Inputs, Session, Value};
 use coreml_testing::wire::{Message, Type, feature, members, model, optional};
@@ -45,6 +46,33 @@ fn each_type_answers_by_its_formula() {
             let told = format!("{}: {name} is {found:?}, expected {known} {expected:?}", sample.name);
             assert!(name == *known && alike(found, expected), "{told}");
         }
+    }
+}
+
+/// Batches of one, of a few and of more than are computed together, with wrong inputs among them.
+#[test]
+fn batches_answer_as_single_predictions_do() {
+    let wrong = Inputs::new();
+    for sample in samples() {
+        let session = load(&sample.model).unwrap();
+        let mut answered = 0;
+        for count in [1, 3, 300] {
+            let batch: Vec<&Inputs<'_>> =
+                (0..count).map(|i| if i % 7 == 2 { &wrong } else { &sample.inputs }).collect();
+            let singles: Vec<_> = batch.iter().map(|inputs| session.predict(inputs)).collect();
+            let answers = session.predict_batch(batch.iter().copied());
+            assert_eq!(answers.len(), count);
+            answered += 2 * singles.iter().filter(|single| single.is_ok()).count() as u64;
+            for (i, (answer, single)) in answers.iter().zip(&singles).enumerate() {
+                match (answer, single) {
+                    (Ok(answer), Ok(single)) => assert!(answer.iter().eq(single.iter()), "{}: {i}", sample.name),
+                    (Err(answer), Err(single)) => assert_eq!(answer.to_string(), single.to_string()),
+                    _ => panic!("{}: {i} is {answer:?}, alone {single:?}", sample.name),
+                }
+            }
+        }
+        let counted = session.telemetry().counter(&names::PREDICTIONS, &["ok"]).get();
+        assert_eq!(counted, answered, "{}: each answer is counted, alone and in a batch", sample.name);
     }
 }
 

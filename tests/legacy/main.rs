@@ -9,16 +9,20 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
 mod classic;
+mod damage;
 mod known;
+mod layers;
 mod synthetic;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use coreml_anywhere::model::FeatureKind;
+use coreml_anywhere::model::{FeatureKind, Limits, Package};
 use coreml_anywhere::tensor::Tensor;
-use coreml_anywhere::{Backend, CpuBackend, CpuOptions, ErrorKind, Image, Inputs, Label, Outputs, Session, Value};
+use coreml_anywhere::{
+    Backend, CpuBackend, CpuOptions, Error, ErrorKind, Image, Inputs, Label, Outputs, Session, Value,
+};
 use coreml_testing::npz::Array;
 use serde::Deserialize;
 
@@ -53,9 +57,24 @@ enum Bound {
     Drawn,
 }
 
-fn run(model: &Path, arrays: &Arrays, prefixes: &[&str], comparison: Comparison, backend: &CpuBackend) -> Fate {
-    let builder = Session::builder().backends([Arc::new(backend.clone()) as Arc<dyn Backend>]);
-    let session = match builder.open(model) {
+/// Where a model is.
+enum Source<'a> {
+    File(&'a Path),
+    Bytes(&'a [u8]),
+}
+
+impl Source<'_> {
+    fn open(&self, backend: &CpuBackend) -> Result<Session, Error> {
+        let builder = Session::builder().backends([Arc::new(backend.clone()) as Arc<dyn Backend>]);
+        match self {
+            Self::File(path) => builder.open(path),
+            Self::Bytes(bytes) => builder.load(Package::from_parts(bytes, None, &Limits::default())?),
+        }
+    }
+}
+
+fn run(model: &Source<'_>, arrays: &Arrays, prefixes: &[&str], comparison: Comparison, backend: &CpuBackend) -> Fate {
+    let session = match model.open(backend) {
         Ok(session) => session,
         Err(error) if error.kind() == ErrorKind::Unsupported => return Fate::Refused(error.to_string()),
         Err(error) => return Fate::Wrong(format!("load: {error}")),
@@ -205,14 +224,18 @@ impl Suite {
     }
 
     fn case(&mut self, name: &str, folder: &Path, stem: &str, prefixes: &[&str], comparison: Comparison) {
+        let arrays = coreml_testing::load(folder.join(format!("{stem}.npz")));
+        let model = folder.join(format!("{stem}.mlmodel"));
+        self.judge(name, &Source::File(&model), &arrays, prefixes, comparison);
+    }
+
+    fn judge(&mut self, name: &str, model: &Source<'_>, arrays: &Arrays, prefixes: &[&str], comparison: Comparison) {
         if std::env::var("COREML_CASES").is_ok_and(|text| !name.contains(&text)) {
             return;
         }
-        let arrays = coreml_testing::load(folder.join(format!("{stem}.npz")));
-        let model = folder.join(format!("{stem}.mlmodel"));
         let backends = [CpuBackend::new(CpuOptions::reference()), CpuBackend::new(CpuOptions::default())];
         for (plan, backend) in backends.iter().enumerate() {
-            let fate = run(&model, &arrays, prefixes, comparison, backend);
+            let fate = run(model, arrays, prefixes, comparison, backend);
             let at = match fate {
                 Fate::Right => 0,
                 Fate::Refused(why) => {

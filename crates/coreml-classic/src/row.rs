@@ -2,6 +2,7 @@
 
 use coreml_core::{CheckedInputs, CheckedValue, Error};
 use coreml_model::{Feature, FeatureKind, Interface, ShapeConstraint};
+use coreml_tensor::TensorView;
 
 use crate::{broken, misfit, refuse};
 
@@ -57,13 +58,21 @@ impl Row {
     /// The row's numbers. What is missing is NaN.
     pub(crate) fn gather(&self, inputs: &CheckedInputs<'_>) -> Result<Vec<f64>, Error> {
         let mut row = Vec::new();
+        self.gather_into(inputs, &mut row)?;
+        Ok(row)
+    }
+
+    /// Appends the row's numbers to `rows`; part of them if that fails.
+    pub(crate) fn gather_into(&self, inputs: &CheckedInputs<'_>, rows: &mut Vec<f64>) -> Result<(), Error> {
+        let start = rows.len();
         for (name, value) in inputs.iter() {
-            numbers(name, Some(value), &mut row)?;
+            numbers(name, Some(value), rows)?;
         }
-        if self.width.admits(row.len()) {
-            return Ok(row);
+        let count = rows.len() - start;
+        if self.width.admits(count) {
+            return Ok(());
         }
-        Err(refuse(&self.first, format!("the model looks at {}, {} are given", self.width.told(), row.len())))
+        Err(refuse(&self.first, format!("the model looks at {}, {count} are given", self.width.told())))
     }
 
     /// As [`Row::gather`], where a number that is none would make the answer one, too.
@@ -94,12 +103,22 @@ fn elements(feature: &Feature) -> Result<Option<usize>, Error> {
 /// Appends the numbers of a value.
 pub(crate) fn numbers(name: &str, value: Option<&CheckedValue<'_>>, row: &mut Vec<f64>) -> Result<(), Error> {
     match value {
-        Some(CheckedValue::Tensor(view)) => view.for_each_f64(|number| row.push(number)),
-        Some(CheckedValue::Made(tensor)) => tensor.view().for_each_f64(|number| row.push(number)),
+        Some(CheckedValue::Tensor(view)) => append(*view, row),
+        Some(CheckedValue::Made(tensor)) => append(tensor.view(), row),
         Some(CheckedValue::Double(number)) => row.push(*number),
         Some(CheckedValue::Int64(number)) => row.push(*number as f64),
         Some(CheckedValue::Absent) => row.push(f64::NAN),
         _ => return Err(refuse(name, "is not a number or an array")),
     }
     Ok(())
+}
+
+fn append(view: TensorView<'_>, row: &mut Vec<f64>) {
+    match view.as_slice::<f64>() {
+        Some(numbers) => row.extend_from_slice(numbers),
+        None => {
+            row.reserve(view.shape().count());
+            view.for_each_f64(|number| row.push(number));
+        }
+    }
 }

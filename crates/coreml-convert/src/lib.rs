@@ -186,7 +186,8 @@ fn classify(builder: &mut Builder, network: Fields<'_>, scores: Blob) -> Result<
     Ok([both[0], both[1]])
 }
 
-/// A blob as the output `feature`. In the old mapping, which has the parameters `given`, it gets the shape of the feature.
+/// A blob as the output `feature`. In the old mapping, which has the parameters `given`, it gets the shape of the feature; else
+/// where it has more axes than the feature, which comes of images, whose blobs have a batch that no feature has.
 fn result(builder: &mut Builder, feature: &Feature, blob: Blob, given: Option<&[Blob]>) -> ValueId {
     let declared = match &feature.kind {
         FeatureKind::MultiArray(array) => array.shape.as_slice(),
@@ -194,7 +195,8 @@ fn result(builder: &mut Builder, feature: &Feature, blob: Blob, given: Option<&[
     };
     let declared: Option<Vec<i32>> = declared.iter().map(|&size| i32::try_from(size).ok()).collect();
     let is_image = matches!(feature.kind, FeatureKind::Image(_));
-    let named = match given.or(is_image.then_some(&[])) {
+    let is_deeper = declared.as_ref().is_some_and(|shape| !shape.is_empty() && shape.len() < blob.rank);
+    let named = match given.or((is_image || is_deeper).then_some(&[])) {
         Some(given) => {
             let shape = declared.unwrap_or_default();
             let inputs = vec![("x", blob.into()), ("inputs", Arg::Blobs(given.to_vec())), ("shape", shape.into())];

@@ -51,6 +51,19 @@ pub trait Model: Send + Sync + fmt::Debug {
         self.predict(inputs, state)
     }
 
+    /// Answers several predictions without a state, on the calling thread.
+    ///
+    /// # Errors
+    /// As [`Model::predict`], for each.
+    fn predict_batch(&self, inputs: &[CheckedInputs<'_>]) -> Vec<Result<Outputs, Error>> {
+        inputs.iter().map(|inputs| self.predict(inputs, None)).collect()
+    }
+
+    /// Whether [`Model::predict_batch`] is faster than as many predictions.
+    fn gains_by_batches(&self) -> bool {
+        false
+    }
+
     /// How many predictions it is worth computing at once; more only make all of them slower. `None` if the backend sees to
     /// that itself.
     fn concurrency(&self) -> Option<usize> {

@@ -1,11 +1,15 @@
 //! Where a caller's mistakes stop: inputs against the interface, before any backend sees them.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use coreml_model::{
     ArrayFeature, ColorLayout, DictionaryKey, Feature, FeatureKind, ImageFeature, Interface, ShapeConstraint, SizeRange,
 };
 use coreml_tensor::{DType, Shape, Tensor, TensorView};
+use smallvec::{SmallVec, smallvec};
 
 use crate::error::{Error, ErrorKind};
 use crate::image::{self, PreparedImage};
@@ -16,7 +20,12 @@ use crate::outputs::{self, Label};
 #[derive(Debug)]
 pub struct CheckedInputs<'a> {
     entries: Vec<(&'a str, CheckedValue<'a>)>,
+    /// Positions in the order of the names, where there are many and somebody asks by name.
+    by_name: OnceLock<Vec<usize>>,
 }
+
+/// So many names are searched one by one as fast as in an index.
+const FEW: usize = 16;
 
 /// A value that fits its feature.
 #[derive(Debug)]
@@ -47,7 +56,7 @@ pub enum CheckedValue<'a> {
 
 impl<'a> CheckedInputs<'a> {
     pub(crate) fn new(entries: Vec<(&'a str, CheckedValue<'a>)>) -> Self {
-        Self { entries }
+        Self { entries, by_name: OnceLock::new() }
     }
 
     /// Names and values, in the interface's order.
@@ -57,7 +66,17 @@ impl<'a> CheckedInputs<'a> {
 
     /// The value of the feature `name`.
     pub fn get(&self, name: &str) -> Option<&CheckedValue<'a>> {
-        self.entries.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+        if self.entries.len() <= FEW {
+            return self.entries.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+        }
+        let by_name = self.by_name.get_or_init(|| {
+            let mut positions: Vec<_> = (0..self.entries.len()).collect();
+            positions.sort_by_key(|&position| self.entries[position].0);
+            positions
+        });
+        let found = by_name.partition_point(|&position| self.entries[position].0 < name);
+        let (known, value) = &self.entries[*by_name.get(found)?];
+        (*known == name).then_some(value)
     }
 }
 
@@ -67,26 +86,37 @@ impl<'a> CheckedInputs<'a> {
 /// [`ErrorKind::InvalidInput`] names the feature and says what it takes: unknown or given twice, missing, of another
 /// type, rank, shape or data type, or a NaN or infinity where an image is wanted.
 pub fn check<'a>(interface: &'a Interface, inputs: &'a Inputs<'_>) -> Result<CheckedInputs<'a>, Error> {
-    let mut seen: Vec<&str> = Vec::with_capacity(inputs.entries().len());
-    for name in inputs.names() {
-        if interface.input(name).is_none() {
-            return Err(wrong(name, unknown(interface, name)));
-        }
-        if seen.contains(&name) {
+    let features = &interface.inputs;
+    let mut given: SmallVec<[Option<&Input<'_>>; 4]> = smallvec![None; features.len()];
+    let by_name = OnceCell::new();
+    for (i, (name, input)) in inputs.entries().iter().enumerate() {
+        // Most callers know the order.
+        let in_order = features.get(i).is_some_and(|feature| feature.name == *name);
+        let position = if in_order { Some(i) } else { position(interface, &by_name, name) };
+        let position = position.ok_or_else(|| wrong(name, unknown(interface, name)))?;
+        if given[position].replace(input).is_some() {
             return Err(wrong(name, "is given twice".into()));
         }
-        seen.push(name);
     }
-    let entry = |feature: &'a Feature| {
-        let given = inputs.entries().iter().find(|(name, _)| *name == feature.name);
+    let entry = |(feature, given): (&'a Feature, Option<&'a Input<'_>>)| {
         let value = match given {
-            Some((_, input)) => value(feature, input)?,
+            Some(input) => value(feature, input)?,
             None if feature.optional => default(feature)?,
             None => return Err(wrong(&feature.name, format!("is missing; it takes {}", describe(&feature.kind)))),
         };
         Ok((feature.name.as_str(), value))
     };
-    Ok(CheckedInputs { entries: interface.inputs.iter().map(entry).collect::<Result<_, _>>()? })
+    Ok(CheckedInputs::new(features.iter().zip(given).map(entry).collect::<Result<_, _>>()?))
+}
+
+/// Where the feature `name` is among the inputs; `by_name` is made when there are many and it is asked for.
+fn position<'a>(interface: &'a Interface, by_name: &OnceCell<BTreeMap<&'a str, usize>>, name: &str) -> Option<usize> {
+    let features = &interface.inputs;
+    if features.len() <= FEW {
+        return features.iter().position(|feature| feature.name == name);
+    }
+    let positions = || features.iter().enumerate().rev().map(|(i, feature)| (feature.name.as_str(), i)).collect();
+    by_name.get_or_init(positions).get(name).copied()
 }
 
 pub(crate) fn wrong(feature: &str, message: String) -> Error {
@@ -462,6 +492,27 @@ mod tests {
         assert!(refusal(&fixed, &Inputs::new()).contains("is missing; it takes a fp32 tensor of shape [1, 4]"));
         let twice = inputs("x").owned_tensor("x", zeros(DType::Float32, &[1, 4]));
         assert!(refusal(&fixed, &twice).contains("is given twice"));
+    }
+
+    #[test]
+    fn many_inputs_are_found_in_any_order() {
+        let count = 3 * FEW;
+        let features = (0..count).map(|i| feature(&format!("x{i}"), FeatureKind::Int64)).collect();
+        let interface = interface(features);
+        for step in [1, 7] {
+            let order = (0..count).map(|i| i * step % count);
+            let inputs = order.fold(Inputs::new(), |inputs, i| inputs.int64(format!("x{i}"), i as i64));
+            let checked = check(&interface, &inputs).unwrap();
+            for i in 0..count {
+                let found = checked.get(&format!("x{i}"));
+                assert!(matches!(found, Some(CheckedValue::Int64(value)) if *value == i as i64), "{i}: {found:?}");
+            }
+            assert!(checked.get("y").is_none() && checked.get("").is_none());
+            let twice = check(&interface, &inputs.clone().int64("x5", 5)).unwrap_err().to_string();
+            assert!(twice.contains("`x5`: is given twice"), "{twice}");
+            let unknown = check(&interface, &inputs.int64("z", 5)).unwrap_err().to_string();
+            assert!(unknown.contains("no such input"), "{unknown}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub struct PlanOptions {
     /// The most bytes that the workspace of a prediction and its states may take together, while it is planned and while
     /// it runs; more is refused. Default 4 GiB, or all of a smaller address space.
     pub max_bytes: usize,
-    /// The most rounds that all loops of a prediction may run. Default 10 million.
+    /// The most rounds that all loops of a prediction may run. Default 1 million: seconds, where a damaged file makes a loop endless.
     pub max_loop_rounds: u64,
     /// The most operations that may be looked at while the plan is made, those of a loop once for each attempt to find
     /// the shapes in it. Default 4 million.
@@ -22,7 +22,7 @@ impl Default for PlanOptions {
         Self {
             optimize: true,
             max_bytes: 4usize.saturating_mul(1 << 30),
-            max_loop_rounds: 10_000_000,
+            max_loop_rounds: 1_000_000,
             max_planned_operations: 4_000_000,
         }
     }

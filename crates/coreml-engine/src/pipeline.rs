@@ -129,6 +129,19 @@ impl Model for Loaded {
         Ok(Outputs::new(self.run(inputs, state, Some(cancel), &mut ())?))
     }
 
+    fn predict_batch(&self, inputs: &[CheckedInputs<'_>]) -> Vec<Result<Outputs, Error>> {
+        match &self.content {
+            Content::Classic(model) => {
+                model.predict_batch(inputs).into_iter().map(|answer| answer.map(Outputs::new)).collect()
+            }
+            _ => inputs.iter().map(|inputs| self.predict(inputs, None)).collect(),
+        }
+    }
+
+    fn gains_by_batches(&self) -> bool {
+        matches!(self.content, Content::Classic(_))
+    }
+
     fn stops(&self) -> bool {
         true
     }

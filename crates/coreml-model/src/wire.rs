@@ -283,6 +283,7 @@ fn mistyped(number: u32) -> ReadError {
     ReadError::new(ReadErrorKind::Format, format!("field {number} is not of the type the format gives it"))
 }
 
+#[cold]
 fn malformed() -> ReadError {
     ReadError::new(ReadErrorKind::Format, "is not in the wire format of Core ML models")
 }
@@ -292,7 +293,8 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    #[inline]
+    // Inlined into every loop: the large models of old have millions of fields.
+    #[inline(always)]
     fn field(&mut self) -> Result<(u32, Raw<'a>), ReadError> {
         let tag = varint(&mut self.rest)?;
         let number = u32::try_from(tag >> 3).map_err(|_| malformed())?;
@@ -313,7 +315,7 @@ impl<'a> Walk<'a> {
 impl<'a> Iterator for Walk<'a> {
     type Item = Result<(u32, Raw<'a>), ReadError>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
@@ -326,21 +328,33 @@ impl<'a> Iterator for Walk<'a> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], ReadError> {
     let (taken, left) = rest.split_at_checked(length).ok_or_else(malformed)?;
     *rest = left;
     Ok(taken)
 }
 
-#[inline]
+#[inline(always)]
 fn varint(rest: &mut &[u8]) -> Result<u64, ReadError> {
-    // Most are one byte.
-    if let [byte @ 0..0x80, left @ ..] = rest {
-        let value = u64::from(*byte);
-        *rest = left;
-        return Ok(value);
+    match rest {
+        // Most are one byte or two.
+        [byte @ 0..0x80, left @ ..] => {
+            let value = u64::from(*byte);
+            *rest = left;
+            Ok(value)
+        }
+        [low, high @ 0..0x80, left @ ..] => {
+            let value = u64::from(*low & 0x7f) | u64::from(*high) << 7;
+            *rest = left;
+            Ok(value)
+        }
+        _ => long_varint(rest),
     }
+}
+
+#[cold]
+fn long_varint(rest: &mut &[u8]) -> Result<u64, ReadError> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let (&byte, left) = rest.split_first().ok_or_else(malformed)?;

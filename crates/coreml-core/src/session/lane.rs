@@ -298,8 +298,19 @@ impl Lane {
         self.workers.run(task)
     }
 
+    /// Calls a backend; a panic is an error.
+    pub(super) fn guarded<T>(&self, call: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        guarded(self.name(), call)
+    }
+
     /// Tells the breaker and the telemetry how an attempt went.
     pub(super) fn settle(&self, permit: Permit<'_>, error: Option<ErrorKind>, elapsed: Duration, now: Instant) {
+        Self::tell_breaker(permit, error, now);
+        self.meter.attempt(error, elapsed);
+    }
+
+    /// Tells the breaker how a call went.
+    pub(super) fn tell_breaker(permit: Permit<'_>, error: Option<ErrorKind>, now: Instant) {
         let outcome = match error.map(|kind| classify(kind).health) {
             None => Outcome::Success,
             Some(Health::Unaffected) => Outcome::Ignored,
@@ -307,7 +318,6 @@ impl Lane {
             Some(Health::Late) => Outcome::DeadlineMiss,
         };
         permit.settle(outcome, now);
-        self.meter.attempt(error, elapsed);
     }
 
     /// Whether a prediction stops when it is told to; not known before the model is loaded.

@@ -37,6 +37,7 @@ use crate::inputs::Inputs;
 use crate::outputs::Outputs;
 use crate::owned::OwnedInputs;
 
+mod batch;
 mod builder;
 mod desk;
 mod gate;
@@ -224,12 +225,14 @@ impl Session {
         Ok(prediction)
     }
 
-    /// Makes several predictions, one after the other: each uses all threads by itself. Each has a result of its own.
+    /// Makes several predictions, each with a result of its own. Models that are faster with many at once, as trees are, get
+    /// them so if nothing is to be done for each alone (a deadline, a comparison); the others one after the other, as each
+    /// uses all threads by itself.
     pub fn predict_batch<'a>(
         &self,
         inputs: impl IntoIterator<Item = &'a Inputs<'a>>,
     ) -> Vec<Result<Prediction, Error>> {
-        inputs.into_iter().map(|inputs| self.predict(inputs)).collect()
+        self.answer_batch(&inputs.into_iter().collect::<Vec<_>>())
     }
 
     /// Makes one prediction aside: the future it gives needs no runtime and blocks nobody who polls it. The inputs are checked

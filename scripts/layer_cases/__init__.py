@@ -1,0 +1,1 @@
+"""Cases for every type of layer of neural networks: `case.py` tells how they are written."""
