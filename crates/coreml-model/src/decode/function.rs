@@ -252,8 +252,8 @@ impl Decoder<'_> {
         if value.name.is_empty() {
             return Err(refuse("a value has no name"));
         }
-        let ty = types::value_type(value.r#type.as_ref(), self.limits)
-            .within(|| format!("value {}", quote(&value.name)))?;
+        let ty =
+            types::value_type(value.r#type.as_ref(), self.limits).within(|| format!("value {}", quote(&value.name)))?;
         let id = u32::try_from(self.values.len())
             .map(ValueId)
             .map_err(|_| ReadError::new(ReadErrorKind::Limit, "a function has more values than ids"))?;

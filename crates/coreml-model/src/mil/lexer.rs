@@ -210,7 +210,10 @@ impl<'a> Lexer<'a> {
     /// The text from `begin` to the closing quotation mark, and where it ends.
     fn quoted(&self, begin: usize) -> Result<(Cow<'a, str>, usize), ReadError> {
         let rest = self.text.get(begin..).unwrap_or_default();
-        let plain = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\')).ok_or_else(|| self.refuse_at(begin - 1, "a text does not end"))?;
+        let plain = rest
+            .bytes()
+            .position(|byte| matches!(byte, b'"' | b'\\'))
+            .ok_or_else(|| self.refuse_at(begin - 1, "a text does not end"))?;
         let (before, after) = rest.split_at(plain);
         if after.starts_with('"') {
             return Ok((Cow::Borrowed(before), begin + plain + 1));
