@@ -8,11 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use coreml_anywhere::{Error, ErrorKind};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-
-use crate::error::exception;
 
 /// How long the end waits for what does not look at its switch.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,12 +28,12 @@ pub(crate) fn leaving() -> bool {
 pub(crate) struct Inside(());
 
 impl Inside {
-    pub(crate) fn enter(py: Python<'_>) -> PyResult<Self> {
+    pub(crate) fn enter(py: Python<'_>) -> Self {
         if leaving() {
-            return Err(exception(py, &Error::new(ErrorKind::Unavailable, "the interpreter ends")));
+            py.detach(stay);
         }
         INSIDE.fetch_add(1, Ordering::SeqCst);
-        Ok(Self(()))
+        Self(())
     }
 
     /// Does `work` while other Python threads run.
@@ -45,12 +42,17 @@ impl Inside {
             let result = work();
             if leaving() {
                 INSIDE.fetch_sub(1, Ordering::SeqCst);
-                loop {
-                    thread::park();
-                }
+                stay();
             }
             result
         })
+    }
+}
+
+/// Waits for the end of the process.
+fn stay() -> ! {
+    loop {
+        thread::park();
     }
 }
 

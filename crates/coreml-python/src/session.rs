@@ -31,7 +31,7 @@ pub(crate) struct State {
 fn enter(py: Python<'_>, process: u32) -> PyResult<Inside> {
     signals::not_in_a_handler(py)?;
     if std::process::id() == process {
-        return Inside::enter(py);
+        return Ok(Inside::enter(py));
     }
     let message = "the session was opened in another process, and its threads are not in this fork of it; \
                    open the model here, or start processes by spawn";

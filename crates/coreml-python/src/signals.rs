@@ -56,7 +56,8 @@ impl Signals {
 /// Refuses to begin a prediction in a signal handler that runs in the middle of another: locks of that are held.
 pub(crate) fn not_in_a_handler(py: Python<'_>) -> PyResult<()> {
     if HANDLES.get() {
-        let message = "a signal handler cannot use sessions while it interrupts a prediction; note the signal, predict later";
+        let message =
+            "a signal handler cannot use sessions while it interrupts a prediction; note the signal, predict later";
         return Err(exception(py, &Error::new(ErrorKind::Unavailable, message)));
     }
     Ok(())

@@ -14,7 +14,7 @@ import pytest
 ct = pytest.importorskip("coremltools")
 
 import coreml_anywhere.coremltools  # noqa: E402, F401  after coremltools on purpose
-from coremltools.converters.mil import Builder as mb  # noqa: E402
+from coremltools.converters.mil import Builder as mb  # noqa: E402, N813
 from coremltools.converters.mil.mil import types  # noqa: E402
 
 
@@ -61,8 +61,12 @@ def test_shapes_out_of_range_are_told_in_core_mls_words() -> None:
     def program(x):
         return mb.relu(x=x)
 
-    flexible = ct.convert(program, inputs=[ct.TensorType(name="x", shape=shape)], minimum_deployment_target=ct.target.iOS15)
-    with pytest.raises(RuntimeError, match=r"Size \(99\) of dimension \(0\) is not in allowed range \(3\.\.5\)") as caught:
+    flexible = ct.convert(
+        program, inputs=[ct.TensorType(name="x", shape=shape)], minimum_deployment_target=ct.target.iOS15
+    )
+    with pytest.raises(
+        RuntimeError, match=r"Size \(99\) of dimension \(0\) is not in allowed range \(3\.\.5\)"
+    ) as caught:
         flexible.predict({"x": numpy.zeros((99, 2))})
     assert "feature `x`" in str(caught.value), "our words are beside Core ML's"
 

@@ -163,7 +163,7 @@ def test_load_predict_drop_from_threads(golden: Path) -> None:
 
     def work() -> None:
         try:
-            for _ in range(25):
+            for _ in range(125):
                 session = Session(model, threads=1)
                 shapes = {feature.name: feature.shape for feature in session.interface.inputs}
                 session.predict({name: numpy.zeros(shape, numpy.float32) for name, shape in shapes.items()})

@@ -61,7 +61,12 @@ ROWS: list[tuple[str, Callable[[Models], Any], Type[BaseException], str]] = [
     ("unknown units", lambda m: Session(m.add.path, compute_units="npu"), InvalidInputError, "npu"),
     ("units of no text", lambda m: Session(m.add.path, compute_units=3), InvalidInputError, "compute_units"),
     ("negative deadline", lambda m: Session(m.add.path, deadline=-1.0), InvalidInputError, "deadline"),
-    ("deadline that is not a number", lambda m: Session(m.add.path, deadline=float("nan")), InvalidInputError, "deadline"),
+    (
+        "deadline that is not a number",
+        lambda m: Session(m.add.path, deadline=float("nan")),
+        InvalidInputError,
+        "deadline",
+    ),
     ("deadline of text", lambda m: Session(m.add.path, deadline="1"), InvalidInputError, "deadline"),
     ("negative threads", lambda m: Session(m.add.path, threads=-1), InvalidInputError, "threads"),
     ("threads of a fraction", lambda m: Session(m.add.path, threads=1.5), InvalidInputError, "threads"),
@@ -88,7 +93,12 @@ ROWS: list[tuple[str, Callable[[Models], Any], Type[BaseException], str]] = [
     ("too large a number", lambda m: m.with_value(1 << 70), InvalidInputError, "feature `"),
     ("no picture", lambda m: m.classifier.predict({"image": "absent.png"}), InvalidInputError, "absent.png"),
     ("a number for a picture", lambda m: m.classifier.predict({"image": 3}), InvalidInputError, "image"),
-    ("pixels of another size", lambda m: m.classifier.predict({"image": numpy.zeros((2, 2, 3), "u1")}), InvalidInputError, "feature `"),
+    (
+        "pixels of another size",
+        lambda m: m.classifier.predict({"image": numpy.zeros((2, 2, 3), "u1")}),
+        InvalidInputError,
+        "feature `",
+    ),
     ("no state", lambda m: m.accumulator.predict({"x": numpy.zeros((2, 3))}), InvalidInputError, "state"),
     (
         "a state of another model",
@@ -96,15 +106,27 @@ ROWS: list[tuple[str, Callable[[Models], Any], Type[BaseException], str]] = [
         InvalidInputError,
         "another session",
     ),
-    ("what is no state", lambda m: m.accumulator.predict({"x": numpy.zeros((2, 3))}, 5), InvalidInputError, "make_state"),
+    (
+        "what is no state",
+        lambda m: m.accumulator.predict({"x": numpy.zeros((2, 3))}, 5),
+        InvalidInputError,
+        "make_state",
+    ),
     ("an unknown state", lambda m: m.accumulator.make_state().read("t"), InvalidInputError, "no such state"),
-    ("a state's wrong shape", lambda m: m.accumulator.make_state().write("s", numpy.zeros(6)), InvalidInputError, "shape"),
+    (
+        "a state's wrong shape",
+        lambda m: m.accumulator.make_state().write("s", numpy.zeros(6)),
+        InvalidInputError,
+        "shape",
+    ),
     ("a state of text", lambda m: m.accumulator.make_state().write("s", "text"), InvalidInputError, "feature `"),
 ]
 
 
 @pytest.mark.parametrize("call, error, words", [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
-def test_a_wrong_call_is_told(models: Models, call: Callable[[Models], Any], error: Type[BaseException], words: str) -> None:
+def test_a_wrong_call_is_told(
+    models: Models, call: Callable[[Models], Any], error: Type[BaseException], words: str
+) -> None:
     with pytest.raises(error, match=words) as caught:
         call(models)
     if isinstance(caught.value, CoreMLError):

@@ -134,7 +134,10 @@ def _operation(operator: str, inputs: Dict[str, List[Optional[str]]], outputs: L
 def _named(names: List[str]) -> List[Any]:
     from coremltools.models import compute_plan as ct
 
-    return [ct.MLModelStructureProgramNamedValueType(name=name, type=ct.MLModelStructureProgramValueType()) for name in names]
+    return [
+        ct.MLModelStructureProgramNamedValueType(name=name, type=ct.MLModelStructureProgramValueType())
+        for name in names
+    ]
 
 
 def _layer(name: str, tag: Optional[int], inputs: List[str], outputs: List[str]) -> Any:
