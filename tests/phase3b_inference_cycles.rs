@@ -12,7 +12,7 @@ use std::time::Duration;
 use coreml_anywhere::telemetry::Metric;
 use coreml_anywhere::telemetry::report::{Outcome, RunReport};
 use coreml_anywhere::{Backend, CpuBackend, ErrorKind};
-use coreml_testing::reference_run::{ReferenceRun, audit, gate, run, table};
+use coreml_gate::{Gate, ReferenceRun, audit, run, table};
 use coreml_testing::repository;
 use coreml_testing::scripted::{Act, Scripted, always};
 
@@ -37,7 +37,7 @@ fn inference_cycles() {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let report = run(&ReferenceRun::new(fastvit(), iterations()), &mut |_, _, _| ()).unwrap();
     println!("{}", table(&report));
-    assert_eq!(audit(&report), Vec::<String>::new());
+    assert_eq!(audit(&report, &Gate::c()), Vec::<String>::new());
     assert_eq!(measured(&report, "success_rate"), 1.0);
     assert_eq!(report.samples_ms.len(), iterations() as usize);
     assert!(measured(&report, "parity_linf_reference_plan") <= 1e-2);
@@ -59,7 +59,7 @@ fn inference_cycles() {
 fn reports_survive_the_file(report: &RunReport) {
     let text = serde_json::to_string(report).unwrap();
     let again: RunReport = serde_json::from_str(&text).unwrap();
-    assert_eq!(audit(&again), Vec::<String>::new(), "numbers keep their value in the file");
+    assert_eq!(audit(&again, &Gate::c()), Vec::<String>::new(), "numbers keep their value in the file");
 }
 
 /// Each lie changes an honest report in one way; the audit must name it.
@@ -79,7 +79,7 @@ fn lies_are_caught(honest: &RunReport) {
         }),
         ("speedup_p99 is claimed", |report| {
             put(report, "speedup_p99", 3.0);
-            (report.gate, report.verdict) = gate(report);
+            (report.gate, report.verdict) = Gate::c().judge(report);
         }),
         ("neural_engine_share is claimed", |report| put(report, "neural_engine_share", 0.9)),
         ("memory_peak is missing", |report| _ = report.metrics.remove("memory_peak")),
@@ -95,7 +95,7 @@ fn lies_are_caught(honest: &RunReport) {
     for (expected, lie) in lies {
         let mut report = honest.clone();
         lie(&mut report);
-        let found = audit(&report);
+        let found = audit(&report, &Gate::c());
         assert!(found.iter().any(|line| line.contains(expected)), "not caught: {expected}; found {found:?}");
     }
 }
@@ -110,7 +110,7 @@ fn an_accelerator_is_timed_against_the_cpu_engine() {
     let backends: Vec<Arc<dyn Backend>> = vec![slow.backend(), Arc::new(CpuBackend::default())];
     let config = ReferenceRun { backends, threads: 1, ..ReferenceRun::new(model, 700) };
     let report = run(&config, &mut |_, _, _| ()).unwrap();
-    assert_eq!(audit(&report), Vec::<String>::new());
+    assert_eq!(audit(&report, &Gate::c()), Vec::<String>::new());
     assert_eq!(report.served_by.keys().collect::<Vec<_>>(), ["accelerator"]);
     let (ratio, low) = (measured(&report, "speedup_p99"), measured(&report, "speedup_p99_at_least"));
     assert!(low <= ratio, "{low} {ratio}");

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use coreml_anywhere::telemetry::report::Outcome;
-use coreml_testing::reference_run::{ReferenceRun, audit, run, table};
+use coreml_gate::{ReferenceRun, audit, run, table};
 
 /// Measures a model and judges it by Gate C.
 #[derive(Debug, Parser)]
@@ -67,7 +67,7 @@ fn smoke_test(arguments: &Arguments) -> Result<Outcome, Box<dyn std::error::Erro
         };
         now.clone_into(&mut stage);
     })?;
-    let lies = audit(&report);
+    let lies = audit(&report, &config.gate);
     if !lies.is_empty() {
         return Err(format!("the report contradicts itself: {}", lies.join("; ")).into());
     }

@@ -16,7 +16,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A comparison failed: exit code 1.
+    /// A comparison or a gate failed: exit code 1.
     pub(crate) fn different(message: impl Into<String>) -> Self {
         Self { code: 1, message: message.into(), source: None }
     }
@@ -29,6 +29,11 @@ impl Failure {
     /// A file is missing, unreadable or not what it should be: exit code 3.
     pub(crate) fn file(message: impl Into<String>, source: impl Into<Box<dyn StdError>>) -> Self {
         Self { code: 3, message: message.into(), source: Some(source.into()) }
+    }
+
+    /// What was asked cannot be told here: exit code 5.
+    pub(crate) fn inconclusive(message: impl Into<String>) -> Self {
+        Self { code: 5, message: message.into(), source: None }
     }
 
     pub(crate) fn exit_code(&self) -> ExitCode {

@@ -29,6 +29,7 @@ mod run;
 mod table;
 mod tame;
 mod trace;
+mod validate;
 
 /// Runs Core ML models on any machine.
 #[derive(Debug, Parser)]
@@ -49,6 +50,7 @@ enum Command {
     Bench(bench_args::Arguments),
     Compare(compare::Arguments),
     Convert(convert::Arguments),
+    Validate(validate::Arguments),
     Doctor(doctor::Arguments),
     /// Serves a host process on standard input, which is a socket: see `coreml_anywhere::isolation`
     #[command(hide = true)]
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Command::Ops(arguments) => ops::run(&arguments, out),
         Command::Compare(arguments) => compare::run(&arguments, out),
         Command::Convert(arguments) => convert::run(&arguments, out),
+        Command::Validate(arguments) => validate::run(&arguments, out),
         Command::Doctor(arguments) => doctor::run(&arguments, out),
         Command::Bench(arguments) => bench::run(&arguments, out),
         Command::Worker => isolation::serve(&default_backends()).map_err(Into::into),

@@ -5,8 +5,6 @@
 #![warn(missing_docs)]
 
 pub mod networks;
-#[cfg(feature = "reference-run")]
-pub mod reference_run;
 pub mod scripted;
 pub mod tiny;
 pub mod wire;

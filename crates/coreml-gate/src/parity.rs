@@ -7,7 +7,7 @@ use coreml_anywhere::telemetry::Metric;
 use coreml_anywhere::tensor::npz::{self, Array};
 use coreml_anywhere::{Error, Inputs, Outputs, Parity, Prediction, Session, Value, synthetic_inputs};
 
-use super::ReferenceRun;
+use crate::ReferenceRun;
 
 /// The fixtures that have stored references, and words in the descriptions of the models they belong to: another model
 /// of the same name has other answers.
@@ -57,7 +57,7 @@ fn numbers(outputs: &Outputs) -> Vec<f64> {
     numbers
 }
 
-pub(super) fn measure(
+pub(crate) fn measure(
     config: &ReferenceRun,
     session: &Session,
     reference: &Session,

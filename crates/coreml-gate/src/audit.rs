@@ -4,11 +4,11 @@ use coreml_anywhere::telemetry::Metric;
 use coreml_anywhere::telemetry::percentile;
 use coreml_anywhere::telemetry::report::{RUN_SCHEMA, RunReport};
 
-use super::gate::{gate, missing};
+use crate::gate::{Gate, missing};
 
 /// Reads a report as a sceptic: figures are computed again from the samples it carries, the gate is judged again from
-/// its figures, and claims this host cannot have measured are named. Empty for an honest report.
-pub fn audit(report: &RunReport) -> Vec<String> {
+/// its figures by `gate`, and claims this host cannot have measured are named. Empty for an honest report.
+pub fn audit(report: &RunReport, gate: &Gate) -> Vec<String> {
     let mut found = Vec::new();
     if report.schema != RUN_SCHEMA {
         found.push(format!("the schema is {}, not {RUN_SCHEMA}", report.schema));
@@ -31,7 +31,7 @@ pub fn audit(report: &RunReport) -> Vec<String> {
             found.push(format!("{name} is claimed, but only the CPU engine served"));
         }
     }
-    let (lines, verdict) = gate(report);
+    let (lines, verdict) = gate.judge(report);
     for (stated, judged) in report.gate.iter().zip(&lines).filter(|(stated, judged)| stated != judged) {
         let requirement = &judged.requirement;
         found.push(format!("`{requirement}` is stated as {}, the figures say {}", stated.outcome, judged.outcome));

@@ -6,13 +6,13 @@ use std::time::Instant;
 use coreml_anywhere::telemetry::{Metric, Speedup, percentile};
 use coreml_anywhere::{CpuBackend, Error, ErrorKind, Inputs, Session};
 
-use super::{NO_ACCELERATOR, ReferenceRun};
+use crate::{NO_ACCELERATOR, ReferenceRun};
 
 /// Rounds, in each of which both sides take their turn.
 const ROUNDS: u32 = 12;
 
 /// How many times the p99 of the session's first backend is shorter than the CPU engine's.
-pub(super) fn measure(
+pub(crate) fn measure(
     config: &ReferenceRun,
     session: &Session,
     inputs: &Inputs<'_>,

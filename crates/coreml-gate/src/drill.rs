@@ -4,25 +4,26 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use coreml_anywhere::breaker::{BreakerConfig, Mode};
 use coreml_anywhere::telemetry::Metric;
-use coreml_anywhere::{CpuBackend, Error, ErrorKind, Inputs, Session};
+use coreml_anywhere::{Backend, CpuBackend, Error, ErrorKind, Inputs, Session};
 
-use super::ReferenceRun;
-use crate::scripted::{Act, Scripted};
+use crate::plant::{Fault, Faulty};
+use crate::{Plant, ReferenceRun};
 
 /// Predictions of each drill.
 const CALLS: u64 = 60;
 
 /// How often the circuit opened when 96 % of the calls, the first ones among them, succeeded, and when 90 % did.
-pub(super) fn measure(
+pub(crate) fn measure(
     config: &ReferenceRun,
     inputs: &Inputs<'_>,
     events: &mut Vec<String>,
     put: &mut impl FnMut(&str, Metric),
 ) {
     for (name, every, words) in [
-        ("breaker_trips_at_96_percent", 25, "drill: every 25th call of a scripted backend fails"),
-        ("breaker_trips_at_90_percent", 10, "drill: every 10th call of a scripted backend fails"),
+        ("breaker_trips_at_96_percent", 25, "drill: every 25th call of a faulty backend fails"),
+        ("breaker_trips_at_90_percent", 10, "drill: every 10th call of a faulty backend fails"),
     ] {
         let metric = match trips(config, inputs, every, events) {
             Ok(trips) => Metric::measured(trips as f64, "1", CALLS, words),
@@ -33,10 +34,13 @@ pub(super) fn measure(
 }
 
 fn trips(config: &ReferenceRun, inputs: &Inputs<'_>, every: u64, events: &mut Vec<String>) -> Result<u64, Error> {
-    let fails = move |call: u64| if call % every == every - 1 { Act::Fail(ErrorKind::Fault) } else { Act::Answer };
-    let backend = Scripted::new("drill", Arc::new(CpuBackend::default())).on_predict(Arc::new(fails));
+    let cpu = || Arc::new(CpuBackend::default()) as Arc<dyn Backend>;
+    let deaf = config.plant == Some(Plant::DeafBreaker);
+    let mode = if deaf { Mode::Disabled } else { Mode::Normal };
     let builder = Session::builder().threads(config.threads).memory_probe(|| None);
-    let session = builder.backends([backend.backend(), Arc::new(CpuBackend::default())]).open(&config.model)?;
+    let builder = builder.breaker(BreakerConfig { mode, ..BreakerConfig::default() });
+    let faulty = Faulty::over("drill", Fault::Every(every), cpu());
+    let session = builder.backends([faulty, cpu()]).open(&config.model)?;
     let breaker = session.breaker("drill").ok_or_else(|| Error::new(ErrorKind::Bug, "the session lost its backend"))?;
     for call in 1..=CALLS {
         let before = breaker.state();

@@ -6,7 +6,7 @@ use coreml_anywhere::telemetry::Metric;
 const PLANNED: &str = "planned: the backend's compute plan, not a measurement";
 
 /// The figures about the Neural Engine, by name. `served` says whether a backend that has one answered any prediction.
-pub(super) fn metrics(info: &ModelInfo, served: bool, absent: &str) -> Vec<(&'static str, Metric)> {
+pub(crate) fn metrics(info: &ModelInfo, served: bool, absent: &str) -> Vec<(&'static str, Metric)> {
     let Some(placement) = info.placement.filter(|placement| served && placement.operations > 0) else {
         let reason = if served { "the backend gives no compute plan for the model" } else { absent };
         return vec![("neural_engine_share", Metric::unavailable(reason))];
@@ -18,7 +18,7 @@ pub(super) fn metrics(info: &ModelInfo, served: bool, absent: &str) -> Vec<(&'st
         metrics.push(("neural_engine_cost_share", Metric::measured(cost, "1", n, PLANNED)));
     }
     if let Some(bytes) = info.neural_engine_bytes {
-        metrics.push(("neural_engine_footprint", Metric::measured(bytes as f64, "bytes", 1, super::MEASURED)));
+        metrics.push(("neural_engine_footprint", Metric::measured(bytes as f64, "bytes", 1, crate::MEASURED)));
     }
     metrics
 }

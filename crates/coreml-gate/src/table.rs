@@ -29,7 +29,8 @@ pub fn table(report: &RunReport) -> String {
         for event in &report.events {
             writeln!(text, "  ! {event}")?;
         }
-        writeln!(text, "\nGate C")?;
+        let gate = report.config.get("gate").and_then(|name| name.as_str()).unwrap_or("Gate");
+        writeln!(text, "\n{gate}")?;
         for line in &report.gate {
             writeln!(text, "  {:lines$}  {:11}  {}", line.requirement, line.outcome, line.evidence)?;
         }

@@ -10,17 +10,17 @@ fn metric(bytes: Option<u64>, source: &str) -> Metric {
 }
 
 /// Resident memory now.
-pub(super) fn resident() -> Metric {
+pub(crate) fn resident() -> Metric {
     metric(memory::resident_bytes(), "VmRSS of /proc/self/status")
 }
 
 /// The most resident memory so far.
-pub(super) fn peak() -> Metric {
+pub(crate) fn peak() -> Metric {
     metric(memory::peak_resident_bytes(), "VmHWM of /proc/self/status: the whole process, reference plan included")
 }
 
 /// What resident memory grew by per 100 of `n` predictions.
-pub(super) fn growth(before: &Metric, after: &Metric, n: u32) -> Metric {
+pub(crate) fn growth(before: &Metric, after: &Metric, n: u32) -> Metric {
     match (before.value(), after.value()) {
         (Some(before), Some(after)) => {
             let per_100 = (after - before) * 100.0 / f64::from(n);
