@@ -6,7 +6,7 @@
 Needs PyPI on the first run. coremltools' builder makes the networks; NumPy computes the answers, in double precision, from
 the definition of each layer. Two runs give the same bytes. The cases are in `layer_cases/FAMILY.py`.
 
-The archive has for each case `NAME/model` (bytes), `NAME/in:FEATURE` and `NAME/out:FEATURE`, or `NAME/shape:FEATURE` where the
+The archive has for each case `NAME/model` (bytes), `NAME/in:FEATURE` (`img:` for pixels) and `NAME/out:FEATURE`, or `NAME/shape:FEATURE` where the
 numbers are drawn.
 """
 
@@ -34,7 +34,8 @@ def main() -> int:
     from layer_cases.case import Cases
 
     cases = Cases()
-    for family in (elementwise.add, creation.add, creation.add_flow, indices.add, shape.add, linear.add, recurrent.add):
+    families = [elementwise.add, creation.add, creation.add_flow, indices.add, shape.add, shape.add_images]
+    for family in (*families, linear.add, recurrent.add):
         family(cases)
     names = [case.name for case in cases.cases]
     assert len(set(names)) == len(names), "two cases have one name"
@@ -42,7 +43,7 @@ def main() -> int:
         for case in cases.cases:
             results = "shape" if case.drawn else "out"
             arrays = {"model": np.frombuffer(case.model, np.uint8)}
-            arrays |= {f"in:{key}": value for key, value in case.inputs.items()}
+            arrays |= case.inputs
             arrays |= {f"{results}:{key}": value for key, value in case.outputs.items()}
             for key, array in arrays.items():
                 buffer = io.BytesIO()

@@ -18,7 +18,7 @@ import numpy as np
 class Case:
     name: str
     model: bytes
-    inputs: dict[str, Any]
+    inputs: dict[str, Any]  # by `in:FEATURE`, or `img:FEATURE` for the bytes of a picture
     outputs: dict[str, Any]
     drawn: bool
 
@@ -57,7 +57,24 @@ class Cases:
         # A shape that is not declared is whatever the network gives.
         build(builder)
         model = builder.spec.SerializeToString(deterministic=True)
-        self.cases.append(Case(name, model, arrays, outputs, drawn))
+        inputs = {f"in:{key}": value for key, value in arrays.items()}
+        self.cases.append(Case(name, model, inputs, outputs, drawn))
+
+    def add_image(self, name: str, build: Callable[[Any], None], pixels: Any, expect: Callable[[Any], Any], five: bool) -> None:
+        """A network of a picture, height x width x 3, that its layers see as planes; `expect` gets those."""
+        import coremltools as ct
+        from coremltools.models.neural_network import NeuralNetworkBuilder
+
+        planes = pixels.astype(np.float64).transpose(2, 0, 1)
+        output = np.asarray(expect(planes)).astype(np.float32)
+        array = ct.models.datatypes.Array
+        shape = planes.shape if five else (1, *planes.shape)
+        features = [("x", array(*shape))], [("y", array(*output.shape))]
+        builder = NeuralNetworkBuilder(*features, disable_rank5_shape_mapping=not five)
+        build(builder)
+        builder.set_pre_processing_parameters(image_input_names=["x"], red_bias=-1.0, blue_bias=2.0)
+        model = builder.spec.SerializeToString(deterministic=True)
+        self.cases.append(Case(name, model, {"img:x": pixels}, {"y": output}, False))
 
 
 def numbers(name: str, *shape: int) -> Any:

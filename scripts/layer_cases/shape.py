@@ -121,6 +121,19 @@ def old(cases: Cases, image: np.ndarray) -> None:
               lambda x, r: sampled(x, np.linspace(0, 1, 2), np.linspace(1, 3, 3))[None])  # fmt: skip
 
 
+def add_images(cases: Cases) -> None:
+    """Pictures: their planes have a batch in exact networks that their results have not."""
+    pixels = np.arange(4 * 2 * 3, dtype=np.uint8).reshape(2, 4, 3) * 9
+
+    def biased(x: np.ndarray) -> np.ndarray:
+        return x + np.array([-1.0, 0.0, 2.0])[:, None, None]
+
+    for five in (False, True):
+        cases.add_image(f"image-doubled-{'five' if five else 'exact'}",
+                        lambda b: b.add_activation("l", "LINEAR", "x", "y", [2.0, 0.0]), pixels, lambda x: 2 * biased(x),
+                        five)  # fmt: skip
+
+
 def sampled(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """What lies at rows and columns between the pixels."""
     for axis, places in ((2, rows), (3, columns)):

@@ -9,6 +9,7 @@ use coreml_testing::networks::{Message, Network};
 /// Types of layers.
 mod tag {
     pub(super) const CONVOLUTION: u32 = 100;
+    pub(super) const POOLING: u32 = 120;
     pub(super) const ACTIVATION: u32 = 130;
     pub(super) const ADD: u32 = 230;
     pub(super) const MULTIPLY: u32 = 231;
@@ -348,4 +349,22 @@ fn answer_or_error(model: &[u8], x: &Tensor) -> Result<(), Error> {
     let backend: Arc<dyn Backend> = Arc::new(CpuBackend::new(CpuOptions::default()));
     let builder = Session::builder().backends([backend]).max_memory(64 << 20).max_loop_rounds(1000);
     builder.open(&path)?.predict(&Inputs::new().tensor("x", x)).map(drop)
+}
+
+/// Where padding is wider than the window, more windows fit than there are when their number is rounded up and those in
+/// what that added are left out.
+#[test]
+fn pools_with_more_padding_than_window_have_one_size() {
+    let amounts = Message::default().numbers(10, &[2, 2]);
+    let pool = Message::default().number(1, 1).numbers(10, &[1, 1]).numbers(20, &[1, 1]).message(32, &amounts);
+    let network = Network::new().input("x", &[1, 1, 4, 4]).output("y", &[1, 1, 7, 7]);
+    let model = network.layer(tag::POOLING, &pool, &["x"], &["y"]).model(true);
+    let x = tensor(&[1, 1, 4, 4], &values(16, 1));
+    let (shape, found) = answer(&model, &[("x", &x)], "y").unwrap();
+    assert_eq!(shape, [1, 1, 7, 7]);
+    let inside = |i: usize| (2..6).contains(&i);
+    let at = |row: usize, column: usize| x.view().to_f64_vec()[(row - 2) * 4 + column - 2];
+    let expected = (0..49).map(|i| (i / 7, i % 7));
+    let expected = expected.map(|(r, c)| if inside(r) && inside(c) { at(r, c) } else { 0.0 }).collect::<Vec<_>>();
+    close(&found, &expected);
 }

@@ -351,7 +351,8 @@ impl Sweep<'_> {
                 // The divisor counts padding but not what hangs over; the plain form knows the difference.
                 return None;
             }
-            shape.pad[2 * to + 1] = geometry.pad_after[axis].max(hangs_over);
+            // Just as much as gives so many windows: padding may be wider than what rounding up leaves of them.
+            shape.pad[2 * to + 1] = hangs_over;
         }
         Some((Box::new(lowered::pool::Pool { kind, shape }), x))
     }
