@@ -44,12 +44,26 @@ pub(crate) struct Compiled {
     pub(crate) decoded: Decoded,
     pub(crate) size_bytes: u64,
     pub(crate) missing_weights: Option<ReadError>,
+    /// Whether the folder says what the model takes and gives; else the program alone tells.
+    pub(crate) described: bool,
+    pub(crate) compiler: Compiler,
+}
+
+/// Who made a compiled model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Compiler {
+    /// Core ML's compiler, as far as can be told.
+    CoreMl,
+    /// This library, or the folder lacks what Core ML reads first; Core ML cannot load it.
+    Another,
 }
 
 /// Reads the compiled model at `root`, which must be canonical.
 pub(crate) fn read(root: &Path, limits: &Limits, weights: Weights) -> Result<Compiled, ReadError> {
-    let mut reader = Reader { root, limits, weights, size_bytes: 0, missing_weights: None };
+    let mut reader = Reader { root, limits, weights, size_bytes: 0, missing_weights: None, ours: false };
     let head = Head::read(root, limits)?;
+    let described = head.as_ref().is_some_and(|head| head.description.is_some());
     let has_program = root.join(PROGRAM).exists();
     let decoded = if !has_program && head.as_ref().is_some_and(|head| matches!(head.kind, 200..=202)) {
         reader.pipeline(head.unwrap_or_default())?
@@ -57,7 +71,9 @@ pub(crate) fn read(root: &Path, limits: &Limits, weights: Weights) -> Result<Com
         let (model, interfaces, metadata) = reader.program(root)?;
         Decoded { specification_version: newest(&model), metadata, model, interfaces }
     };
-    Ok(Compiled { decoded, size_bytes: reader.size_bytes, missing_weights: reader.missing_weights })
+    let Reader { size_bytes, missing_weights, ours, .. } = reader;
+    let compiler = if ours || !root.join(DATA).is_file() { Compiler::Another } else { Compiler::CoreMl };
+    Ok(Compiled { decoded, size_bytes, missing_weights, described, compiler })
 }
 
 struct Reader<'a> {
@@ -66,6 +82,8 @@ struct Reader<'a> {
     weights: Weights,
     size_bytes: u64,
     missing_weights: Option<ReadError>,
+    /// Whether this library wrote a part of the model.
+    ours: bool,
 }
 
 impl Reader<'_> {
@@ -110,6 +128,7 @@ impl Reader<'_> {
         let mut blobs = BlobStore::new(source, self.limits, self.weights);
         let parsed = mil::program(&text, &mut blobs, self.limits).map_err(|error| error.in_file(&path))?;
         self.size_bytes += blobs.size_bytes();
+        self.ours |= parsed.ours;
         self.missing_weights = self.missing_weights.take().or(blobs.into_failure());
         let described = match head.description {
             Some(description) => description,

@@ -6,15 +6,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use self::blob::{BlobStore, Source, Weights};
+pub use self::compiled::Compiler;
+pub(crate) use self::compiled::{DATA, PROGRAM};
 use crate::decode::{self, Decoded};
 use crate::error::{ReadError, ReadErrorKind, quote};
-use crate::interface::Interface;
+use crate::interface::{ColorLayout, Interface};
 use crate::limits::Limits;
 use crate::program::Program;
 use crate::stage::Stage;
 
 pub(crate) mod blob;
 mod compiled;
+mod given;
 pub(crate) mod impostor;
 pub(crate) mod link;
 mod manifest;
@@ -27,6 +30,9 @@ pub struct Package {
     size_bytes: u64,
     decoded: Decoded,
     missing_weights: Option<ReadError>,
+    described: bool,
+    given: Vec<(String, ColorLayout)>,
+    compiler: Option<Compiler>,
 }
 
 /// What the author says about the model.
@@ -78,8 +84,10 @@ impl Package {
         let canonical = fs::canonicalize(path).map_err(|error| ReadError::io(path, "cannot open", error))?;
         if metadata.is_dir() && !canonical.join(manifest::FILE_NAME).exists() && compiled::is_compiled(&canonical) {
             let read = compiled::read(&canonical, limits, weights).map_err(|error| error.in_file(path))?;
-            let compiled::Compiled { decoded, size_bytes, missing_weights } = read;
-            return Ok(Self { path: path.to_path_buf(), size_bytes, decoded, missing_weights });
+            let compiled::Compiled { decoded, size_bytes, missing_weights, described, compiler } = read;
+            let (path, compiler) = (path.to_path_buf(), Some(compiler));
+            let given = Vec::new();
+            return Ok(Self { path, size_bytes, decoded, missing_weights, described, given, compiler });
         }
         let (root, folder, spec) = if metadata.is_dir() {
             check_folder(path)?;
@@ -113,7 +121,9 @@ impl Package {
         let decoded = decode::model(spec, &mut blobs, limits)?;
         let spec_bytes = u64::try_from(spec.len()).unwrap_or(u64::MAX);
         let size_bytes = spec_bytes.saturating_add(blobs.size_bytes());
-        Ok(Self { path: path.to_path_buf(), size_bytes, decoded, missing_weights: blobs.into_failure() })
+        let missing_weights = blobs.into_failure();
+        let (path, given) = (path.to_path_buf(), Vec::new());
+        Ok(Self { path, size_bytes, decoded, missing_weights, described: true, given, compiler: None })
     }
 
     /// The model itself.
@@ -173,6 +183,11 @@ impl Package {
     /// Why weights could not be read, of a package opened by [`Package::outline`]; its numbers mean nothing then.
     pub fn missing_weights(&self) -> Option<&ReadError> {
         self.missing_weights.as_ref()
+    }
+
+    /// Who compiled the model; `None` for one that is not compiled.
+    pub fn compiler(&self) -> Option<Compiler> {
+        self.compiler
     }
 
     /// Bytes of the model file and of the weight files that the program refers to.
