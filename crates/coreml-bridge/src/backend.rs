@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coreml_core::{Availability, Backend, Error, ErrorKind, LoadOptions, Model};
-use coreml_model::{Interface, Package};
+use coreml_model::{Compiler, Interface, Package};
 
 use crate::cache::{self, Cache};
 use crate::describe;
@@ -79,12 +79,16 @@ impl CoreMlBackend {
         self.bridge.as_ref().ok().map(|bridge| bridge.handle_counts())
     }
 
-    /// Compiles a model file or package, or finds it compiled in the cache, and gives the compiled model's folder.
+    /// Compiles a model file or package, or finds it compiled in the cache, and gives the compiled model's folder. The folder
+    /// of a model that is compiled already is its own.
     ///
     /// # Errors
     /// By whose fault it is: the model's, Core ML's, or that of the disk.
     pub fn compile(&self, path: &Path, options: &LoadOptions) -> Result<PathBuf, Error> {
         let bridge = self.bridge()?;
+        if cache::is_compiled(path) {
+            return Ok(path.to_path_buf());
+        }
         let (cache, key) = self.cache_key(bridge, path, options)?;
         self.compiled(bridge, path, &cache, &key)
     }
@@ -190,6 +194,16 @@ impl Backend for CoreMlBackend {
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         let interface = package.interface(options.function.as_deref())?;
+        match package.compiler() {
+            None => {}
+            // As it is: Core ML keeps what it prepares by path, and the folder's stays the same.
+            Some(Compiler::CoreMl) => return Ok(Box::new(self.ready(bridge, path, options, Some(interface))?)),
+            Some(_) => {
+                let message = "Core ML loads compiled models of its own compiler only; `coreml convert` makes a package of \
+                               this one, which it can compile";
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+        }
         let (cache, key) = self.cache_key(bridge, path, options)?;
         let kept = cache.find(&key).is_some();
         let compiled = self.compiled(bridge, path, &cache, &key)?;

@@ -143,6 +143,11 @@ impl Cache {
     }
 }
 
+/// Whether a folder is a compiled model itself.
+pub(crate) fn is_compiled(path: &Path) -> bool {
+    path.join(PROOF).is_file()
+}
+
 /// The key of a model: a hash of its contents and of `circumstances`.
 pub(crate) fn key(package: &Path, circumstances: &[&str]) -> io::Result<String> {
     let mut hash = Sha256::new();

@@ -6,12 +6,13 @@
 use std::ffi::{CStr, c_char};
 use std::path::Path;
 use std::ptr::null_mut;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use coreml_bridge::ffi::*;
 use coreml_bridge::{CoreMlBackend, CoreMlFailure, CoreMlModel, CoreMlOptions};
 use coreml_core::{Availability, Backend, Error, ErrorKind, Inputs, LoadOptions, Model, check};
+use coreml_model::Package;
 use coreml_tensor::{Tensor, f16};
 
 unsafe extern "C" fn version() -> u32 {
@@ -371,6 +372,40 @@ fn a_load_that_succeeds_proves_nothing() {
     let try_out = |probe| backend(BASE, probe).load_compiled(Path::new("staged.mlmodelc"), &LoadOptions::default());
     assert!(try_out(false).is_ok());
     assert_eq!(try_out(true).unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+/// The staged bridge refuses to compile, so whatever loads was not compiled.
+#[test]
+fn compiled_models_go_to_core_ml_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = |maker: &str| {
+        format!(
+            "program(1.0) [buildInfo = dict<string, string>({{{{\"{maker}\", \"1\"}}}})] {{\n\
+             func main<ios16>(tensor<fp16, [2]> x) {{\n\
+             tensor<fp16, [2]> y = relu(x = x)[name = string(\"y\")];\n}} -> (y);\n}}\n"
+        )
+    };
+    let load = |maker: &str, data: bool| {
+        let path = folder.path().join(format!("{maker}-{data}.mlmodelc"));
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("model.mil"), program(maker)).unwrap();
+        if data {
+            std::fs::write(path.join("coremldata.bin"), 502u32.to_le_bytes()).unwrap();
+        }
+        let backend = backend(BASE, false);
+        if data {
+            assert_eq!(backend.compile(&path, &LoadOptions::default()).unwrap(), path);
+        }
+        let package = Arc::new(Package::open(&path).unwrap());
+        Backend::load(&backend, &package, &LoadOptions::default()).map(drop)
+    };
+    load("coremlc-version", true).unwrap();
+    // Of this library, or without what Core ML reads first.
+    for (maker, data) in [("coreml-anywhere", true), ("coremlc-version", false)] {
+        let error = load(maker, data).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("coreml convert"), "{error}");
+    }
 }
 
 #[test]

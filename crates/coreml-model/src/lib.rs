@@ -44,7 +44,7 @@ pub use interface::{
 };
 pub use limits::Limits;
 pub use neural_network::{Layer, NetworkKind, NeuralNetwork};
-pub use package::{Fingerprint, Metadata, Package};
+pub use package::{Compiler, Fingerprint, Metadata, Package};
 pub use program::{
     Argument, Block, Constant, Dim, Function, Operation, Opset, PackedTensor, PackedType, Program, TensorType, Value,
     ValueId, ValueType,

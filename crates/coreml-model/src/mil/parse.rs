@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::lexer::{Lexer, Token};
 use super::literal::Loose;
+use super::print::MAKER;
 use crate::decode::{Filed, FiledArgument, FiledBlock, FunctionReader};
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::limits::Limits;
@@ -17,6 +18,8 @@ pub(crate) struct Parsed {
     pub(crate) program: Program,
     /// By function, the shapes that its inputs may have.
     pub(crate) flexible: BTreeMap<String, Flexible>,
+    /// Whether this library wrote it.
+    pub(crate) ours: bool,
 }
 
 /// The shapes that inputs with dimensions of unknown size may have, by input.
@@ -32,11 +35,13 @@ pub(super) struct Parser<'a> {
     pub(super) lexer: Lexer<'a>,
     pub(super) limits: &'a Limits,
     operations: usize,
+    /// Whether the text says that this library wrote it.
+    ours: bool,
 }
 
 /// Reads a program, with its weights out of `blobs`.
 pub(crate) fn program(text: &str, blobs: &mut BlobStore, limits: &Limits) -> Result<Parsed, ReadError> {
-    let mut parser = Parser { lexer: Lexer::new(text)?, limits, operations: 0 };
+    let mut parser = Parser { lexer: Lexer::new(text)?, limits, operations: 0, ours: false };
     parser.program(blobs)
 }
 
@@ -54,7 +59,8 @@ impl<'a> Parser<'a> {
         self.lexer.expect(')')?;
         self.attributes()?;
         self.lexer.expect('{')?;
-        let mut parsed = Parsed { program: Program { functions: BTreeMap::new() }, flexible: BTreeMap::new() };
+        let program = Program { functions: BTreeMap::new() };
+        let mut parsed = Parsed { program, flexible: BTreeMap::new(), ours: self.ours };
         while !self.lexer.skip('}')? {
             if parsed.program.functions.len() == self.limits.functions {
                 let message = format!("the program has more than the limit of {} functions", self.limits.functions);
@@ -157,8 +163,13 @@ impl<'a> Parser<'a> {
             parser.lexer.expect('(')?;
             let value = parser.loose(0)?;
             parser.lexer.expect(')')?;
-            if name == "FlexibleShapeInformation" {
-                flexible = Flexible::read(&value);
+            match name.as_str() {
+                "FlexibleShapeInformation" => flexible = Flexible::read(&value),
+                "buildInfo" => {
+                    let key = |pair: &Loose| pair.items().first().and_then(Loose::as_text) == Some(MAKER);
+                    parser.ours |= value.items().iter().any(key);
+                }
+                _ => {}
             }
             Ok(())
         })?;

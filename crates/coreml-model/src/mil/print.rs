@@ -10,11 +10,14 @@ use crate::program::{Opset, PackedTensor, PackedType};
 use crate::proto::{self, binding, dimension, elements, immediate, value, value_type};
 use coreml_tensor::Shape;
 
+/// How texts of this library name who wrote them.
+pub(super) const MAKER: &str = "coreml-anywhere";
+
 /// The program as a compiled model has it. `attributes` gives what stands behind a function's parameters.
 pub(crate) fn text(program: &proto::Program, attributes: impl Fn(&str) -> String) -> String {
     let mut text = String::from("program(1.3)\n");
-    text.push_str("[buildInfo = dict<string, string>({{\"coreml-anywhere\", ");
-    _ = writeln!(text, "{}}}}})]", Quoted(env!("CARGO_PKG_VERSION")));
+    let (maker, version) = (Quoted(MAKER), Quoted(env!("CARGO_PKG_VERSION")));
+    _ = writeln!(text, "[buildInfo = dict<string, string>({{{{{maker}, {version}}}}})]");
     text.push_str("{\n");
     for (name, function) in &program.functions {
         let opset = Opset::from_name(&function.opset).map_or(function.opset.as_str(), |opset| opset.text_name());

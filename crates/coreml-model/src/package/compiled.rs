@@ -48,13 +48,28 @@ pub(crate) struct Compiled {
     pub(crate) size_bytes: u64,
     pub(crate) missing_weights: Option<ReadError>,
     pub(crate) fingerprint: Fingerprint,
+    /// Whether the folder says what the model takes and gives; else the program alone tells.
+    pub(crate) described: bool,
+    pub(crate) compiler: Compiler,
+}
+
+/// Who made a compiled model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Compiler {
+    /// Core ML's compiler, as far as can be told.
+    CoreMl,
+    /// This library, or the folder lacks what Core ML reads first; Core ML cannot load it.
+    Another,
 }
 
 /// Reads the compiled model at `root`.
 pub(crate) fn read(files: &Files, root: &Path, limits: &Limits, weights: Weights) -> Result<Compiled, ReadError> {
     let contents = Contents::default();
-    let mut reader = Reader { files, root, limits, weights, size_bytes: 0, missing_weights: None, contents };
+    let mut reader =
+        Reader { files, root, limits, weights, size_bytes: 0, missing_weights: None, contents, ours: false };
     let head = reader.head(root)?;
+    let described = head.as_ref().is_some_and(|head| head.description.is_some());
     let has_program = files.is_file(&root.join(PROGRAM));
     let decoded = if !has_program && head.as_ref().is_some_and(|head| matches!(head.kind, 200..=202)) {
         reader.pipeline(head.unwrap_or_default())?
@@ -62,8 +77,9 @@ pub(crate) fn read(files: &Files, root: &Path, limits: &Limits, weights: Weights
         let (model, interfaces, metadata) = reader.program(root)?;
         Decoded { specification_version: newest(&model), metadata, model, interfaces }
     };
-    let Reader { size_bytes, missing_weights, contents, .. } = reader;
-    Ok(Compiled { decoded, size_bytes, missing_weights, fingerprint: contents.fingerprint() })
+    let Reader { size_bytes, missing_weights, contents, ours, .. } = reader;
+    let compiler = if ours || !files.is_file(&root.join(DATA)) { Compiler::Another } else { Compiler::CoreMl };
+    Ok(Compiled { decoded, size_bytes, missing_weights, fingerprint: contents.fingerprint(), described, compiler })
 }
 
 struct Reader<'a> {
@@ -74,6 +90,8 @@ struct Reader<'a> {
     size_bytes: u64,
     missing_weights: Option<ReadError>,
     contents: Contents,
+    /// Whether this library wrote a part of the model.
+    ours: bool,
 }
 
 impl Reader<'_> {
@@ -120,6 +138,7 @@ impl Reader<'_> {
         let parsed = mil::program(&text, &mut blobs, self.limits).map_err(|error| error.in_file(&path))?;
         self.size_bytes += blobs.size_bytes();
         self.contents.add(&blobs.contents().fingerprint().to_bytes());
+        self.ours |= parsed.ours;
         self.missing_weights = self.missing_weights.take().or(blobs.into_failure());
         let described = match head.description {
             Some(description) => description,

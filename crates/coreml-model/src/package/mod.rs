@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::blob::{BlobStore, Source, Weights};
+pub use self::compiled::Compiler;
+pub(crate) use self::compiled::{DATA, PROGRAM};
 use self::files::Files;
 pub use self::fingerprint::Fingerprint;
 use crate::decode::{self, Decoded};
 use crate::error::{ReadError, ReadErrorKind, quote};
-use crate::interface::Interface;
+use crate::interface::{ColorLayout, Interface};
 use crate::limits::Limits;
 use crate::program::Program;
 use crate::stage::Stage;
@@ -22,6 +24,7 @@ pub(crate) mod blob;
 mod compiled;
 pub(crate) mod files;
 mod fingerprint;
+mod given;
 pub(crate) mod impostor;
 pub(crate) mod link;
 mod manifest;
@@ -35,6 +38,9 @@ pub struct Package {
     decoded: Decoded,
     missing_weights: Option<ReadError>,
     fingerprint: Fingerprint,
+    described: bool,
+    given: Vec<(String, ColorLayout)>,
+    compiler: Option<Compiler>,
 }
 
 /// What the author says about the model.
@@ -134,8 +140,9 @@ impl Package {
     ) -> Result<Self, ReadError> {
         if !files.is_file(&folder.join(manifest::FILE_NAME)) && compiled::is_compiled(files, folder) {
             let read = compiled::read(files, folder, limits, weights).map_err(|error| error.in_file(path))?;
-            let compiled::Compiled { decoded, size_bytes, missing_weights, fingerprint } = read;
-            return Ok(Self { path: path.to_path_buf(), size_bytes, decoded, missing_weights, fingerprint });
+            let compiled::Compiled { decoded, size_bytes, missing_weights, fingerprint, described, compiler } = read;
+            let (path, given, compiler) = (path.to_path_buf(), Vec::new(), Some(compiler));
+            return Ok(Self { path, size_bytes, decoded, missing_weights, fingerprint, described, given, compiler });
         }
         let (spec, folder) = manifest::root_model(files, folder, limits)?;
         Self::read_file(path, Source { files: files.clone(), folder }, &spec, limits, weights)
@@ -214,7 +221,8 @@ impl Package {
         let size_bytes = spec_bytes.saturating_add(blobs.size_bytes());
         blobs.contents().add(spec);
         let fingerprint = blobs.contents().fingerprint();
-        Ok(Self { path: path.to_path_buf(), size_bytes, decoded, missing_weights: blobs.into_failure(), fingerprint })
+        let (path, missing_weights, given) = (path.to_path_buf(), blobs.into_failure(), Vec::new());
+        Ok(Self { path, size_bytes, decoded, missing_weights, fingerprint, described: true, given, compiler: None })
     }
 
     /// The model itself.
@@ -279,6 +287,11 @@ impl Package {
     /// Tells whether another package has the same contents.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// Who compiled the model; `None` for one that is not compiled.
+    pub fn compiler(&self) -> Option<Compiler> {
+        self.compiler
     }
 
     /// Bytes of the model file and of the weight files that the program refers to.

@@ -1,5 +1,7 @@
 //! Pipelines of programs.
 
+use std::path::Path;
+
 use super::*;
 use crate::proto::model::Kind;
 
@@ -44,6 +46,36 @@ fn members_become_stages_in_order() {
     let interface = package.interface(None).unwrap();
     assert_eq!((interface.inputs[0].name.as_str(), interface.outputs[0].name.as_str()), ("a", "c"));
     assert_eq!(read(&sample()).unwrap().stages().len(), 1);
+}
+
+#[test]
+fn pipelines_of_programs_are_written_as_compiled_folders() {
+    let package = read(&pipeline(two())).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let [compiled, back] = ["a.mlmodelc", "b.mlpackage"].map(|name| scratch.path().join(name));
+    let write = |package: &Package, to: &Path| {
+        let model = crate::NewModel::of(package, |_| Err(())).unwrap();
+        if to == back { model.write_package(to) } else { model.write_compiled(to) }
+    };
+    write(&package, &compiled).unwrap();
+    assert!(compiled.join("model1/model.mil").is_file());
+    let read_back = Package::open(&compiled).unwrap();
+    // And a package of it again.
+    write(&read_back, &back).unwrap();
+    for other in [&read_back, &Package::open(&back).unwrap()] {
+        assert_eq!(other.interface(None).unwrap(), package.interface(None).unwrap());
+        assert_eq!(other.stages().len(), 2);
+        for (a, b) in other.stages().iter().zip(package.stages()) {
+            assert_eq!((a.program(), a.interface()), (b.program(), b.interface()));
+        }
+    }
+    // A pipeline within a pipeline is not.
+    let mut inner = pipeline(vec![member("a", "b")]);
+    description(&mut inner).outputs[0].name = "b".into();
+    let nested = read(&pipeline(vec![inner, member("b", "c")])).unwrap();
+    let error = write(&nested, &scratch.path().join("c.mlmodelc")).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+    assert!(!scratch.path().join("c.mlmodelc").exists());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::classic::ClassicModel;
 use crate::decode::description::MAIN;
 use crate::interface::{Interface, ShapeConstraint};
 use crate::mil;
-use crate::package::{Metadata, Package};
+use crate::package::{DATA, Metadata, PROGRAM, Package};
 use crate::program::{Opset, Program};
 use crate::proto::{self, model::Kind};
 use crate::stage::{Content, Stage};
@@ -107,15 +107,34 @@ impl<'a> NewModel<'a> {
         Ok((model.encode_to_vec(), weights.into_inner()))
     }
 
-    /// Writes an `.mlmodelc` folder, which must not exist: the program as MIL text, its weights, and the description. It is not
-    /// what Apple's compiler makes: files that only Core ML reads are not in it.
+    /// Writes an `.mlmodelc` folder, which must not exist: the program as MIL text, its weights, and the description; of a
+    /// pipeline, such a folder for each member. It is not what Apple's compiler makes: files that only Core ML reads are not in it.
     ///
     /// # Errors
-    /// As [`NewModel::write_package`]; for what is not a single program, whose compiled form is not known well enough.
+    /// As [`NewModel::write_package`]; for classic models and pipelines within pipelines, whose compiled form is not known well
+    /// enough.
     pub fn write_compiled(&self, path: &Path) -> io::Result<()> {
-        if !matches!(self.content, NewContent::Program(_)) {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "only ML Programs are written as compiled models"));
+        let is_program = |model: &NewModel<'_>| matches!(model.content, NewContent::Program(_));
+        match &self.content {
+            NewContent::Program(_) => self.write_compiled_program(path).map(drop),
+            NewContent::Pipeline(members) if members.iter().all(is_program) => {
+                fs::create_dir(path)?;
+                let mut newest = OLDEST;
+                for (i, member) in members.iter().enumerate() {
+                    newest = newest.max(member.write_compiled_program(&path.join(format!("model{i}")))?);
+                }
+                let described = compiled_description(PIPELINE, newest, &self.plain_description().unwrap_or_default());
+                fs::write(path.join(DATA), described)
+            }
+            _ => {
+                let message = "only ML Programs, and pipelines of them, are written as compiled models";
+                Err(io::Error::new(io::ErrorKind::Unsupported, message))
+            }
         }
+    }
+
+    /// The folder of one program; the version of the format that it needs.
+    fn write_compiled_program(&self, path: &Path) -> io::Result<i32> {
         fs::create_dir(path)?;
         let weights = path.join(WEIGHTS);
         fs::create_dir_all(weights.parent().unwrap_or(path))?;
@@ -123,11 +142,18 @@ impl<'a> NewModel<'a> {
         if !any {
             fs::remove_dir_all(path.join("weights"))?;
         }
+        let version = model.specification_version;
         let description = model.description.unwrap_or_default();
-        let Some(Kind::MlProgram(program)) = &model.kind else { return Ok(()) };
+        let Some(Kind::MlProgram(program)) = &model.kind else { return Ok(version) };
         let attributes = |name: &str| self.interfaces.get(name).map_or_else(String::new, |of| flexible(of));
-        fs::write(path.join("model.mil"), mil::text(program, attributes))?;
-        fs::write(path.join("coremldata.bin"), compiled_description(model.specification_version, &description))
+        fs::write(path.join(PROGRAM), mil::text(program, attributes))?;
+        fs::write(path.join(DATA), compiled_description(ML_PROGRAM, version, &description))?;
+        Ok(version)
+    }
+
+    /// The description of a model that has one function.
+    fn plain_description(&self) -> Option<proto::Description> {
+        self.interfaces.values().next().map(|interface| interface::description(interface, &self.metadata))
     }
 
     /// The model file, and whether there are weights.
@@ -139,8 +165,7 @@ impl<'a> NewModel<'a> {
     }
 
     fn message<W: Write + Seek>(&self, encoder: &mut program::Encoder<W>) -> io::Result<proto::Model> {
-        let single = self.interfaces.values().next();
-        let plain = single.map(|interface| interface::description(interface, &self.metadata));
+        let plain = self.plain_description();
         match &self.content {
             NewContent::Program(program) => {
                 let functions = program.functions.iter();
@@ -256,12 +281,15 @@ fn flexible(interface: &Interface) -> String {
     format!(" [FlexibleShapeInformation = tuple<{}>(({}))]", types.join(", "), values.join(", "))
 }
 
+// The numbers that the format has for types of models.
+const ML_PROGRAM: u32 = 502;
+const PIPELINE: u32 = 202;
+
 /// The description as a compiled model has it: behind a head that says what type of model it is.
-fn compiled_description(version: i32, description: &proto::Description) -> Vec<u8> {
-    const ML_PROGRAM: u32 = 502;
+fn compiled_description(kind: u32, version: i32, description: &proto::Description) -> Vec<u8> {
     let description = description.encode_to_vec();
     let mut bytes = Vec::new();
-    bytes.extend(ML_PROGRAM.to_le_bytes());
+    bytes.extend(kind.to_le_bytes());
     bytes.extend(version.to_le_bytes());
     bytes.extend([0; 16]);
     bytes.extend(u64::try_from(description.len()).unwrap_or(0).to_le_bytes());
