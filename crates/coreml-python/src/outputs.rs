@@ -2,7 +2,8 @@
 
 use coreml_anywhere::tensor::{DType, Element, Tensor, f16};
 use coreml_anywhere::{Error, ErrorKind, Label, Outputs, Value};
-use numpy::{PyArray1, PyArrayMethods};
+use numpy::PyArray;
+use numpy::ndarray::ArrayD;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString};
 
@@ -49,7 +50,8 @@ pub(crate) fn array(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyAny>
     fn of<T: Element + numpy::Element>(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyAny>> {
         let shape = tensor.shape();
         let values = tensor.into_vec::<T>().map_err(|tensor| unknown(py, tensor.dtype()))?;
-        Ok(PyArray1::from_vec(py, values).reshape(&shape[..])?.into_any())
+        let array = ArrayD::from_shape_vec(&shape[..], values).map_err(|_| unknown(py, T::DTYPE))?;
+        Ok(PyArray::from_owned_array(py, array).into_any())
     }
     match tensor.dtype() {
         DType::Bool => of::<bool>(py, tensor),

@@ -36,12 +36,12 @@ pub(crate) struct Picture<'py> {
     pixels: Bound<'py, PyBytes>,
 }
 
-/// The element types, once for all places that go through them.
+/// The element types, once for all places that go through them. They are tried in this order: the usual ones come first.
 macro_rules! for_elements {
     ($each:ident) => {
         $each! {
-            Bool: bool, Int8: i8, UInt8: u8, Int16: i16, UInt16: u16, Int32: i32, UInt32: u32, Int64: i64, UInt64: u64,
-            Float16: f16, Float32: f32, Float64: f64
+            Float32: f32, UInt8: u8, Int32: i32, Float16: f16, Float64: f64, Int64: i64, Bool: bool, Int8: i8, Int16: i16,
+            UInt16: u16, UInt32: u32, UInt64: u64
         }
     };
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy
 
@@ -29,14 +29,19 @@ class Prediction(Dict[str, Any]):
     """The name of the backend that answered."""
     degraded: bool
     """Whether another than the first backend of this host answered."""
-    attempts: Tuple[Attempt, ...]
-    """Every backend that was tried."""
 
-    def __init__(self, outputs: Dict[str, Any], served_by: str, degraded: bool, attempts: Tuple[Attempt, ...]) -> None:
+    def __init__(
+        self, outputs: Dict[str, Any], served_by: str, degraded: bool, attempts: Sequence[Tuple[str, Any, float]]
+    ) -> None:
         super().__init__(outputs)
         self.served_by = served_by
         self.degraded = degraded
-        self.attempts = attempts
+        self._attempts = attempts
+
+    @property
+    def attempts(self) -> Tuple[Attempt, ...]:
+        """Every backend that was tried."""
+        return tuple(Attempt(*attempt) for attempt in self._attempts)
 
     def __reduce__(self) -> Tuple[Any, ...]:
         return type(self), (dict(self), self.served_by, self.degraded, self.attempts)
@@ -116,7 +121,7 @@ class Session:
             raise InvalidInputError(f"state is one that make_state gave, not a {type(state).__name__}")
         found = self._native.predict(dict(inputs), None if state is None else state._native, False)
         outputs, served_by, degraded, attempts = found
-        return Prediction(outputs, served_by, degraded, tuple(Attempt(*attempt) for attempt in attempts))
+        return Prediction(outputs, served_by, degraded, attempts)
 
     def predict_batch(self, batch: Iterable[Mapping[str, Any]]) -> List[Prediction]:
         """Makes one prediction after another."""

@@ -1,4 +1,4 @@
-"""Every place where coremltools asks whether it is on a Mac, for coremltools 8 and 9. No other file knows of them.
+"""Every place where coremltools asks whether it is on a Mac, for coremltools 7 to 9. No other file knows of them.
 
 | where                                         | what                       | what it stops                                     |
 |-----------------------------------------------|----------------------------|---------------------------------------------------|
