@@ -193,11 +193,19 @@ impl Backend for CoreMlBackend {
             let message = "Core ML loads models from files; this one was read from memory";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
+        if package.is_archived() {
+            let message = "Core ML does not load models from archives: unpack it and open what it holds";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
         let interface = package.interface(options.function.as_deref())?;
         match package.compiler() {
             None => {}
             // As it is: Core ML keeps what it prepares by path, and the folder's stays the same.
-            Some(Compiler::CoreMl) => return Ok(Box::new(self.ready(bridge, path, options, Some(interface))?)),
+            Some(Compiler::CoreMl) => {
+                let model = self.ready(bridge, path, options, Some(interface))?;
+                unchanged(package)?;
+                return Ok(Box::new(model));
+            }
             Some(_) => {
                 let message = "Core ML loads compiled models of its own compiler only; `coreml convert` makes a package of \
                                this one, which it can compile";
@@ -217,6 +225,21 @@ impl Backend for CoreMlBackend {
             }
             result => result?,
         };
+        unchanged(package)?;
+        if self.cache_key(bridge, path, options)?.1 != key {
+            return Err(changed(path));
+        }
         Ok(Box::new(model))
     }
+}
+
+/// Core ML has read the files after us: what lies there must still be what we read.
+fn unchanged(package: &Package) -> Result<(), Error> {
+    let again = Package::open(package.path()).map_err(|_| changed(package.path()))?;
+    if again.fingerprint() == package.fingerprint() { Ok(()) } else { Err(changed(package.path())) }
+}
+
+fn changed(path: &Path) -> Error {
+    let message = format!("{} was replaced while Core ML loaded it: open it anew", path.display());
+    Error::new(ErrorKind::Unavailable, message)
 }

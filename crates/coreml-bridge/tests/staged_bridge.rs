@@ -409,6 +409,32 @@ fn compiled_models_go_to_core_ml_as_they_are() {
 }
 
 #[test]
+fn a_model_that_took_the_place_of_the_one_we_read_is_not_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.mlmodelc");
+    let program = |operation: &str| {
+        let text = format!(
+            "program(1.0) [buildInfo = dict<string, string>({{{{\"coremlc-version\", \"1\"}}}})] {{\n\
+             func main<ios16>(tensor<fp16, [2]> x) {{\n\
+             tensor<fp16, [2]> y = {operation}(x = x)[name = string(\"y\")];\n}} -> (y);\n}}\n"
+        );
+        std::fs::write(path.join("model.mil"), text).unwrap();
+    };
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(path.join("coremldata.bin"), 502u32.to_le_bytes()).unwrap();
+    program("relu");
+    let package = Arc::new(Package::open(&path).unwrap());
+    let load = || Backend::load(&backend(BASE, false), &package, &LoadOptions::default()).map(drop);
+    load().unwrap();
+    program("exp");
+    let error = load().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("open it anew"), "{error}");
+    program("relu");
+    load().unwrap();
+}
+
+#[test]
 fn paths_that_c_cannot_express_are_refused() {
     let error = backend(BASE, false).load_compiled(Path::new("a\0b"), &LoadOptions::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);

@@ -60,6 +60,7 @@ impl Backend for Isolated {
             backend: self.backend,
             package: file_of(package)?,
             fingerprint: package.fingerprint(),
+            images: package.given_images().to_vec(),
             options: options.clone(),
         })?;
         let info = supervisor.info()?;

@@ -43,6 +43,7 @@ pub(crate) struct Job {
     pub(crate) backend: &'static str,
     pub(crate) package: PathBuf,
     pub(crate) fingerprint: Fingerprint,
+    pub(crate) images: wire::Images,
     pub(crate) options: LoadOptions,
 }
 
@@ -172,6 +173,7 @@ impl Worker {
             backend: job.backend.into(),
             package: job.package.clone(),
             fingerprint: job.fingerprint.to_string(),
+            images: job.images.clone(),
             options: (&job.options).into(),
         };
         match worker.ask(&request, &Outgoing::default(), job.restart.load_deadline) {

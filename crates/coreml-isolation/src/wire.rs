@@ -9,6 +9,7 @@ use coreml_core::{
     CheckedInputs, CheckedValue, ComputeUnits, DeviceShare, Error, ErrorKind, Label, LoadOptions, ModelInfo, Outputs,
     OwnedInputs, OwnedValue, Placement, PreparedImage, Value,
 };
+use coreml_model::ColorLayout;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::numbers::{Extent, Incoming, Outgoing, Placed, malformed};
@@ -24,7 +25,7 @@ const AT_ONCE: usize = 16 << 20;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// The first message: what to load. The package must have this [fingerprint](coreml_model::Fingerprint).
-    Load { backend: String, package: PathBuf, fingerprint: String, options: Options },
+    Load { backend: String, package: PathBuf, fingerprint: String, images: Images, options: Options },
     /// A prediction, on the state of this number.
     Predict { inputs: Vec<(String, Item)>, state: Option<u64> },
     /// A new state of this number.
@@ -36,6 +37,9 @@ pub(crate) enum Request {
     /// The states of these numbers are not needed any more. Not answered.
     DropStates(Vec<u64>),
 }
+
+/// Inputs that the host was told are images.
+pub(crate) type Images = Vec<(String, ColorLayout)>;
 
 /// What the worker answers.
 #[derive(Debug, Serialize, Deserialize)]

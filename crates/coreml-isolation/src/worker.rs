@@ -46,7 +46,7 @@ pub fn serve(backends: &[Arc<dyn Backend>]) -> io::Result<()> {
         }
     });
     let next = || requests.recv().map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof));
-    let (Request::Load { backend, package, fingerprint, options }, _) = next()? else {
+    let (Request::Load { backend, package, fingerprint, images, options }, _) = next()? else {
         return Err(malformed("something else before the model"));
     };
     let loaded = guarded(|| {
@@ -54,7 +54,7 @@ pub fn serve(backends: &[Arc<dyn Backend>]) -> io::Result<()> {
             .iter()
             .find(|known| known.name() == backend)
             .ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("the worker has no backend `{backend}`")))?;
-        known.load(&Arc::new(open(&package, &fingerprint)?), &options.into())
+        known.load(&Arc::new(open(&package, &fingerprint, &images)?), &options.into())
     });
     let model = match loaded {
         Ok(model) => model,
@@ -69,7 +69,7 @@ pub fn serve(backends: &[Arc<dyn Backend>]) -> io::Result<()> {
 }
 
 /// Reads the package again that the host has read. Whatever goes wrong now, it is not what it was.
-fn open(path: &Path, fingerprint: &str) -> Result<Package, Error> {
+fn open(path: &Path, fingerprint: &str, images: &wire::Images) -> Result<Package, Error> {
     let changed = |why: String| {
         let message = format!(
             "{} is not the model any more that the session was opened with ({why}): open it anew",
@@ -82,7 +82,8 @@ fn open(path: &Path, fingerprint: &str) -> Result<Package, Error> {
     if found != fingerprint {
         return Err(changed(format!("fingerprint {found} in place of {fingerprint}")));
     }
-    Ok(package)
+    let given = images.iter().try_fold(package, |package, (name, color)| package.with_image_input(name, *color));
+    given.map_err(|error| changed(error.to_string()))
 }
 
 struct Served {

@@ -1,7 +1,7 @@
 //! What a caller brings and gets: the features of a model.
 
 use coreml_tensor::DType;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Inputs, outputs and states of one function of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -138,7 +138,7 @@ pub struct SizeRange {
 }
 
 /// The order of an image's colour planes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ColorLayout {

@@ -41,6 +41,7 @@ pub struct Package {
     described: bool,
     given: Vec<(String, ColorLayout)>,
     compiler: Option<Compiler>,
+    archived: bool,
 }
 
 /// What the author says about the model.
@@ -121,13 +122,14 @@ impl Package {
         weights: Weights,
     ) -> Result<Self, ReadError> {
         let (files, found) = archive::unpack(archive, limits)?;
-        match found {
+        let package = match found {
             archive::Found::Folder(folder) => Self::read_folder(path, &files, &folder, limits, weights),
             archive::Found::File(spec) => {
                 let folder = spec.parent().map_or_else(PathBuf::new, Path::to_path_buf);
                 Self::read_file(path, Source { files, folder }, &spec, limits, weights)
             }
-        }
+        };
+        Ok(Self { archived: true, ..package? })
     }
 
     /// Reads the package or compiled model in `folder`; `path` is where people find it.
@@ -142,7 +144,17 @@ impl Package {
             let read = compiled::read(files, folder, limits, weights).map_err(|error| error.in_file(path))?;
             let compiled::Compiled { decoded, size_bytes, missing_weights, fingerprint, described, compiler } = read;
             let (path, given, compiler) = (path.to_path_buf(), Vec::new(), Some(compiler));
-            return Ok(Self { path, size_bytes, decoded, missing_weights, fingerprint, described, given, compiler });
+            return Ok(Self {
+                path,
+                size_bytes,
+                decoded,
+                missing_weights,
+                fingerprint,
+                described,
+                given,
+                compiler,
+                archived: false,
+            });
         }
         let (spec, folder) = manifest::root_model(files, folder, limits)?;
         Self::read_file(path, Source { files: files.clone(), folder }, &spec, limits, weights)
@@ -222,7 +234,17 @@ impl Package {
         blobs.contents().add(spec);
         let fingerprint = blobs.contents().fingerprint();
         let (path, missing_weights, given) = (path.to_path_buf(), blobs.into_failure(), Vec::new());
-        Ok(Self { path, size_bytes, decoded, missing_weights, fingerprint, described: true, given, compiler: None })
+        Ok(Self {
+            path,
+            size_bytes,
+            decoded,
+            missing_weights,
+            fingerprint,
+            described: true,
+            given,
+            compiler: None,
+            archived: false,
+        })
     }
 
     /// The model itself.
@@ -282,6 +304,11 @@ impl Package {
     /// Why weights could not be read, of a package opened by [`Package::outline`]; its numbers mean nothing then.
     pub fn missing_weights(&self) -> Option<&ReadError> {
         self.missing_weights.as_ref()
+    }
+
+    /// Whether it was read from a zip archive.
+    pub fn is_archived(&self) -> bool {
+        self.archived
     }
 
     /// Tells whether another package has the same contents.
