@@ -184,17 +184,28 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {self}", self.0.kind)?;
-        let causes = std::iter::successors(self.source(), |&cause| cause.source());
-        causes.into_iter().try_for_each(|cause| write!(f, "; because: {cause}"))
+        let mut said = self.to_string();
+        std::iter::successors(self.source(), |&cause| cause.source()).try_for_each(|cause| {
+            let text = cause.to_string();
+            if said.contains(&text) {
+                return Ok(());
+            }
+            write!(f, "; because: {text}")?;
+            said = text;
+            Ok(())
+        })
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        // What an error says need not be said again as its cause.
+        let first = self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))?;
         let said = self.to_string();
-        let first = self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static));
-        std::iter::successors(first, |&cause| cause.source()).find(|cause| !said.contains(&cause.to_string()))
+        if first.to_string() != said {
+            return Some(first);
+        }
+        // It is the same error in another type: only what that does not tell of its causes is one.
+        std::iter::successors(first.source(), |&cause| cause.source()).find(|cause| !said.contains(&cause.to_string()))
     }
 }
 
