@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coreml_anywhere::model::{Limits, NewModel, Package};
-use coreml_anywhere::{Backend, CpuBackend, CpuOptions, Error, ErrorKind, Outputs, Session, synthetic_inputs};
+use coreml_anywhere::model::{ColorLayout, Limits, NewModel, Package};
+use coreml_anywhere::{
+    Backend, CpuBackend, CpuOptions, Error, ErrorKind, Image, Inputs, Outputs, Session, synthetic_inputs,
+};
 use coreml_testing::repository;
 
 /// Every so many of the golden cases is run; all of them are read back by the tests of `coreml-model`.
@@ -180,4 +182,37 @@ fn large_programs_are_read() {
     let megabytes = text.len() as f64 / 1e6;
     println!("{megabytes:.1} MB of text read in {:.0} ms: {:.0} MB/s", elapsed * 1e3, megabytes / elapsed);
     assert_eq!(package.program().functions["main"].body.operations.len(), 2 * operations);
+}
+
+/// A folder that has lost its description answers photographs once somebody says that its input is one.
+#[test]
+fn images_of_models_without_a_description_can_be_given() {
+    let fixtures = repository().join("tests/fixtures");
+    let original = fixtures.join("models/EfficientNetLite0.mlpackage");
+    let photo = Image::open(fixtures.join("images/coffee.png")).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let compiled = scratch.path().join("model.mlmodelc");
+    compile(&original, &compiled).unwrap();
+    let described = Package::open(&compiled).unwrap();
+    assert!(described.is_described());
+    let error = described.with_image_input("image", ColorLayout::Rgb).unwrap_err();
+    assert!(error.to_string().contains("the model says itself"), "{error}");
+
+    std::fs::remove_file(compiled.join("coremldata.bin")).unwrap();
+    assert!(!Package::open(&compiled).unwrap().is_described());
+    let with = |name: &str, color| Package::open(&compiled).unwrap().with_image_input(name, color);
+    for (name, color, message) in [
+        ("picture", ColorLayout::Rgb, "no input `picture`"),
+        ("image", ColorLayout::Grayscale, "would have [1, 1, height, width]"),
+    ] {
+        let error = with(name, color).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+    let cpu = || Session::builder().backends([Arc::new(CpuBackend::default()) as Arc<dyn Backend>]);
+    let inputs = || Inputs::new().image("image", &photo);
+    let label = |session: Session| session.predict(&inputs()).unwrap().string("classLabel").unwrap().to_owned();
+    let expected = label(cpu().open(&original).unwrap());
+    assert_eq!(label(cpu().image_input("image", ColorLayout::Rgb).open(&compiled).unwrap()), expected);
+    // Without it the input is an array.
+    assert!(cpu().open(&compiled).unwrap().predict(&inputs()).is_err());
 }

@@ -1,16 +1,18 @@
 //! `coreml convert`: a model in another form.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use coreml_anywhere::model::{Content, Limits, NewModel, Package, Stage};
+use coreml_anywhere::model::{ColorLayout, Content, Limits, NewModel, Package, Stage};
 use coreml_anywhere::{
-    Backend, CpuBackend, Error, ErrorKind, Outputs, Prediction, Session, Value, as_program, synthetic_inputs,
+    Backend, CpuBackend, Error, ErrorKind, Outputs, Prediction, Session, SessionBuilder, Value, as_program,
+    synthetic_inputs,
 };
 
 use crate::failure::Failure;
+use crate::model_args::{image_input, with_images};
 use crate::table;
 
 /// Write a model as an ML Program package, or as a compiled folder
@@ -26,6 +28,9 @@ pub(crate) struct Arguments {
     /// Store the weights of neural networks in half precision; they are computed with as before
     #[arg(long)]
     f16: bool,
+    /// An input that is an image, of a compiled model whose folder has no description: NAME=rgb, bgr or gray
+    #[arg(long, value_name = "NAME=LAYOUT", value_parser = image_input)]
+    image_input: Vec<(String, ColorLayout)>,
     /// Do not compare the answers
     #[arg(long)]
     no_check: bool,
@@ -49,6 +54,7 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
         return Err(Failure::usage(format!("{} exists already", arguments.to.display())));
     }
     let package = Package::open_with(&arguments.model, &Limits::default()).map_err(Error::from)?;
+    let package = with_images(package, &arguments.image_input)?;
     let lower = |stage: &Stage| as_program(stage, arguments.f16);
     let model = NewModel::of(&package, lower)?;
     let written = match form {
@@ -73,14 +79,15 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
     if arguments.no_check {
         return Ok(());
     }
-    compare(&arguments.model, &arguments.to, arguments.predictions, out)
+    compare(arguments, out)
 }
 
 /// Has both models answer the same inputs.
-fn compare(from: &Path, to: &Path, predictions: u64, out: &mut impl Write) -> Result<(), Failure> {
-    let open =
-        |path: &Path| Session::builder().backends([Arc::new(CpuBackend::default()) as Arc<dyn Backend>]).open(path);
-    let (old, new) = (open(from)?, open(to)?);
+fn compare(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
+    let builder = || Session::builder().backends([Arc::new(CpuBackend::default()) as Arc<dyn Backend>]);
+    let given = |builder: SessionBuilder, (name, color): &(String, ColorLayout)| builder.image_input(name, *color);
+    let old = arguments.image_input.iter().fold(builder(), given).open(&arguments.model)?;
+    let new = builder().open(&arguments.to)?;
     if let Err(error) = synthetic_inputs(old.interface(), 0) {
         writeln!(out, "not compared: {error}")?;
         return Ok(());
@@ -94,7 +101,7 @@ fn compare(from: &Path, to: &Path, predictions: u64, out: &mut impl Write) -> Re
     };
     let names: Vec<String> = old.interface().outputs.iter().map(|feature| feature.name.clone()).collect();
     let mut distances = vec![Distance::default(); names.len()];
-    for seed in 0..predictions {
+    for seed in 0..arguments.predictions {
         let (a, b) = (predict(&old, seed)?, predict(&new, seed)?);
         for (name, distance) in names.iter().zip(&mut distances) {
             distance.add(a.get(name)?, b.get(name)?);

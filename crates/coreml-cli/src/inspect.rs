@@ -121,6 +121,11 @@ fn overview(package: &Package, interface: &Interface, out: &mut impl Write) -> s
         let operations = function.body.operations.len();
         facts.push(("function", format!("{name}: {operations} operations, {}{default}", function.opset)));
     }
+    if !package.is_described() {
+        let unknown =
+            "by the program alone; which inputs are images it does not say, --image-input NAME=rgb of `run` does";
+        facts.push(("interface", unknown.to_owned()));
+    }
     let rows: Vec<_> = facts.into_iter().map(|(name, text)| vec![name.into(), text]).collect();
     table::print(out, &rows)?;
     if let Content::Pipeline(members) = package.model().content() {
@@ -198,6 +203,7 @@ fn summary(package: &Package, interface: &Interface, function: Option<&str>) -> 
         "fingerprint": package.fingerprint().to_string(),
         "specification_version": package.specification_version(),
         "type": package.model().kind(),
+        "described": package.is_described(),
         "members": member_json(package.model())["members"],
         "function": function.unwrap_or(package.default_function()),
         "functions": functions,

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use coreml_anywhere::{Backend, ComputeUnits, CpuBackend, CpuOptions, LowPrecision, Session, default_backends_with};
+use coreml_anywhere::model::{ColorLayout, Package};
+use coreml_anywhere::{
+    Backend, ComputeUnits, CpuBackend, CpuOptions, Error, LowPrecision, Session, default_backends_with,
+};
 
 use crate::failure::Failure;
 
@@ -22,6 +25,9 @@ pub(crate) struct ModelArgs {
     /// Where Core ML may run it: all, cpu_only, cpu_and_gpu, cpu_and_neural_engine
     #[arg(long, visible_alias = "units", value_name = "UNITS", default_value_t = ComputeUnits::All)]
     pub(crate) compute_units: ComputeUnits,
+    /// An input that is an image, of a compiled model whose folder has no description: NAME=rgb, bgr or gray
+    #[arg(long, value_name = "NAME=LAYOUT", value_parser = image_input)]
+    pub(crate) image_input: Vec<(String, ColorLayout)>,
     /// Let the CPU engine round the factors of its products to bf16
     #[arg(long, value_enum, value_name = "WHERE", default_value_t = LowPrecisionChoice::Never)]
     low_precision: LowPrecisionChoice,
@@ -49,6 +55,24 @@ pub(crate) enum BackendChoice {
     Reference,
 }
 
+/// `NAME=rgb` and the like.
+pub(crate) fn image_input(text: &str) -> Result<(String, ColorLayout), String> {
+    let (name, color) = text.split_once('=').ok_or("expected NAME=rgb, NAME=bgr or NAME=gray")?;
+    let color = match color {
+        "rgb" => ColorLayout::Rgb,
+        "bgr" => ColorLayout::Bgr,
+        "gray" => ColorLayout::Grayscale,
+        _ => return Err(format!("there is no layout `{color}`; there are rgb, bgr and gray")),
+    };
+    Ok((name.to_owned(), color))
+}
+
+/// The package with these inputs as images.
+pub(crate) fn with_images(package: Package, images: &[(String, ColorLayout)]) -> Result<Package, Failure> {
+    let give = |package: Package, (name, color): &(String, ColorLayout)| package.with_image_input(name, *color);
+    Ok(images.iter().try_fold(package, give).map_err(Error::from)?)
+}
+
 impl ModelArgs {
     /// Opens the model on the backends asked for.
     pub(crate) fn open(&self, threads: usize) -> Result<Session, Failure> {
@@ -56,6 +80,9 @@ impl ModelArgs {
             Session::builder().backends(self.backends()?).threads(threads).compute_units(self.compute_units);
         if let Some(function) = &self.function {
             builder = builder.function(function);
+        }
+        for (name, color) in &self.image_input {
+            builder = builder.image_input(name, *color);
         }
         Ok(builder.open(&self.model)?)
     }

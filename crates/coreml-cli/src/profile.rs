@@ -14,6 +14,7 @@ use serde_json::{Value as Json, json};
 
 use crate::bench_args::{Arguments, Format, heading, inputs};
 use crate::failure::Failure;
+use crate::model_args::with_images;
 use crate::table::markdown;
 use crate::trace::{self, microseconds};
 
@@ -42,7 +43,8 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
 fn measure(arguments: &Arguments) -> Result<Vec<Profile>, Failure> {
     let backend = arguments.model.engine()?;
     let function = arguments.model.function.as_deref();
-    let package = Arc::new(Package::open(&arguments.model.model).map_err(Error::from)?);
+    let package = Package::open(&arguments.model.model).map_err(Error::from)?;
+    let package = Arc::new(with_images(package, &arguments.model.image_input)?);
     let interface = package.interface(function).map_err(Error::from)?.clone();
     let inputs = inputs(arguments, &interface)?;
     let checked = check(&interface, &inputs)?;

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use coreml_breaker::BreakerConfig;
-use coreml_model::{Limits, Package};
+use coreml_model::{ColorLayout, Limits, Package};
 use coreml_telemetry::{Registry, names};
 
 use super::lane::{Lane, LaneParts, breaker_config};
@@ -29,6 +29,7 @@ pub struct SessionBuilder<S = Session> {
     backends: Vec<Arc<dyn Backend>>,
     options: LoadOptions,
     limits: Limits,
+    images: Vec<(String, ColorLayout)>,
     policy: Policy,
     memory: fn() -> Option<u64>,
     registry: Arc<Registry>,
@@ -42,6 +43,7 @@ impl<S> Default for SessionBuilder<S> {
             backends: Vec::new(),
             options: LoadOptions::default(),
             limits: Limits::default(),
+            images: Vec::new(),
             policy: Policy::default(),
             memory: coreml_telemetry::memory::resident_bytes,
             registry: Arc::default(),
@@ -92,6 +94,13 @@ impl<S: From<Session>> SessionBuilder<S> {
     /// Bounds on what the model file may ask for.
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// The input `name` is an image of this layout: for compiled models whose folder has lost the description, which take it
+    /// as an array else. See [`Package::with_image_input`].
+    pub fn image_input(mut self, name: impl Into<String>, color: ColorLayout) -> Self {
+        self.images.push((name.into(), color));
+        self
     }
 
     /// Every prediction is answered, or fails with [`ErrorKind::Timeout`], this long after it was asked for. Backends then
@@ -176,7 +185,10 @@ impl<S: From<Session>> SessionBuilder<S> {
     /// # Errors
     /// [`ErrorKind::Unavailable`] when this host has none of the backends; the error of the last backend tried when
     /// none can load the model; [`ErrorKind::InvalidInput`] for a function that the model does not have.
-    pub fn load(self, package: Package) -> Result<S, Error> {
+    pub fn load(self, mut package: Package) -> Result<S, Error> {
+        for (name, color) in &self.images {
+            package = package.with_image_input(name, *color)?;
+        }
         if let Some(error) = package.missing_weights() {
             return Err(Error::new(ErrorKind::InvalidModel, error.to_string()));
         }
