@@ -70,10 +70,6 @@ impl Backend for Isolated {
 
 /// Where the worker finds the model.
 fn file_of(package: &Package) -> Result<PathBuf, Error> {
-    if !package.given_images().is_empty() {
-        let message = "another process does not learn which inputs of the model were said to be images";
-        return Err(Error::new(ErrorKind::Unsupported, message));
-    }
     package.path().canonicalize().map_err(|error| {
         let message = format!("a model that is not in a file cannot be given to another process ({error})");
         Error::caused_by(ErrorKind::Unsupported, message, error)
