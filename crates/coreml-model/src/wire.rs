@@ -249,17 +249,17 @@ impl<'a> Fields<'a> {
         for raw in self.all(number) {
             match raw? {
                 Raw::Fixed64(bytes) => values.push(f64::from_le_bytes(bytes)),
-                Raw::Bytes(packed) => {
-                    let (numbers, rest) = packed.as_chunks::<8>();
-                    if !rest.is_empty() {
-                        return Err(mistyped(number));
-                    }
-                    values.extend(numbers.iter().map(|&bytes| f64::from_le_bytes(bytes)));
-                }
+                Raw::Bytes(bytes) => values.extend(Self { bytes }.packed_doubles().ok_or_else(|| mistyped(number))?),
                 _ => return Err(mistyped(number)),
             }
         }
         Ok(values)
+    }
+
+    /// The bytes of this message as double-precision numbers in a row; `None` if they are something else.
+    pub fn packed_doubles(self) -> Option<impl Iterator<Item = f64>> {
+        let (numbers, rest) = self.bytes.as_chunks::<8>();
+        rest.is_empty().then(|| numbers.iter().map(|&bytes| f64::from_le_bytes(bytes)))
     }
 
     /// Which of these fields is set, where the format allows one of them: the last in the file.

@@ -97,8 +97,7 @@ pub(super) fn read(ensemble: Fields<'_>, labels: usize) -> Result<(Forest, Vec<f
         planter.plant_sorted(ensemble)?;
     }
     planter.forest.finish();
-    let base = ensemble.doubles(3)?;
-    let dimensions = ensemble.uint(2)?;
+    let (base, dimensions) = (planter.base, planter.dimensions);
     // There are no more scores than labels or numbers, so that a number in the file cannot ask for memory.
     let known = base.len().max(labels).max(planter.forest.numbers()) as u64;
     let scores = usize::try_from(dimensions).ok().filter(|_| (1..=known).contains(&dimensions));
@@ -118,6 +117,10 @@ pub(super) fn read(ensemble: Fields<'_>, labels: usize) -> Result<(Forest, Vec<f
 #[derive(Default)]
 struct Planter {
     forest: Forest,
+    /// How many scores the ensemble declares.
+    dimensions: u64,
+    /// The scores before any tree has been walked.
+    base: Vec<f64>,
     /// The numbers of leaves to plant: for which score, and how much.
     values: Vec<(u64, f64)>,
     /// The largest number of a score, and a node that adds to it.
@@ -134,7 +137,7 @@ impl Planter {
     fn plant_in_order(&mut self, ensemble: Fields<'_>) -> Result<(), Error> {
         let mut tree: Vec<Node> = Vec::new();
         for field in ensemble.each() {
-            let (1, Field::Message(fields)) = field? else { continue };
+            let Some(fields) = self.node(field?)? else { continue };
             let mut node = Node::read(fields, &mut self.values)?;
             let last = tree.last().map_or(node.tree, |last| last.tree);
             if node.tree < last {
@@ -152,11 +155,26 @@ impl Planter {
         self.plant(&mut tree)
     }
 
+    /// A field of the ensemble, if it is a node; what else it may be is taken down.
+    #[inline]
+    fn node<'a>(&mut self, field: (u32, Field<'a>)) -> Result<Option<Fields<'a>>, Error> {
+        let wrong = || broken("the tree ensemble has a field of another type than the format's");
+        match field {
+            (1, Field::Message(node)) => return Ok(Some(node)),
+            (2, Field::Int(dimensions)) => self.dimensions = dimensions,
+            (3, Field::Double(base)) => self.base.push(base),
+            (3, Field::Message(packed)) => self.base.extend(packed.packed_doubles().ok_or_else(wrong)?),
+            (1..=3, _) => return Err(wrong()),
+            _ => {}
+        }
+        Ok(None)
+    }
+
     /// Plants nodes in any order.
     fn plant_sorted(&mut self, ensemble: Fields<'_>) -> Result<(), Error> {
         let mut nodes = Vec::new();
         for field in ensemble.each() {
-            if let (1, Field::Message(fields)) = field? {
+            if let Some(fields) = self.node(field?)? {
                 nodes.push(Node::read(fields, &mut self.values)?);
             }
         }
