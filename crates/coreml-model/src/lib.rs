@@ -27,7 +27,6 @@ mod error;
 mod interface;
 mod limits;
 mod mil;
-mod names;
 mod neural_network;
 mod package;
 mod program;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{constant, types};
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::limits::Limits;
-use crate::names::NameHash;
+
 use crate::package::blob::BlobStore;
 use crate::program::{Argument, Block, Constant, Dim, Function, Operation, Opset, Value, ValueId, ValueType};
 use crate::proto::{self, binding};
@@ -135,7 +135,7 @@ struct Decoder<'a> {
     limits: &'a Limits,
     values: Vec<Value>,
     /// The names in scope.
-    visible: HashMap<String, ValueId, NameHash>,
+    visible: foldhash::HashMap<String, ValueId>,
     /// What is in scope in the order of definition, so that the end of a block can take its names back.
     definitions: Vec<ValueId>,
 }
