@@ -87,8 +87,7 @@ fn names_that_lead_out_and_links_are_refused() {
 
 #[test]
 fn bombs_cost_no_more_than_the_limit() {
-    let mut limits = Limits::default();
-    limits.heap_bytes = 1 << 20;
+    let mut limits = Limits { heap_bytes: 1 << 20, ..Limits::default() };
     let bomb = archive(&[("m.mlmodel", vec![0; 64 << 20])]);
     assert!(bomb.len() < 100_000);
     let refused = Package::from_zip(Cursor::new(bomb), &limits);
