@@ -237,54 +237,39 @@ mod tests {
         assert!(gate.enter(far, false, Priority::Normal).is_ok());
     }
 
-    #[test]
-    fn places_pass_from_one_to_the_next_in_order() {
+    /// In which order those get a place who have come one after the other, with these priorities.
+    fn order_of(priorities: [Priority; 5]) -> Vec<usize> {
         let (gate, order) = (Gate::new(1), Arc::new(Mutex::new(Vec::new())));
         let first = gate.enter(Instant::now(), false, Priority::Normal).unwrap();
-        let threads: Vec<_> = (0..5)
-            .map(|i| {
-                let (own, order) = (gate.clone(), order.clone());
-                let thread = std::thread::spawn(move || {
-                    let place = own.enter(Instant::now() + FAR, true, Priority::Normal).unwrap();
-                    order.lock().push(i);
-                    drop(place);
-                });
-                while gate.line.lock().waiting.len() <= i {
-                    std::thread::yield_now();
-                }
-                thread
-            })
-            .collect();
+        let comes = |(i, priority)| {
+            let (own, order) = (gate.clone(), order.clone());
+            let thread = std::thread::spawn(move || {
+                let place = own.enter(Instant::now() + FAR, true, priority).unwrap();
+                order.lock().push(i);
+                drop(place);
+            });
+            while gate.line.lock().waiting.len() <= i {
+                std::thread::yield_now();
+            }
+            thread
+        };
+        let threads: Vec<_> = priorities.into_iter().enumerate().map(comes).collect();
         drop(first);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(*order.lock(), [0, 1, 2, 3, 4]);
         assert_eq!(gate.line.lock().taken, 0);
+        std::mem::take(&mut *order.lock())
+    }
+
+    #[test]
+    fn places_pass_from_one_to_the_next_in_order() {
+        assert_eq!(order_of([Priority::Normal; 5]), [0, 1, 2, 3, 4]);
     }
 
     #[test]
     fn who_matters_more_comes_first() {
-        let (gate, order) = (Gate::new(1), Arc::new(Mutex::new(Vec::new())));
-        let first = gate.enter(Instant::now(), false, Priority::Normal).unwrap();
-        let priorities = [Priority::Low, Priority::Normal, Priority::High, Priority::Low, Priority::High];
-        let threads: Vec<_> = priorities
-            .into_iter()
-            .enumerate()
-            .map(|(i, priority)| {
-                let (own, order) = (gate.clone(), order.clone());
-                let thread = std::thread::spawn(move || {
-                    let place = own.enter(Instant::now() + FAR, true, priority).unwrap();
-                    order.lock().push(i);
-                    drop(place);
-                });
-                while gate.line.lock().waiting.len() <= i {
-                    std::thread::yield_now();
-                }
-                thread
-            })
-            .collect();
-        drop(first);
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(*order.lock(), [2, 4, 1, 0, 3]);
+        use Priority::{High, Low, Normal};
+
+        assert_eq!(order_of([Low, Normal, High, Low, High]), [2, 4, 1, 0, 3]);
     }
 
     #[test]
