@@ -21,7 +21,7 @@ import own_venv
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 SEED = 1
-SURE = 0.05  # logits of f16 weights are off by a tenth of it
+SURE = 0.001  # logits by another processor differ by a hundredth of it
 PROMPTS = ["Anna has a green boat. The boat of Anna", "Ben counts: two, three", "The white fox is in the forest. In"]
 
 # How published vocabularies cut text into words; `None` is GPT-2's way, which ByteLevel has built in.
