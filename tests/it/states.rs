@@ -1,7 +1,10 @@
 //! What states hold, read and written between predictions.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use coreml_anywhere::tensor::{Shape, Tensor};
-use coreml_anywhere::{ErrorKind, Inputs, Session, State};
+use coreml_anywhere::{Call, Cancel, ErrorKind, Inputs, Session, State};
 use coreml_testing::repository;
 
 fn accumulator() -> Session {
@@ -75,4 +78,28 @@ fn what_is_no_state_of_the_model_is_refused() {
     assert_eq!(misshapen.kind(), ErrorKind::InvalidInput);
     assert_eq!(misshapen.to_string(), "feature `s`: the state has the shape [2, 3], [6] was given");
     assert_eq!(state.read("s").unwrap(), numbers([0.0; 6]));
+}
+
+#[test]
+fn a_cancelled_prediction_leaves_its_state_untouched_or_refused() {
+    let session = accumulator();
+    let x = numbers([1.0; 6]);
+    let inputs = Inputs::new().tensor("x", &x);
+    let mut cancelled = 0;
+    for asked in 0.. {
+        // The switch sets itself when it is looked at for the time of this number.
+        let left = AtomicUsize::new(asked);
+        let stop = Cancel::asking(Duration::ZERO, move || left.fetch_sub(1, Ordering::Relaxed) == 0);
+        let state = session.state();
+        match session.predict_call_with_state(&inputs, &state, &Call::new().cancel(&stop)) {
+            Ok(_) => break,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}"),
+        }
+        cancelled += 1;
+        match state.read("s") {
+            Ok(held) => assert_eq!(held, numbers([0.0; 6])),
+            Err(error) => assert!(error.to_string().contains("half-changed"), "{error}"),
+        }
+    }
+    assert!(cancelled > 1, "a prediction looks at its switch before it begins and while it computes");
 }
