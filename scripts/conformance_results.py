@@ -70,9 +70,9 @@ class Results:
             if test["wheel"] == wheel or (older and test["outcome"] not in FAILED)
         }
 
-    def missing(self, done: dict[str, dict]) -> list[str]:
-        """The tests of the plan without a result."""
-        return [name for name in self.plan.get("names", []) if name not in done]
+    def shown(self, wheel: str, older: bool) -> dict[str, dict]:
+        """The results the page tells: of this wheel, or with `older` of all."""
+        return {name: test for name, test in self.tests.items() if older or test["wheel"] == wheel}
 
     def add(self, name: str, outcome: str, message: str, wheel: str) -> None:
         """Marks a test that did not come to its end."""
@@ -111,12 +111,12 @@ class Causes:
 
 
 def page(wheel: str, older: bool, versions: str) -> str:
-    """docs/conformance.md, from all results that are usable for `wheel`."""
+    """docs/conformance.md, from all kept results."""
     causes = Causes()
     table, failed, skipped = [], [], Counter()
     total, wheels, sum_of = Counter(), Counter(), 0
     for results in Results.every():
-        tests = list(in_plan(results, results.usable(wheel, older)).values())
+        tests = list(in_plan(results, results.shown(wheel, older)).values())
         if not tests:
             continue
         found = counts(tests)
@@ -151,7 +151,7 @@ def said_of(wheel: str, wheels: Counter) -> list[str]:
     if not old:
         return []
     told_of = ", ".join(f"{number} with that of {name}" for name, number in old.items())
-    return [f"Not all ran with it: {told_of}. Tests that failed with one of these ran again with the newest."]
+    return ["", f"Not all ran with it: {told_of}."]
 
 
 def told(causes: Causes, file: str, test: dict) -> str:
