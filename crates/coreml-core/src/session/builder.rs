@@ -85,7 +85,7 @@ impl<S: From<Session>> SessionBuilder<S> {
         self
     }
 
-    /// The most rounds that all loops of one prediction may run on the CPU engine; 10 million if nobody says otherwise.
+    /// The most rounds that all loops of one prediction may run on the CPU engine; 1 million if nobody says otherwise.
     pub fn max_loop_rounds(mut self, rounds: u64) -> Self {
         self.options.max_loop_rounds = Some(rounds);
         self
