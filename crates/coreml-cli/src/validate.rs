@@ -47,8 +47,8 @@ pub(crate) struct Arguments {
 }
 
 fn plants() -> impl TypedValueParser<Value = Plant> {
-    let of = |name: String| Plant::ALL.into_iter().find(|plant| plant.name() == name);
-    PossibleValuesParser::new(Plant::ALL.map(Plant::name)).map(move |name| of(name).unwrap_or(Plant::ALL[0]))
+    let of = |name: String| Plant::ALL.into_iter().find(|plant| plant.name() == name).ok_or("there is no such fault");
+    PossibleValuesParser::new(Plant::ALL.map(Plant::name)).try_map(of)
 }
 
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {

@@ -64,13 +64,13 @@ impl Cancel {
     /// A switch of its own that is also set by this one, and by itself `at` this time.
     #[must_use]
     pub fn until(&self, at: Instant) -> Self {
-        Self(Arc::new(Switch { set: AtomicBool::new(false), at: Some(at), parent: Some(self.clone()), question: None }))
+        Self(Arc::new(Switch { at: Some(at), parent: Some(self.clone()), ..Switch::default() }))
     }
 
     /// A switch of its own that is also set by this one.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self(Arc::new(Switch { set: AtomicBool::new(false), at: None, parent: Some(self.clone()), question: None }))
+        Self(Arc::new(Switch { parent: Some(self.clone()), ..Switch::default() }))
     }
 
     /// A switch that sets itself when `wants_to_stop` says so. That is asked `every` so often, the first time after as long, where

@@ -55,14 +55,8 @@ impl Desk {
         self.mail.lock().asked.push((position, cancel.clone()));
         lane.run(move || {
             let reply = own.perform(&desk.inputs.checked(), state, Some(patience), Some(&cancel));
-            let place = place.map(|mut place| {
-                if reply.is_cancelled() {
-                    place.unfinished();
-                }
-                place
-            });
             // The next one need not wait until this reply has been read.
-            drop(place);
+            reply.leave(place);
             let mut mail = desk.mail.lock();
             if let Some(&(_, abandoned)) = mail.left.iter().find(|(of, _)| *of == position) {
                 drop(mail);

@@ -2,8 +2,8 @@
 //!
 //! Predictions that share the processors all get slower together: admitted without limit, all of them miss their deadlines
 //! and none is answered. Beyond the limit they wait in a line, those of higher priority first and otherwise first come first
-//! served, and whoever could not be answered in time by what is usual is turned away at once. Whoever has become too late while waiting is passed over, so that no
-//! place goes to a prediction that nobody will get.
+//! served, and whoever could not be answered in time by what is usual is turned away at once. Whoever has become too
+//! late while waiting is passed over, so that no place goes to a prediction that nobody will get.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

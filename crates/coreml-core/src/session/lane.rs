@@ -87,6 +87,15 @@ impl Reply {
     pub(super) fn is_cancelled(&self) -> bool {
         self.result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Cancelled)
     }
+
+    /// Gives back the place it was computed in; how long a prediction takes that was stopped, nobody knows.
+    pub(super) fn leave(&self, place: Option<Place>) {
+        if let Some(mut place) = place
+            && self.is_cancelled()
+        {
+            place.unfinished();
+        }
+    }
 }
 
 /// What a lane is made of.

@@ -116,7 +116,8 @@ impl<'s, 'i> Route<'s, 'i> {
             let place = lane
                 .pace
                 .is_slow()
-                .then(|| lane.place(self.start + NO_DEADLINE, true, self.call.priority).ok().flatten());
+                .then(|| lane.place(self.start + NO_DEADLINE, true, self.call.priority).ok().flatten())
+                .flatten();
             let first = self.attempts.is_empty() && place.is_none();
             let started = if first { self.start } else { self.session.clock.now() };
             let permit = match lane.admit(started) {
@@ -128,7 +129,7 @@ impl<'s, 'i> Route<'s, 'i> {
             };
             let state = self.state_for(position);
             let reply = lane.perform(self.inputs, state, None, self.call.cancel.as_ref());
-            drop(place);
+            reply.leave(place);
             let flight = Flight { position, permit, started, cut: started, place: None };
             match self
                 .conclude(flight, reply, |reference| Some(reference.perform(self.inputs, StateUse::None, None, None)))
@@ -282,13 +283,10 @@ impl<'s, 'i> Route<'s, 'i> {
         let state = self.state_for(flight.position);
         let cancel = self.call.cancel.clone().unwrap_or_default().until(flight.cut);
         let mut reply = lane.perform(self.inputs, state, Some(remaining(deadline)), Some(&cancel));
-        if reply.is_cancelled() {
-            if !self.call.is_cancelled() {
-                reply.result = Err(Error::new(ErrorKind::Timeout, late()));
-            }
-            flight.place.iter_mut().for_each(Place::unfinished);
+        reply.leave(flight.place.take());
+        if reply.is_cancelled() && !self.call.is_cancelled() {
+            reply.result = Err(Error::new(ErrorKind::Timeout, late()));
         }
-        drop(flight.place.take());
         let inputs = self.inputs;
         self.conclude(flight, reply, |reference| {
             answer_aside(Arc::new(OwnedInputs::from(inputs)), reference, remaining(deadline))
