@@ -108,8 +108,8 @@ fn nothing_names_the_machine_it_was_written_on() {
 const ENGINE_LAYERS: &[&[&str]] = &[
     // Values, what is kept between runs, what plans compute with.
     &["value", "compute", "state", "error", "workspace"],
-    // What a run may take, and constants.
-    &["ledger", "literal"],
+    // What a run may take, constants, and what plans share of them.
+    &["ledger", "literal", "forms"],
     // The contract of an operation.
     &["op"],
     // The table of operations.

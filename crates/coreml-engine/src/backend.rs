@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 
 use crate::compute::Compute;
 use crate::error::{PlanError, PlanErrorKind, RunError, RunErrorKind};
+use crate::forms::Forms;
 use crate::literal::Labels;
 use crate::options::PlanOptions;
 use crate::pipeline::{Content, Loaded};
@@ -223,6 +224,7 @@ impl Loader<'_> {
             options: self.options.clone(),
             compute: self.compute.clone(),
             plans: Mutex::default(),
+            forms: Arc::default(),
         };
         let shapes = model.default_shapes()?;
         model.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidModel))?;
@@ -243,6 +245,7 @@ pub(crate) struct CpuModel {
     pub(crate) compute: Compute,
     /// The most recently used one last.
     plans: Mutex<Vec<Arc<Planned>>>,
+    forms: Arc<Forms>,
 }
 
 impl fmt::Debug for CpuModel {
@@ -353,7 +356,7 @@ impl CpuModel {
         }
         let function = self.program().map_err(|error| PlanError::general(PlanErrorKind::Invalid, error.to_string()))?;
         // Planned outside the lock, so that predictions of shapes that are planned already go on meanwhile.
-        let plan = Plan::new(function, shapes, &self.options, &self.compute)?;
+        let plan = Plan::sharing(function, shapes, &self.options, &self.compute, &self.forms)?;
         let mut plans = self.plans.lock();
         if let Some(planned) = find(&mut plans) {
             return Ok(planned);

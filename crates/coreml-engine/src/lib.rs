@@ -10,6 +10,7 @@ mod as_program;
 mod backend;
 mod compute;
 mod error;
+mod forms;
 mod graph;
 mod ledger;
 mod literal;

@@ -8,6 +8,7 @@ use coreml_kernels::gemm::PackedB;
 use coreml_model::Constant;
 use coreml_tensor::{DType, Shape};
 
+use crate::forms::{ConstantKind, Forms, Source};
 use crate::value::{Buffer, load_tensor};
 
 /// The classes of a classifier.
@@ -31,6 +32,7 @@ impl Labels {
 pub(crate) struct Literal {
     form: Form,
     elements: Arc<OnceLock<Buffer>>,
+    source: Option<Source>,
 }
 
 /// What a constant is held as.
@@ -38,16 +40,61 @@ pub(crate) struct Literal {
 enum Form {
     Plain(Arc<Constant>),
     Compressed(Arc<dyn CompressedWeights>),
+    Later(Arc<Later>, usize),
 }
+
+/// Constants that are computed once somebody asks for one of them.
+struct Later {
+    kinds: Vec<ConstantKind>,
+    compute: Box<dyn Fn() -> Vec<Literal> + Send + Sync>,
+    computed: OnceLock<Vec<Literal>>,
+}
+
+/// The fewest elements that are worth sharing with other plans.
+const SHARED: usize = 256;
 
 impl Literal {
     pub(crate) fn new(constant: Arc<Constant>) -> Self {
-        Self { form: Form::Plain(constant), elements: Arc::default() }
+        Self { form: Form::Plain(constant), elements: Arc::default(), source: None }
     }
 
     /// Weights that stay compressed as long as nobody needs their elements.
     pub(crate) fn of_compressed(weights: impl CompressedWeights + 'static) -> Self {
-        Self { form: Form::Compressed(Arc::new(weights)), elements: Arc::default() }
+        Self { form: Form::Compressed(Arc::new(weights)), elements: Arc::default(), source: None }
+    }
+
+    /// Constants of these kinds, computed when one of them is needed.
+    pub(crate) fn later(
+        kinds: Vec<ConstantKind>,
+        compute: impl Fn() -> Vec<Self> + Send + Sync + 'static,
+    ) -> impl Iterator<Item = Self> {
+        let count = kinds.len();
+        let later = Arc::new(Later { kinds, compute: Box::new(compute), computed: OnceLock::new() });
+        (0..count).map(move |i| Self {
+            form: Form::Later(Arc::clone(&later), i),
+            elements: Arc::default(),
+            source: None,
+        })
+    }
+
+    /// The constant as one that is the same in all plans of its function, which share what is made of it.
+    pub(crate) fn shared(self, source: Source, forms: &Forms) -> Self {
+        let large = self.tensor_type().is_some_and(|(_, shape)| shape.count() >= SHARED);
+        let elements = if large { forms.get([Some(source)].into_iter(), (), || Some(OnceLock::new())) } else { None };
+        Self { elements: elements.unwrap_or(self.elements), source: Some(source), ..self }
+    }
+
+    /// Where it comes from, if that is the same in all plans of its function.
+    pub(crate) fn source(&self) -> Option<Source> {
+        self.source
+    }
+
+    /// What is known of it without computing it.
+    pub(crate) fn kind(&self) -> ConstantKind {
+        match &self.form {
+            Form::Later(later, i) => later.kinds[*i],
+            form => ConstantKind { ty: self.tensor_type(), compressed: matches!(form, Form::Compressed(_)) },
+        }
     }
 
     /// The constant, decompressed if need be.
@@ -55,12 +102,22 @@ impl Literal {
         match &self.form {
             Form::Plain(constant) => constant,
             Form::Compressed(weights) => weights.dense(),
+            Form::Later(later, i) => later.get(*i).constant(),
         }
     }
 
     /// The weights, if they are compressed.
     pub(crate) fn compressed(&self) -> Option<&dyn CompressedWeights> {
-        if let Form::Compressed(weights) = &self.form { Some(&**weights) } else { None }
+        match &self.form {
+            Form::Plain(_) => None,
+            Form::Compressed(weights) => Some(&**weights),
+            Form::Later(later, i) => later.get(*i).compressed(),
+        }
+    }
+
+    /// Whether the weights are compressed.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.kind().compressed
     }
 
     /// The elements, if the constant is a tensor of numbers.
@@ -89,7 +146,14 @@ impl Literal {
         match &self.form {
             Form::Compressed(weights) => Some((weights.dtype(), weights.shape())),
             Form::Plain(constant) => constant.as_tensor().map(|tensor| (tensor.dtype(), tensor.shape())),
+            Form::Later(later, i) => later.kinds[*i].ty,
         }
+    }
+}
+
+impl Later {
+    fn get(&self, i: usize) -> &Literal {
+        &self.computed.get_or_init(&self.compute)[i]
     }
 }
 

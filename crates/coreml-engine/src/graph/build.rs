@@ -14,9 +14,10 @@ use coreml_tensor::DType;
 use super::{Graph, GraphOperands, Id, Node};
 use crate::compute::Compute;
 use crate::error::{PlanError, PlanErrorKind, Problem};
+use crate::forms::{ConstantKind, Forms, Source};
 use crate::ledger::Ledger;
 use crate::literal::Literal;
-use crate::op::{Args, Bind, Block as Compiled, Env, Ins, Op, OpError, OpSpec, Outs, Param, Role};
+use crate::op::{Args, Bind, Block as Compiled, Env, Ins, Op, OpError, OpSpec, Operands, Outs, Param, Role};
 use crate::ops::control_flow::{Cond, Nested, WhileLoop};
 use crate::ops::{self, classify::Classify, states::ReadState, states::WriteState};
 use crate::options::PlanOptions;
@@ -41,12 +42,13 @@ pub(crate) fn build(
     input_types: &[Type],
     options: &PlanOptions,
     compute: &Compute,
+    forms: &Arc<Forms>,
     compile: Compile<'_>,
     types_found: Option<&Types>,
 ) -> Result<(Graph, Vec<(String, Type)>), PlanError> {
-    check_supported(function)?;
+    forms.supported(|| check_supported(function))?;
     let mut states = Vec::new();
-    let mut scope = Scope::default();
+    let mut scope = Scope::new(forms);
     scope.graph.is_entry = true;
     let mut types = input_types.iter();
     for &id in &function.inputs {
@@ -84,6 +86,7 @@ pub(crate) fn build(
         function,
         options,
         compute,
+        forms,
         compile,
         state_types: &state_types,
         looked_at: Cell::new(0),
@@ -141,10 +144,17 @@ struct Scope {
     captures: Vec<ValueId>,
 }
 
+impl Scope {
+    fn new(forms: &Arc<Forms>) -> Self {
+        Self { graph: Graph { forms: Arc::clone(forms), ..Graph::default() }, ..Self::default() }
+    }
+}
+
 struct Builder<'a> {
     function: &'a Function,
     options: &'a PlanOptions,
     compute: &'a Compute,
+    forms: &'a Arc<Forms>,
     compile: Compile<'a>,
     state_types: &'a [(String, Type)],
     /// Operations looked at so far, each time they were.
@@ -238,8 +248,18 @@ impl Builder<'_> {
     fn argument(&self, scope: &mut Scope, argument: &Argument, outer: Option<&Scope>) -> Result<Id, OpError> {
         match argument {
             Argument::Value(id) => self.resolve(scope, *id, outer),
-            Argument::Constant(constant) => Ok(scope.graph.add_constant("literal", Arc::clone(constant))),
+            Argument::Constant(constant) => Ok(scope.graph.add_literal("literal", self.literal(constant))),
         }
+    }
+
+    /// A constant that stands in the program.
+    fn literal(&self, constant: &Arc<Constant>) -> Literal {
+        Literal::new(Arc::clone(constant)).shared(Source::constant(constant), self.forms)
+    }
+
+    /// As [`Builder::literal`], of one that stands in an operation's attributes.
+    fn attribute(&self, constant: &Constant) -> Literal {
+        Literal::new(Arc::new(constant.clone())).shared(Source::constant(constant), self.forms)
     }
 
     /// As [`Builder::argument`], of an operation's parameter: what is not a tensor, it must admit.
@@ -279,9 +299,7 @@ impl Builder<'_> {
                 Role::Input => {
                     let id = match (arguments.and_then(<[_]>::first), operation.attribute(param.name)) {
                         (Some(argument), _) => Some(self.operand(scope, param, argument, outer)?),
-                        (None, Some(constant)) => {
-                            Some(scope.graph.add_constant(param.name, Arc::new(constant.clone())))
-                        }
+                        (None, Some(constant)) => Some(scope.graph.add_literal(param.name, self.attribute(constant))),
                         (None, None) => None,
                     };
                     inputs.push(id);
@@ -294,28 +312,34 @@ impl Builder<'_> {
                     }
                 }
                 Role::Constant => {
-                    let constant = match (arguments.and_then(<[_]>::first), operation.attribute(param.name)) {
-                        (Some(Argument::Constant(constant)), _) => Some(Arc::clone(constant)),
+                    let literal = match (arguments.and_then(<[_]>::first), operation.attribute(param.name)) {
+                        (Some(Argument::Constant(constant)), _) => Some(self.literal(constant)),
                         (Some(Argument::Value(id)), _) => {
                             let id = self.resolve(scope, *id, outer)?;
                             let literal = scope.graph.value(id).constant.as_ref();
                             let literal = literal.ok_or_else(|| {
                                 OpError::parameter(param.name, "must be a constant, but is computed at run time")
                             })?;
-                            Some(Arc::clone(literal.constant()))
+                            Some(literal.clone())
                         }
-                        (None, Some(constant)) => Some(Arc::new(constant.clone())),
+                        (None, Some(constant)) => Some(self.attribute(constant)),
                         (None, None) => None,
                     };
-                    constants.extend(constant.map(|constant| (param.name, constant)));
+                    constants.extend(literal.map(|literal| (param.name, literal)));
                 }
             }
         }
-        let args = Args { opset: self.function.opset, constants: &constants, variadic };
+        let same_everywhere = constants.iter().all(|(_, literal)| literal.source().is_some());
+        let opset = self.function.opset;
         match spec.bind {
-            Bind::Node(bind) => self.add_node(scope, bind(&args)?.into(), operation, inputs),
+            Bind::Node(bind) => {
+                let op = bind(&Args { opset, constants: &values(&constants), variadic })?;
+                self.add_node(scope, op.into(), operation, inputs, same_everywhere)
+            }
             Bind::Constants(bind) => {
-                for (&id, literal) in operation.outputs.iter().zip(bind(&args)?) {
+                let compute = move || bind(&Args { opset, constants: &values(&constants), variadic });
+                let literals = self.computed(operation, same_everywhere, compute)?;
+                for (&id, literal) in operation.outputs.iter().zip(literals) {
                     let output = scope.graph.add_literal(&self.function.value(id).name, literal);
                     scope.ids.insert(id, output);
                 }
@@ -325,13 +349,42 @@ impl Builder<'_> {
         }
     }
 
-    /// Infers the types of the outputs, or evaluates the node outright, and adds it.
+    /// The results of an operation on constants. If these are the same in all plans of the function and no fault was found
+    /// when they were computed before, they wait for somebody who needs them: mostly, what is made of them is there already.
+    fn computed(
+        &self,
+        operation: &Operation,
+        same_everywhere: bool,
+        compute: impl Fn() -> Result<Vec<Literal>, OpError> + Send + Sync + 'static,
+    ) -> Result<Vec<Literal>, OpError> {
+        if !same_everywhere {
+            return compute();
+        }
+        let source = |i: usize| Source::result(operation, i);
+        let shared = |(i, literal): (usize, Literal)| literal.shared(source(i), self.forms);
+        let known: Option<Vec<ConstantKind>> =
+            (0..operation.outputs.len()).map(|i| self.forms.result(source(i))).collect();
+        if let Some(kinds) = known {
+            let again = move || match compute() {
+                Ok(literals) => literals,
+                Err(error) => unreachable!("it was computed before: {error}"),
+            };
+            return Ok(Literal::later(kinds, again).enumerate().map(shared).collect());
+        }
+        let literals = compute()?;
+        literals.iter().enumerate().for_each(|(i, literal)| self.forms.computed(source(i), literal.kind()));
+        Ok(literals.into_iter().enumerate().map(shared).collect())
+    }
+
+    /// Infers the types of the outputs, or evaluates the node outright, and adds it. `same_everywhere` tells that `op` is the
+    /// same in all plans of the function.
     fn add_node(
         &self,
         scope: &mut Scope,
         op: Arc<dyn Op>,
         operation: &Operation,
         inputs: Vec<Option<Id>>,
+        same_everywhere: bool,
     ) -> Result<(), Failure> {
         let graph = &mut scope.graph;
         let known = inputs.iter().flatten().all(|&id| graph.ty(id).is_some());
@@ -360,7 +413,13 @@ impl Builder<'_> {
         let small = |types: &Vec<Type>| types.iter().all(|ty| ty.count() <= MAX_FOLDED) && self.keeps(types);
         let folded = match &types {
             Some(types) if op.is_pure() && all_constant && self.options.fold_constants() && small(types) => {
-                Some(self.evaluate(graph, &*op, &inputs, types)?)
+                let operand = |&id: &Option<Id>| id.map(|id| (graph.ty(id), graph.value(id).constant.clone()));
+                let operands = LiteralOperands(inputs.iter().map(operand).collect());
+                let same_everywhere = same_everywhere && operands.same_everywhere();
+                let (op, types, compute) = (Arc::clone(&op), types.clone(), self.compute.clone());
+                let options = self.options.clone();
+                let evaluate = move || evaluate(&*op, &operands, &types, &options, &compute);
+                Some(self.computed(operation, same_everywhere, evaluate)?)
             }
             _ => None,
         };
@@ -370,7 +429,7 @@ impl Builder<'_> {
             let dtype = declared_dtype(&value.ty);
             let output = match &folded {
                 Some(constants) => {
-                    let output = graph.add_constant(&value.name, Arc::clone(&constants[i]));
+                    let output = graph.add_literal(&value.name, constants[i].clone());
                     graph.values[output.0].dtype = dtype;
                     output
                 }
@@ -406,47 +465,11 @@ impl Builder<'_> {
         room
     }
 
-    /// The results of a node whose inputs are all constant.
-    fn evaluate(
-        &self,
-        graph: &Graph,
-        op: &dyn Op,
-        inputs: &[Option<Id>],
-        types: &[Type],
-    ) -> Result<Vec<Arc<Constant>>, OpError> {
-        let operands = GraphOperands { graph, inputs };
-        let ins = Ins(&operands);
-        let mut ledger = Ledger::new(self.options.run_limits(), 0, None);
-        let mut buffers = vec![Buffer::default(); types.len()];
-        let mut scratch = Buffer::default();
-        for (buffer, ty) in buffers.iter_mut().zip(types) {
-            ledger.grow(buffer, ty.count())?;
-        }
-        ledger.grow(&mut scratch, op.scratch(ins, self.compute))?;
-        let mut env = Env {
-            isa: self.compute.isa,
-            pool: &self.compute.pool,
-            reference: self.options.is_reference(),
-            scratch: scratch.floats_mut(),
-            nested: &mut [],
-            states: &mut States::default(),
-            ledger: &mut ledger,
-        };
-        let mut types = types.to_vec();
-        op.run(ins, &mut Outs { buffers: &mut buffers, types: &mut types }, &mut env)?;
-        let tensor = |(buffer, ty): (&Buffer, &Type)| {
-            let tensor = try_store_tensor(ty, buffer.floats());
-            let tensor = tensor.map_err(|_| OpError::Limit("there is no memory for a constant".into()))?;
-            Ok(Arc::new(Constant::Tensor(Arc::new(tensor))))
-        };
-        buffers.iter().zip(&types).map(tensor).collect()
-    }
-
     fn constant(&self, scope: &mut Scope, operation: &Operation) -> Result<(), Failure> {
         let (Some(constant), Some(&id)) = (operation.attribute("val"), operation.outputs.first()) else {
             return Err(OpError::new("has no value or no output").into());
         };
-        let output = scope.graph.add_constant(&self.function.value(id).name, Arc::new(constant.clone()));
+        let output = scope.graph.add_literal(&self.function.value(id).name, self.attribute(constant));
         scope.ids.insert(id, output);
         Ok(())
     }
@@ -468,18 +491,18 @@ impl Builder<'_> {
         let state = state.ok_or_else(|| OpError::parameter("input", "must be a state of the function"))?;
         let ty = self.state_types[state].1;
         if matches!(spec.bind, Bind::ReadState) {
-            return self.add_node(scope, Arc::new(ReadState { state, ty }), operation, Vec::new());
+            return self.add_node(scope, Arc::new(ReadState { state, ty }), operation, Vec::new(), false);
         }
         let Some(data) = operation.input("data").and_then(<[_]>::first) else {
             return Err(OpError::parameter("data", "is missing").into());
         };
         let data = self.operand(scope, &spec.params[1], data, outer)?;
-        self.add_node(scope, Arc::new(WriteState { state, ty }), operation, vec![Some(data)])
+        self.add_node(scope, Arc::new(WriteState { state, ty }), operation, vec![Some(data)], false)
     }
 
     /// Builds a nested block whose parameters have `types`.
     fn nested(&self, outer: &Scope, block: &Block, types: &[Option<Type>]) -> Result<NestedGraph, PlanError> {
-        let mut scope = Scope { states: outer.states.clone(), ..Scope::default() };
+        let mut scope = Scope { states: outer.states.clone(), ..Scope::new(self.forms) };
         for (&id, ty) in block.inputs.iter().zip(types) {
             let value = self.function.value(id);
             let input = scope.graph.add_value(&value.name, declared_dtype(&value.ty), *ty);
@@ -537,7 +560,7 @@ impl Builder<'_> {
         let condition = self.nested(scope, condition, &types)?;
         let condition = self.compiled(scope, &mut inputs, condition)?;
         let body = self.compiled(scope, &mut inputs, body)?;
-        self.add_node(scope, Arc::new(WhileLoop { condition, body, types }), operation, inputs)
+        self.add_node(scope, Arc::new(WhileLoop { condition, body, types }), operation, inputs, false)
     }
 
     fn cond(
@@ -568,7 +591,7 @@ impl Builder<'_> {
             self.compiled(scope, &mut inputs, nested)
         };
         let branches = [branch(then)?, branch(otherwise)?];
-        self.add_node(scope, Arc::new(Cond { branches }), operation, inputs)
+        self.add_node(scope, Arc::new(Cond { branches }), operation, inputs, false)
     }
 
     /// Does in `scope` what a block of an operation does, whose results become the operation's.
@@ -626,6 +649,71 @@ impl Builder<'_> {
         }
         Ok(())
     }
+}
+
+/// Constants as the functions that bind operations take them.
+fn values(constants: &[(&'static str, Literal)]) -> Vec<(&'static str, Arc<Constant>)> {
+    constants.iter().map(|(name, literal)| (*name, Arc::clone(literal.constant()))).collect()
+}
+
+/// A node's inputs where all that have elements are constants.
+struct LiteralOperands(Vec<Option<(Option<Type>, Option<Literal>)>>);
+
+impl LiteralOperands {
+    /// Whether they are the same in all plans of the function.
+    fn same_everywhere(&self) -> bool {
+        let source = |literal: &Option<Literal>| literal.as_ref().and_then(Literal::source);
+        self.0.iter().flatten().all(|(_, literal)| source(literal).is_some())
+    }
+}
+
+impl Operands for LiteralOperands {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn ty(&self, i: usize) -> Option<Type> {
+        self.0.get(i)?.as_ref()?.0
+    }
+
+    fn elements(&self, i: usize) -> Option<&[f32]> {
+        Some(self.0.get(i)?.as_ref()?.1.as_ref()?.elements()?.floats())
+    }
+}
+
+/// The results of a node whose inputs are all constant.
+fn evaluate(
+    op: &dyn Op,
+    operands: &LiteralOperands,
+    types: &[Type],
+    options: &PlanOptions,
+    compute: &Compute,
+) -> Result<Vec<Literal>, OpError> {
+    let ins = Ins(operands);
+    let mut ledger = Ledger::new(options.run_limits(), 0, None);
+    let mut buffers = vec![Buffer::default(); types.len()];
+    let mut scratch = Buffer::default();
+    for (buffer, ty) in buffers.iter_mut().zip(types) {
+        ledger.grow(buffer, ty.count())?;
+    }
+    ledger.grow(&mut scratch, op.scratch(ins, compute))?;
+    let mut env = Env {
+        isa: compute.isa,
+        pool: &compute.pool,
+        reference: options.is_reference(),
+        scratch: scratch.floats_mut(),
+        nested: &mut [],
+        states: &mut States::default(),
+        ledger: &mut ledger,
+    };
+    let mut types = types.to_vec();
+    op.run(ins, &mut Outs { buffers: &mut buffers, types: &mut types }, &mut env)?;
+    let literal = |(buffer, ty): (&Buffer, &Type)| {
+        let tensor = try_store_tensor(ty, buffer.floats());
+        let tensor = tensor.map_err(|_| OpError::Limit("there is no memory for a constant".into()))?;
+        Ok(Literal::from(Constant::Tensor(Arc::new(tensor))))
+    };
+    buffers.iter().zip(&types).map(literal).collect()
 }
 
 fn declared_dtype(ty: &ValueType) -> DType {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use coreml_model::Constant;
 use coreml_tensor::DType;
 
+use crate::forms::Forms;
 use crate::literal::{Labels, Literal};
 use crate::op::{Op, Operands};
 use crate::value::{Kind, Type};
@@ -31,6 +32,8 @@ pub(crate) struct Graph {
     pub(crate) is_entry: bool,
     /// Inputs of the program that arrive channels last.
     pub(crate) channels_last_inputs: Vec<Id>,
+    /// What it has in common with the graphs of the same function for other shapes.
+    pub(crate) forms: Arc<Forms>,
 }
 
 #[derive(Debug, Clone)]

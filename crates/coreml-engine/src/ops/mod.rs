@@ -4,6 +4,9 @@
 //! operations; where those are silent or wrong, what the converter's own tests expect. Every operation here is the
 //! plain form that the reference plan runs; the optimised plan replaces what matters with the forms in `lowered`.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use coreml_model::Opset;
 
 use crate::op::{OpSpec, Role};
@@ -100,8 +103,14 @@ pub(crate) fn why_missing(name: &str, opset: Opset) -> String {
 
 /// The newest row for `name` that `opset` has.
 pub(crate) fn find(name: &str, opset: Opset) -> Option<&'static OpSpec> {
-    let rows = FAMILIES.iter().flat_map(|(_, rows)| rows.iter());
-    rows.filter(|spec| spec.name == name && spec.since <= opset).max_by_key(|spec| spec.since)
+    static ROWS: LazyLock<HashMap<&str, Vec<&OpSpec>>> = LazyLock::new(|| {
+        let mut rows: HashMap<&str, Vec<&OpSpec>> = HashMap::new();
+        for spec in FAMILIES.iter().flat_map(|(_, rows)| rows.iter()) {
+            rows.entry(spec.name).or_default().push(spec);
+        }
+        rows
+    });
+    ROWS.get(name)?.iter().copied().filter(|spec| spec.since <= opset).max_by_key(|spec| spec.since)
 }
 
 /// An operation the engine has, as its row declares it.

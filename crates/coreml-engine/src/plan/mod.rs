@@ -18,6 +18,7 @@ use coreml_tensor::{Shape, Tensor, TensorView};
 
 use crate::compute::Compute;
 use crate::error::{PlanError, PlanErrorKind, RunError, RunErrorKind};
+use crate::forms::Forms;
 use crate::graph::{Graph, Id, build};
 use crate::ledger::Ledger;
 use crate::literal::{Labels, Literal};
@@ -29,6 +30,8 @@ use crate::workspace::Workspace;
 
 mod memory;
 mod passes;
+#[cfg(test)]
+mod tests;
 
 /// A compiled graph.
 #[derive(Debug)]
@@ -97,7 +100,18 @@ impl Plan {
         options: &PlanOptions,
         compute: &Compute,
     ) -> Result<Self, PlanError> {
-        let (graph, states) = Self::graph(function, shapes, options, compute, None)?;
+        Self::sharing(function, shapes, options, compute, &Arc::default())
+    }
+
+    /// As [`Plan::new`], sharing weights with other plans of the same `function` whose `forms` these are.
+    pub(crate) fn sharing(
+        function: &Function,
+        shapes: &[Shape],
+        options: &PlanOptions,
+        compute: &Compute,
+        forms: &Arc<Forms>,
+    ) -> Result<Self, PlanError> {
+        let (graph, states) = Self::graph(function, shapes, options, compute, forms, None)?;
         Self::compile(graph, states, options, compute)
     }
 
@@ -112,7 +126,7 @@ impl Plan {
         compute: &Compute,
     ) -> Result<HashMap<ValueId, Option<Type>>, PlanError> {
         let found = build::Types::default();
-        Self::graph(function, shapes, &PlanOptions::default(), compute, Some(&found))?;
+        Self::graph(function, shapes, &PlanOptions::default(), compute, &Arc::default(), Some(&found))?;
         Ok(found.into_inner())
     }
 
@@ -121,6 +135,7 @@ impl Plan {
         shapes: &[Shape],
         options: &PlanOptions,
         compute: &Compute,
+        forms: &Arc<Forms>,
         types_found: Option<&build::Types>,
     ) -> Result<(Graph, Vec<(String, Type)>), PlanError> {
         let declared = function.inputs.iter().filter_map(|&id| match &function.value(id).ty {
@@ -132,7 +147,7 @@ impl Plan {
             let plan = Self::compile(graph, Vec::new(), options, compute)?;
             Ok(Box::new(plan) as Box<dyn Block>)
         };
-        build::build(function, &types, options, compute, &nested, types_found)
+        build::build(function, &types, options, compute, forms, &nested, types_found)
     }
 
     /// Compiles a graph.

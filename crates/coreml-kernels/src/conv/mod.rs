@@ -34,7 +34,7 @@ pub use transposed::{ConvTranspose2d, ConvTransposeShape};
 use winograd::Winograd;
 
 /// The parameters of a convolution. Pairs are `[vertical, horizontal]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
     /// Input channels, a multiple of `groups`.
     pub cin: usize,
@@ -62,6 +62,11 @@ impl ConvShape {
                 .map_or(0, |d| d / self.stride[axis] + 1)
         };
         (size(h, 0), size(w, 1))
+    }
+
+    /// Whether Winograd's method is fastest for `[h, w]` images.
+    pub fn favors_winograd(&self, [h, w]: [usize; 2]) -> bool {
+        winograd::pays(self, h, w)
     }
 
     fn check(&self, weights: &[f32], bias: Option<&[f32]>) {
@@ -153,7 +158,7 @@ impl Conv2d {
         Self { isa, shape, method }
     }
 
-    /// As [`Conv2d::new`], by the method that is fastest for `h x w` images. The result may differ from the other's by
+    /// As [`Conv2d::new`], by the method that is fastest for images of `size`, height and width. The result may differ from the other's by
     /// some ten roundings.
     ///
     /// # Panics
@@ -163,10 +168,10 @@ impl Conv2d {
         shape: ConvShape,
         weights: &[f32],
         bias: Option<&[f32]>,
-        [h, w]: [usize; 2],
+        size: [usize; 2],
         precision: Precision,
     ) -> Self {
-        if !winograd::pays(&shape, h, w) {
+        if !shape.favors_winograd(size) {
             return Self::with_precision(isa, shape, weights, bias, precision);
         }
         shape.check(weights, bias);

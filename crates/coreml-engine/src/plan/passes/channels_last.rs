@@ -23,7 +23,9 @@ use coreml_model::Constant;
 use coreml_tensor::{MAX_RANK, Shape};
 
 use super::Compute;
+use crate::forms::Source;
 use crate::graph::{Graph, GraphOperands, Id, Node};
+use crate::literal::Literal;
 use crate::lowered;
 use crate::lowered::view::View;
 use crate::op::{Ins, Op};
@@ -250,6 +252,12 @@ impl Sweep<'_> {
         Some(&self.graph.value(id).constant.as_ref()?.elements_in(buffer)?.floats()[..count])
     }
 
+    /// Where the weights and the bias of a convolution come from, which are constant.
+    fn sources(&self, node: &Node) -> impl Iterator<Item = Option<Source>> {
+        let parameters = node.inputs.iter().skip(1).flatten();
+        parameters.map(|&id| self.graph.value(id).constant.as_ref().and_then(Literal::source))
+    }
+
     /// The constant bias of a convolution, if it has one; `None` if it is not constant.
     fn bias(&self, node: &Node) -> Option<Option<&[f32]>> {
         node.inputs.get(2).copied().flatten().map_or(Some(None), |bias| self.constant(bias).map(Some))
@@ -283,9 +291,12 @@ impl Sweep<'_> {
         if shape.kernel.contains(&0) || input.contains(&0) {
             return None;
         }
+        let Compute { isa, precision, .. } = *self.compute;
         let (bias, size) = (self.bias(node)?, two(&input[2..], 1)?);
-        let weight = self.weights(weight, buffer)?;
-        let kernel = Arc::new(Conv2d::for_size(self.compute.isa, shape, weight, bias, size, self.compute.precision));
+        let kernel = self.graph.forms.get(self.sources(node), (shape, shape.favors_winograd(size)), || {
+            let weight = self.weights(weight, buffer)?;
+            Some(Conv2d::for_size(isa, shape, weight, bias, size, precision))
+        })?;
         Some((Box::new(lowered::conv::Conv { kernel, activation: Activation::None, residual: false }), x))
     }
 
@@ -324,7 +335,10 @@ impl Sweep<'_> {
             return None;
         }
         let bias = self.bias(node)?;
-        let kernel = Arc::new(ConvTranspose2d::new(self.compute.isa, shape, self.weights(weight, buffer)?, bias));
+        let kernel = self.graph.forms.get(self.sources(node), shape, || {
+            let weight = self.weights(weight, buffer)?;
+            Some(ConvTranspose2d::new(self.compute.isa, shape, weight, bias))
+        })?;
         let op = lowered::conv::Convolution { kernel, activation: Activation::None, residual: false };
         Some((Box::new(op), x))
     }

@@ -39,11 +39,12 @@ fn matrix(graph: &Graph, id: Id) -> Option<(&Literal, [usize; 2])> {
 /// twice as many bytes, which are in the cache while most rows need them.
 const HALF_PRECISION_ROWS: usize = 8;
 
-/// Packs a matrix, `[n, k]` if `transposed` and else `[k, n]`, for products of `m` rows: compressed if the program has it so,
-/// otherwise in a form that changes no bit of the result, unless lower precision is asked for and arithmetic takes the time.
+/// Packs a matrix, `[n, k]` if `transposed` and else `[k, n]`, for products of `few` rows or many: compressed if the program has
+/// it so, otherwise in a form that changes no bit of the result, unless lower precision is asked for and arithmetic takes the
+/// time.
 fn pack(
     &Compute { isa, precision, .. }: &Compute,
-    m: usize,
+    few: bool,
     literal: &Literal,
     [rows, columns]: [usize; 2],
     transposed: bool,
@@ -54,7 +55,6 @@ fn pack(
     }
     let (k, n, distances) = if transposed { (columns, rows, [1, columns]) } else { (rows, columns, [columns, 1]) };
     let place = |k: usize, n: usize| k * distances[0] + n * distances[1];
-    let few = m <= HALF_PRECISION_ROWS;
     if few
         && let DataView::Float16(values) = literal.constant().as_tensor()?.view().data()
         && let Some(packed) = PackedB::pack_half(isa, k, n, |k, n| values[place(k, n)].to_bits())
@@ -93,7 +93,11 @@ fn packed(graph: &Graph, node: &Node, compute: &Compute, buffer: &mut Buffer) ->
         }
     };
     let m = ty.shape.split_last().map_or(1, |(_, outer)| outer.iter().product());
-    let weight = pack(compute, m, literal, [rows, columns], transposed, buffer)?;
-    let op = lowered::linear::Linear { weight: Arc::new(weight), bias, activation: Activation::None, residual: false };
+    let few = m <= HALF_PRECISION_ROWS;
+    // Compressed weights are packed in one way for any number of rows.
+    let for_few = few || literal.is_compressed() && compute.precision == Precision::F32;
+    let pack = || pack(compute, few, literal, [rows, columns], transposed, buffer);
+    let weight = graph.forms.get([literal.source()].into_iter(), (transposed, for_few), pack)?;
+    let op = lowered::linear::Linear { weight, bias, activation: Activation::None, residual: false };
     Some((op, x))
 }

@@ -7,6 +7,7 @@ use coreml_kernels::recurrent::{Cell, PackedCell};
 
 use super::Compute;
 use crate::graph::{Graph, GraphOperands, Node};
+use crate::literal::Literal;
 use crate::lowered;
 use crate::op::{Ins, Operands};
 use crate::ops::recurrent::{Direction, Recurrent, Sizes};
@@ -16,7 +17,7 @@ pub(super) fn run(graph: &mut Graph, compute: &Compute) {
         if let Some(packed) = packed(graph, &graph.nodes[at], compute) {
             let node = &mut graph.nodes[at];
             node.inputs.truncate(1 + packed.cells[0].cell().states());
-            node.op = Arc::new(packed);
+            node.op = packed;
         }
     }
 }
@@ -50,7 +51,18 @@ impl Parameters<'_> {
     }
 }
 
-fn packed(graph: &Graph, node: &Node, compute: &Compute) -> Option<lowered::recurrent::Recurrent> {
+/// The layer in packed form, if its weights are constant.
+fn packed(graph: &Graph, node: &Node, compute: &Compute) -> Option<Arc<lowered::recurrent::Recurrent>> {
+    let op = node.op.is::<Recurrent>()?;
+    let weights = node.inputs.iter().skip(1 + op.cell.states()).flatten();
+    let sources = weights.map(|&id| graph.value(id).constant.as_ref().and_then(Literal::source));
+    // Which weights are there is part of what the operation is.
+    let present: Vec<bool> = node.inputs.iter().map(Option::is_some).collect();
+    let key = (format!("{op:?}"), present);
+    graph.forms.get(sources, key, || pack(graph, node, compute))
+}
+
+fn pack(graph: &Graph, node: &Node, compute: &Compute) -> Option<lowered::recurrent::Recurrent> {
     let op = node.op.is::<Recurrent>()?;
     // Optional inputs that are absent have no type, others may not have one yet.
     if node.inputs.iter().flatten().any(|&id| graph.ty(id).is_none()) {

@@ -24,7 +24,7 @@ use phases::{Axis, Phase};
 /// The parameters of a transposed convolution. Pairs are `[vertical, horizontal]`.
 ///
 /// Tap `k` of input `i` is added to output `i * stride + k * dilation - pad before`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvTransposeShape {
     /// Input channels, a multiple of `groups`.
     pub cin: usize,
