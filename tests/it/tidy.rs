@@ -122,8 +122,8 @@ const ENGINE_LAYERS: &[&[&str]] = &[
     &["lowered"],
     // Passes, memory, executor.
     &["plan"],
-    // The backend, its pipelines, profiles.
-    &["backend", "pipeline", "profile", "as_program"],
+    // The plans of a model, the backend, its pipelines, profiles.
+    &["plans", "backend", "pipeline", "profile", "as_program"],
 ];
 
 #[test]

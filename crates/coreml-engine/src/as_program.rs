@@ -14,6 +14,7 @@ use coreml_tensor::{DType, Shape, Tensor};
 
 use crate::backend::{default_shape, lower_error, plan_error};
 use crate::compute::Compute;
+use crate::options::PlanOptions;
 use crate::plan::Plan;
 use crate::value::{Kind, Type};
 
@@ -81,7 +82,7 @@ fn types(function: &Function, interface: &Interface) -> Result<HashMap<ValueId, 
     let compute = Compute::new(1);
     let mut merged: HashMap<ValueId, Option<TensorType>> = HashMap::new();
     for (i, shapes) in shapes(function, interface)?.into_iter().enumerate() {
-        let found = match Plan::types(function, &shapes, &compute) {
+        let found = match Plan::types(function, &shapes, &PlanOptions::default(), &compute, &Arc::default()) {
             Ok(found) => found,
             Err(error) if i == 0 => return Err(plan_error(error, ErrorKind::InvalidModel)),
             // Not every size between the bounds need be one that the network can compute with.

@@ -1,7 +1,7 @@
 //! The engine as a [`Backend`]: plans by input shape, workspaces by need, values by the interface.
 //!
 //! A model plans its default shapes when it is loaded, so that what the engine lacks is known then; other shapes are
-//! planned when they first come, and the last few plans are kept. A prediction takes a workspace from its plan's pool,
+//! planned when they first come (`plans.rs`). A prediction takes a workspace from its plan's pool,
 //! or makes one, and gives it back, so that predictions run side by side without waiting for each other.
 
 use std::fmt;
@@ -20,22 +20,16 @@ use coreml_model::{
     ReadError, ShapeConstraint, Stage, ValueType,
 };
 use coreml_tensor::{DType, Shape, Tensor, TensorView};
-use parking_lot::Mutex;
 
 use crate::compute::Compute;
 use crate::error::{PlanError, PlanErrorKind, RunError, RunErrorKind};
-use crate::forms::Forms;
 use crate::literal::Labels;
 use crate::options::PlanOptions;
 use crate::pipeline::{Content, Loaded};
 use crate::plan::Plan;
+use crate::plans::{Planned, Plans};
 use crate::state::States;
 use crate::workspace::Workspace;
-
-/// Plans kept for a model with flexible shapes, the most recently used ones.
-const PLANS: usize = 8;
-/// Idle workspaces kept for a plan: as many predictions as usually run side by side.
-const WORKSPACES: usize = 16;
 
 /// This engine as a backend.
 #[derive(Debug, Clone, Default)]
@@ -221,10 +215,7 @@ impl Loader<'_> {
             path: path.to_vec(),
             interface,
             function: function.to_owned(),
-            options: self.options.clone(),
-            compute: self.compute.clone(),
-            plans: Mutex::default(),
-            forms: Arc::default(),
+            plans: Plans::new(self.options.clone(), self.compute.clone()),
         };
         let shapes = model.default_shapes()?;
         model.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidModel))?;
@@ -241,11 +232,7 @@ pub(crate) struct CpuModel {
     lowered: Option<Function>,
     interface: Interface,
     function: String,
-    options: PlanOptions,
-    pub(crate) compute: Compute,
-    /// The most recently used one last.
-    plans: Mutex<Vec<Arc<Planned>>>,
-    forms: Arc<Forms>,
+    plans: Plans,
 }
 
 impl fmt::Debug for CpuModel {
@@ -267,16 +254,14 @@ pub(crate) trait Observer {
 /// Nobody.
 impl Observer for () {}
 
-struct Planned {
-    shapes: Vec<Shape>,
-    plan: Plan,
-    idle: Mutex<Vec<Workspace>>,
-}
-
 impl CpuModel {
     /// How many predictions the processors have room for at once.
     pub(crate) fn concurrency(&self) -> usize {
-        at_once(self.compute.threads())
+        at_once(self.compute().threads())
+    }
+
+    pub(crate) fn compute(&self) -> &Compute {
+        self.plans.compute()
     }
 
     pub(crate) fn new_state(&self) -> Result<ModelState, Error> {
@@ -286,9 +271,9 @@ impl CpuModel {
     }
 
     pub(crate) fn info(&self) -> ModelInfo {
-        let mut info =
-            ModelInfo { threads: self.compute.threads(), isa: self.compute.isa().to_owned(), ..ModelInfo::default() };
-        if let Some(planned) = self.plans.lock().last() {
+        let compute = self.compute();
+        let mut info = ModelInfo { threads: compute.threads(), isa: compute.isa().to_owned(), ..ModelInfo::default() };
+        if let Some(planned) = self.plans.last() {
             info.steps = planned.plan.steps();
             info.workspace_bytes = planned.plan.workspace_bytes();
             info.plan = planned.plan.to_string();
@@ -305,31 +290,50 @@ impl CpuModel {
         observer: &mut impl Observer,
     ) -> Result<Vec<(String, Value)>, Error> {
         let shapes = self.shapes(inputs)?;
-        let planned = self.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidInput))?;
-        let plan = &planned.plan;
-        let idle = planned.idle.lock().pop();
-        let limit = |error: PlanError| plan_error(error, ErrorKind::Unsupported);
-        let mut workspace = idle.map_or_else(|| plan.workspace(), Ok).map_err(limit)?;
-        for (i, port) in plan.inputs().iter().enumerate() {
-            self.set_input(plan, &mut workspace, i, &port.name, inputs.get(&port.name))?;
-        }
-        let mut none = States::default();
         let states = match state {
-            Some(state) => state
-                .downcast_mut::<States>()
-                .ok_or_else(|| Error::new(ErrorKind::Bug, "the state was made by another backend"))?,
-            None => &mut none,
+            Some(state) => Some(
+                state
+                    .downcast_mut::<States>()
+                    .ok_or_else(|| Error::new(ErrorKind::Bug, "the state was made by another backend"))?,
+            ),
+            None => None,
         };
+        let stateful = states.is_some();
+        let mut none = States::default();
+        let states = states.unwrap_or(&mut none);
+        loop {
+            let planned = self.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidInput))?;
+            match self.run_planned(&planned, &shapes, inputs, states, cancel, observer) {
+                // A plan for any size may have met one that the program does not declare as it is. One for this very size
+                // can tell; but states may have changed by now.
+                Err(error) if error.kind() == ErrorKind::Fault && self.plans.refuse(&planned) && !stateful => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn run_planned(
+        &self,
+        planned: &Planned,
+        shapes: &[Shape],
+        inputs: &CheckedInputs<'_>,
+        states: &mut States,
+        cancel: Option<&Cancel>,
+        observer: &mut impl Observer,
+    ) -> Result<Vec<(String, Value)>, Error> {
+        let plan = &planned.plan;
+        let limit = |error: PlanError| plan_error(error, ErrorKind::Unsupported);
+        let mut workspace = planned.workspace().map_err(limit)?;
+        for (i, (port, &shape)) in plan.inputs().iter().zip(shapes).enumerate() {
+            self.set_input(plan, &mut workspace, i, shape, inputs.get(&port.name))?;
+        }
         observer.begin();
         let run = plan.run_observed(&mut workspace, states, cancel.cloned(), |_, _| observer.step());
         run.map_err(run_error)?;
         observer.end(plan, &workspace);
         let output = |feature: &Feature| Ok((feature.name.clone(), self.output(plan, &workspace, feature)?));
         let outputs = self.interface.outputs.iter().map(output).collect::<Result<Vec<_>, Error>>()?;
-        let mut idle = planned.idle.lock();
-        if idle.len() < WORKSPACES {
-            idle.push(workspace);
-        }
+        planned.give_back(workspace);
         Ok(outputs)
     }
 
@@ -345,28 +349,10 @@ impl CpuModel {
 
     /// The plan for inputs of these shapes.
     fn planned(&self, shapes: &[Shape]) -> Result<Arc<Planned>, PlanError> {
-        let find = |plans: &mut Vec<Arc<Planned>>| {
-            let position = plans.iter().position(|planned| planned.shapes == shapes)?;
-            let planned = plans.remove(position);
-            plans.push(planned.clone());
-            Some(planned)
-        };
-        if let Some(planned) = find(&mut self.plans.lock()) {
-            return Ok(planned);
-        }
-        let function = self.program().map_err(|error| PlanError::general(PlanErrorKind::Invalid, error.to_string()))?;
-        // Planned outside the lock, so that predictions of shapes that are planned already go on meanwhile.
-        let plan = Plan::sharing(function, shapes, &self.options, &self.compute, &self.forms)?;
-        let mut plans = self.plans.lock();
-        if let Some(planned) = find(&mut plans) {
-            return Ok(planned);
-        }
-        let planned = Arc::new(Planned { shapes: shapes.to_vec(), plan, idle: Mutex::default() });
-        if plans.len() == PLANS {
-            plans.remove(0);
-        }
-        plans.push(planned.clone());
-        Ok(planned)
+        let invalid = |error: Error| PlanError::general(PlanErrorKind::Invalid, error.to_string());
+        let function = self.program().map_err(invalid)?;
+        let extremes = |i: usize| extreme_shapes(self.tensor_inputs().ok()?.get(i)?.1);
+        self.plans.get(function, shapes, extremes)
     }
 
     /// The tensor inputs of the program, in its order, with the features they belong to.
@@ -408,22 +394,23 @@ impl CpuModel {
         plan: &Plan,
         workspace: &mut Workspace,
         i: usize,
-        name: &str,
+        shape: Shape,
         value: Option<&CheckedValue<'_>>,
     ) -> Result<(), Error> {
-        // The plan was made for these inputs' shapes, up to the shape of scalars.
+        let name = &plan.inputs()[i].name;
+        // The plan takes these inputs' shapes, up to the shape of scalars.
         let set = |workspace: &mut Workspace, view: TensorView<'_>| {
-            if view.shape() == plan.input_shape(i) {
+            if view.shape() == shape {
                 return plan.set_input(workspace, i, view);
             }
-            let reshaped = view.to_tensor().reshape(plan.input_shape(i));
+            let reshaped = view.to_tensor().reshape(shape);
             let tensor = reshaped.map_err(|error| PlanError::general(PlanErrorKind::Inputs, error.to_string()))?;
             plan.set_input(workspace, i, tensor.view())
         };
         let done = match value {
             Some(CheckedValue::Tensor(view) | CheckedValue::Planes(view)) => set(workspace, *view),
             Some(CheckedValue::Made(tensor)) => set(workspace, tensor.view()),
-            Some(CheckedValue::Absent) => set(workspace, Tensor::zeros(DType::Float32, plan.input_shape(i)).view()),
+            Some(CheckedValue::Absent) => set(workspace, Tensor::zeros(DType::Float32, shape).view()),
             Some(CheckedValue::Image(image)) => {
                 let order = match self.interface.input(name).map(|feature| &feature.kind) {
                     Some(FeatureKind::Image(ImageFeature { color: ColorLayout::Bgr, .. })) => ChannelOrder::Reverse,
@@ -486,6 +473,21 @@ pub(crate) fn default_shape(feature: &Feature) -> Result<Shape, Error> {
         _ => return Err(not_taken(&feature.name)),
     };
     Shape::try_new(&dims).map_err(|error| Error::feature(ErrorKind::InvalidModel, &feature.name, error.to_string()))
+}
+
+/// The smallest and largest shapes of an array. Pictures have none: they come in a layout that only a plan for their size can
+/// ask for.
+fn extreme_shapes(feature: &Feature) -> Option<Vec<Shape>> {
+    let FeatureKind::MultiArray(array) = &feature.kind else { return None };
+    let shapes: Vec<Vec<usize>> = match &array.constraint {
+        ShapeConstraint::Range(ranges) => {
+            let largest: Option<Vec<usize>> = ranges.iter().map(|range| range.max).collect();
+            std::iter::once(ranges.iter().map(|range| range.min).collect()).chain(largest).collect()
+        }
+        ShapeConstraint::Enumerated(shapes) => shapes.clone(),
+        _ => Vec::new(),
+    };
+    Some(shapes.iter().filter_map(|shape| Shape::try_new(shape).ok()).collect())
 }
 
 /// The shape as the program has it: its scalars are one-element vectors in the interface. Whatever the interface

@@ -20,6 +20,7 @@ mod ops;
 mod options;
 mod pipeline;
 mod plan;
+mod plans;
 pub mod profile;
 mod state;
 mod value;

@@ -107,7 +107,7 @@ impl Loaded {
 
     /// What the first program computes with.
     pub(crate) fn compute(&self) -> Option<Compute> {
-        self.planned().first().map(|model| model.compute.clone())
+        self.planned().first().map(|model| model.compute().clone())
     }
 }
 

@@ -36,15 +36,24 @@ pub(crate) type Compile<'a> = &'a dyn Fn(Graph) -> Result<Box<dyn Compiled>, Pla
 /// depends on data.
 pub(crate) type Types = RefCell<HashMap<ValueId, Option<Type>>>;
 
-/// The graph of a function, with the states it uses; `types_found` takes down the types of all values.
+/// What is known of a function's values besides what follows from its inputs' shapes, and what is to be found out.
+#[derive(Clone, Copy)]
+pub(crate) struct Knowledge<'a> {
+    /// The types of values where inference does not find them.
+    pub(crate) known: Option<&'a HashMap<ValueId, Type>>,
+    /// Takes down the types of all values.
+    pub(crate) found: Option<&'a Types>,
+}
+
+/// The graph of a function for inputs of these types, of which some may be left open, with the states it uses.
 pub(crate) fn build(
     function: &Function,
-    input_types: &[Type],
+    input_types: &[Option<Type>],
     options: &PlanOptions,
     compute: &Compute,
     forms: &Arc<Forms>,
     compile: Compile<'_>,
-    types_found: Option<&Types>,
+    knowledge: Knowledge<'_>,
 ) -> Result<(Graph, Vec<(String, Type)>), PlanError> {
     forms.supported(|| check_supported(function))?;
     let mut states = Vec::new();
@@ -67,7 +76,7 @@ pub(crate) fn build(
                 let ty = types.next().copied().ok_or_else(|| {
                     PlanError::general(PlanErrorKind::Inputs, format!("input {} has no shape", value.name))
                 })?;
-                let input = scope.graph.add_value(&value.name, declared.dtype, Some(ty));
+                let input = scope.graph.add_value(&value.name, declared.dtype, ty);
                 scope.graph.inputs.push(input);
                 scope.ids.insert(id, input);
             }
@@ -78,7 +87,7 @@ pub(crate) fn build(
         }
     }
     let state_types = states.clone();
-    for &ty in input_types {
+    for &ty in input_types.iter().flatten() {
         within_limit(ty, options)
             .map_err(|error| PlanError::general(PlanErrorKind::Limit, format!("an input is too large: {error}")))?;
     }
@@ -92,7 +101,7 @@ pub(crate) fn build(
         looked_at: Cell::new(0),
         folded_bytes: Cell::new(0),
         changing: RefCell::default(),
-        types_found,
+        knowledge,
     };
     builder.block(&mut scope, &function.body, None)?;
     Ok((scope.graph, states))
@@ -164,7 +173,7 @@ struct Builder<'a> {
     /// Which variables of a loop change their shape, as far as it was found out. What changes it when more is known of the
     /// values around the loop changes it when less is, so nothing has to be found out again in a loop around it.
     changing: RefCell<HashMap<*const Operation, Vec<bool>>>,
-    types_found: Option<&'a Types>,
+    knowledge: Knowledge<'a>,
 }
 
 /// Whether one value may be as large as that.
@@ -190,7 +199,7 @@ impl Builder<'_> {
             let output = output.map_err(|error| PlanError::general(PlanErrorKind::Invalid, error.to_string()))?;
             scope.graph.outputs.push(output);
         }
-        if let Some(types) = self.types_found {
+        if let Some(types) = self.knowledge.found {
             types.borrow_mut().extend(scope.ids.iter().map(|(&id, &value)| (id, scope.graph.ty(value))));
         }
         Ok(())
@@ -397,6 +406,9 @@ impl Builder<'_> {
         } else {
             None
         };
+        let inferred = types.is_some();
+        let types =
+            types.or_else(|| operation.outputs.iter().map(|id| self.knowledge.known?.get(id).copied()).collect());
         if let Some(types) = &types
             && types.len() < operation.outputs.len()
         {
@@ -412,7 +424,9 @@ impl Builder<'_> {
             op.reads_types_only() || inputs.iter().flatten().all(|&id| graph.value(id).constant.is_some());
         let small = |types: &Vec<Type>| types.iter().all(|ty| ty.count() <= MAX_FOLDED) && self.keeps(types);
         let folded = match &types {
-            Some(types) if op.is_pure() && all_constant && self.options.fold_constants() && small(types) => {
+            Some(types)
+                if inferred && op.is_pure() && all_constant && self.options.fold_constants() && small(types) =>
+            {
                 let operand = |&id: &Option<Id>| id.map(|id| (graph.ty(id), graph.value(id).constant.clone()));
                 let operands = LiteralOperands(inputs.iter().map(operand).collect());
                 let same_everywhere = same_everywhere && operands.same_everywhere();
@@ -435,6 +449,9 @@ impl Builder<'_> {
                 }
                 None => graph.add_value(&value.name, dtype, types.as_ref().map(|types| types[i])),
             };
+            if !inferred && types.is_some() {
+                graph.declared.insert(output);
+            }
             scope.ids.insert(id, output);
             outputs.push(output);
         }

@@ -4,6 +4,7 @@
 //! compiles it. A value is a constant (`constant` is set), an input, or the result of exactly one node. Values whose
 //! shape depends on data have no type until they exist.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -32,6 +33,10 @@ pub(crate) struct Graph {
     pub(crate) is_entry: bool,
     /// Inputs of the program that arrive channels last.
     pub(crate) channels_last_inputs: Vec<Id>,
+    /// Values whose types are declared but cannot be inferred before the run reaches them.
+    pub(crate) declared: HashSet<Id>,
+    /// Operations whose weights were put into packed form.
+    pub(crate) packed: usize,
     /// What it has in common with the graphs of the same function for other shapes.
     pub(crate) forms: Arc<Forms>,
 }
@@ -90,6 +95,13 @@ impl Graph {
     /// The name of a node's first output: where messages say a fault is.
     pub(crate) fn place(&self, node: &Node) -> &str {
         node.outputs.first().map_or("", |&id| self.value(id).name.as_str())
+    }
+
+    /// Whether the types of the node's results are found out by the run, or have to be checked by it.
+    pub(crate) fn is_deferred(&self, node: &Node) -> bool {
+        let open = |&id: &Id| self.ty(id).is_none();
+        let declared = |id: &Id| self.declared.contains(id);
+        node.inputs.iter().flatten().any(open) || node.outputs.iter().any(|id| open(id) || declared(id))
     }
 
     /// How many nodes (and results of the graph) use each value.

@@ -107,7 +107,7 @@ pub(super) fn lay_out(graph: &Graph, reuse: bool) -> Layout {
             inputs: node.inputs.iter().map(|id| id.map(|id| id.0)).collect(),
             outputs: node.outputs.iter().map(|id| id.0).collect(),
             in_place,
-            deferred: node.outputs.iter().any(|id| !is_fixed(id.0)),
+            deferred: graph.is_deferred(node),
             nested: (nested, children),
         });
         nested += children;

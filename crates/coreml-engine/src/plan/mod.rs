@@ -14,7 +14,7 @@ use coreml_kernels::image::{self, ChannelOrder};
 use coreml_kernels::parallel::stoppable;
 use coreml_kernels::transpose::transpose;
 use coreml_model::{Function, ValueId, ValueType};
-use coreml_tensor::{Shape, Tensor, TensorView};
+use coreml_tensor::{DType, Shape, Tensor, TensorView};
 
 use crate::compute::Compute;
 use crate::error::{PlanError, PlanErrorKind, RunError, RunErrorKind};
@@ -51,6 +51,8 @@ pub struct Plan {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     states: Vec<(String, Type)>,
+    /// Operations whose weights are in packed form.
+    packed: usize,
     text: String,
 }
 
@@ -100,18 +102,23 @@ impl Plan {
         options: &PlanOptions,
         compute: &Compute,
     ) -> Result<Self, PlanError> {
-        Self::sharing(function, shapes, options, compute, &Arc::default())
+        let shapes: Vec<_> = shapes.iter().copied().map(Some).collect();
+        Self::sharing(function, &shapes, None, options, compute, &Arc::default())
     }
 
-    /// As [`Plan::new`], sharing weights with other plans of the same `function` whose `forms` these are.
+    /// As [`Plan::new`], sharing weights with other plans of the same `function` whose `forms` these are. The shape of an
+    /// input may be left open; values that depend on it are then taken to have the types `known` says, and a run that
+    /// finds another type is an error.
     pub(crate) fn sharing(
         function: &Function,
-        shapes: &[Shape],
+        shapes: &[Option<Shape>],
+        known: Option<&HashMap<ValueId, Type>>,
         options: &PlanOptions,
         compute: &Compute,
         forms: &Arc<Forms>,
     ) -> Result<Self, PlanError> {
-        let (graph, states) = Self::graph(function, shapes, options, compute, forms, None)?;
+        let knowledge = build::Knowledge { known, found: None };
+        let (graph, states) = Self::graph(function, shapes, options, compute, forms, knowledge)?;
         Self::compile(graph, states, options, compute)
     }
 
@@ -123,31 +130,36 @@ impl Plan {
     pub(crate) fn types(
         function: &Function,
         shapes: &[Shape],
+        options: &PlanOptions,
         compute: &Compute,
+        forms: &Arc<Forms>,
     ) -> Result<HashMap<ValueId, Option<Type>>, PlanError> {
         let found = build::Types::default();
-        Self::graph(function, shapes, &PlanOptions::default(), compute, &Arc::default(), Some(&found))?;
+        let shapes: Vec<_> = shapes.iter().copied().map(Some).collect();
+        let knowledge = build::Knowledge { known: None, found: Some(&found) };
+        Self::graph(function, &shapes, options, compute, forms, knowledge)?;
         Ok(found.into_inner())
     }
 
     fn graph(
         function: &Function,
-        shapes: &[Shape],
+        shapes: &[Option<Shape>],
         options: &PlanOptions,
         compute: &Compute,
         forms: &Arc<Forms>,
-        types_found: Option<&build::Types>,
+        knowledge: build::Knowledge<'_>,
     ) -> Result<(Graph, Vec<(String, Type)>), PlanError> {
         let declared = function.inputs.iter().filter_map(|&id| match &function.value(id).ty {
             ValueType::Tensor(ty) => Some(Kind::of(ty.dtype)),
             _ => None,
         });
-        let types: Vec<Type> = declared.zip(shapes).map(|(kind, &shape)| Type::new(kind, shape)).collect();
+        let types: Vec<_> =
+            declared.zip(shapes).map(|(kind, shape)| shape.map(|shape| Type::new(kind, shape))).collect();
         let nested = |graph: Graph| {
             let plan = Self::compile(graph, Vec::new(), options, compute)?;
             Ok(Box::new(plan) as Box<dyn Block>)
         };
-        build::build(function, &types, options, compute, forms, &nested, types_found)
+        build::build(function, &types, options, compute, forms, &nested, knowledge)
     }
 
     /// Compiles a graph.
@@ -188,13 +200,12 @@ impl Plan {
             let channels_last = graph.channels_last_inputs.contains(&Id(value));
             Port { name: info.name.clone(), value, labels: info.labels.clone(), channels_last }
         };
-        let placeholder = Type::new(Kind::Float, Shape::SCALAR);
         Ok(Self {
             compute: compute.clone(),
             options: options.clone(),
             inputs: graph.inputs.iter().map(port).collect(),
             outputs: graph.outputs.iter().map(port).collect(),
-            types: graph.values.iter().map(|info| info.ty.unwrap_or(placeholder)).collect(),
+            types: graph.values.iter().map(|info| info.ty.unwrap_or_else(|| placeholder(info.dtype))).collect(),
             fixed: graph.values.iter().map(|info| info.ty.is_some()).collect(),
             steps: layout.steps,
             places,
@@ -202,6 +213,7 @@ impl Plan {
             slots: layout.slots,
             scratch,
             states,
+            packed: graph.packed,
             text,
         })
     }
@@ -253,6 +265,11 @@ impl Plan {
         self.steps.len()
     }
 
+    /// Number of operations whose weights are in packed form.
+    pub(crate) fn packed(&self) -> usize {
+        self.packed
+    }
+
     pub(crate) fn inputs(&self) -> &[Port] {
         &self.inputs
     }
@@ -271,7 +288,7 @@ impl Plan {
         self.outputs.iter().position(|port| port.name == name)
     }
 
-    /// The shape input `i` was planned for.
+    /// The shape input `i` was planned for; that of a scalar if it may have any.
     pub fn input_shape(&self, i: usize) -> Shape {
         let port = &self.inputs[i];
         let shape = self.types[port.value].shape;
@@ -284,12 +301,13 @@ impl Plan {
     /// Copies `tensor` into input `i`, converting its elements.
     ///
     /// # Errors
-    /// When there is no such input or the plan was made for another shape.
+    /// When there is no such input, the plan was made for another shape, or there is no room for it.
     pub fn set_input(&self, workspace: &mut Workspace, i: usize, tensor: TensorView<'_>) -> Result<(), PlanError> {
         let Some(port) = self.inputs.get(i) else {
             return Err(PlanError::general(PlanErrorKind::Inputs, format!("there is no input {i}")));
         };
-        let ty = self.types[port.value].with_shape(self.input_shape(i));
+        let fixed = self.fixed[port.value];
+        let ty = self.types[port.value].with_shape(if fixed { self.input_shape(i) } else { tensor.shape() });
         let kind = Kind::of(tensor.dtype());
         if tensor.shape() != ty.shape || (kind == Kind::Float) != (ty.kind == Kind::Float) {
             let message = format!(
@@ -303,7 +321,14 @@ impl Plan {
             return Err(PlanError::general(PlanErrorKind::Inputs, message));
         }
         let Place::Slot(slot) = self.places[port.value] else { return Ok(()) };
-        let Workspace { slots, staging, .. } = workspace;
+        let Workspace { slots, staging, types, held, .. } = workspace;
+        if !fixed {
+            types[port.value] = ty;
+            let mut ledger = Ledger::new(self.options.run_limits(), *held, None);
+            let grown = ledger.grow(&mut slots[slot], ty.count());
+            grown.map_err(|error| PlanError::general(PlanErrorKind::Limit, error.to_string()))?;
+            *held = ledger.held();
+        }
         if !port.channels_last {
             load_tensor(tensor.data(), &mut slots[slot]);
             return Ok(());
@@ -492,6 +517,11 @@ impl Plan {
         let types = step.op.infer(ins)?;
         let scratch = step.op.scratch(ins, &self.compute);
         for (&value, &ty) in step.outputs.iter().zip(&types) {
+            if self.fixed[value] && self.types[value] != ty {
+                let message =
+                    format!("is {}{}, it is {} for other sizes", ty.kind.name(), ty.shape, self.types[value].shape);
+                return Err(OpError::new(message));
+            }
             workspace.types[value] = ty;
             if let Place::Slot(slot) = self.places[value] {
                 ledger.grow(&mut workspace.slots[slot], ty.count())?;
@@ -499,6 +529,11 @@ impl Plan {
         }
         ledger.grow(&mut workspace.scratch, scratch)
     }
+}
+
+/// The type of a value until it is known.
+fn placeholder(dtype: DType) -> Type {
+    Type::new(Kind::of(dtype), Shape::SCALAR)
 }
 
 /// A plan as a nested block of another one.

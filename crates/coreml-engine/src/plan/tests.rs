@@ -27,8 +27,9 @@ fn products(plan: &Plan) -> Vec<&Arc<PackedB>> {
 #[test]
 fn plans_for_other_shapes_share_their_weights() {
     let (function, options, compute) = (language_model(), PlanOptions::default(), Compute::new(1));
-    let forms = Arc::default();
-    let plan = |new, all| Plan::sharing(&function, &shapes(new, all), &options, &compute, &forms).unwrap();
+    let forms = Arc::<Forms>::default();
+    let plan =
+        |new, all| Plan::sharing(&function, &shapes(new, all).map(Some), None, &options, &compute, &forms).unwrap();
     let (first, second, prompt) = (plan(1, 3), plan(1, 4), plan(20, 24));
     assert!(products(&first).len() >= 20, "{first}");
     for (a, b) in products(&first).into_iter().zip(products(&second)) {
@@ -49,18 +50,17 @@ fn plans_for_other_shapes_share_their_weights() {
 #[test]
 fn shared_weights_change_no_answer() {
     let (function, options, compute) = (language_model(), PlanOptions::default(), Compute::new(1));
-    let forms = Arc::default();
+    let forms = Arc::<Forms>::default();
     let answer = |plan: &Plan, new: usize, all: usize| {
         let mut workspace = plan.workspace().unwrap();
         let tokens: Vec<i32> = (0..new).map(|i| 5 + i as i32).collect();
         plan.set_input(&mut workspace, 0, Tensor::new([1, new].into(), tokens).unwrap().view()).unwrap();
-        plan.set_input(&mut workspace, 1, Tensor::zeros(coreml_tensor::DType::Float32, [1, 1, new, all].into()).view())
-            .unwrap();
+        plan.set_input(&mut workspace, 1, Tensor::zeros(DType::Float32, [1, 1, new, all].into()).view()).unwrap();
         plan.run(&mut workspace, &mut plan.states()).unwrap();
         plan.output_tensor(&workspace, 0).unwrap()
     };
     for (new, all) in [(1, 1), (12, 12), (1, 13), (1, 14), (3, 17)] {
-        let shared = Plan::sharing(&function, &shapes(new, all), &options, &compute, &forms).unwrap();
+        let shared = Plan::sharing(&function, &shapes(new, all).map(Some), None, &options, &compute, &forms).unwrap();
         let own = Plan::new(&function, &shapes(new, all), &options, &compute).unwrap();
         assert_eq!(answer(&shared, new, all), answer(&own, new, all), "{new} of {all}");
     }

@@ -138,7 +138,7 @@ impl Sweep<'_> {
 
     fn node(&mut self, node: Node) {
         // Where a type depends on data, there is no telling which axes there are.
-        if !node.inputs.iter().flatten().chain(&node.outputs).all(|&id| self.graph.ty(id).is_some()) {
+        if self.graph.is_deferred(&node) {
             self.keep(node);
             return;
         }
@@ -151,6 +151,7 @@ impl Sweep<'_> {
             .or_else(|| self.batch_norm(&node));
         self.weights = weights;
         if let Some((op, x)) = lowered {
+            self.graph.packed += 1;
             let x = self.twin(x);
             let rounded = op.is::<lowered::conv::Conv>().is_some_and(|conv| conv.kernel.precision() == Precision::Bf16);
             let kind = if rounded { super::in_bf16(&node.kind) } else { node.kind };

@@ -18,6 +18,7 @@ pub(super) fn run(graph: &mut Graph, compute: &Compute) {
     let mut buffer = Buffer::default();
     for at in 0..graph.nodes.len() {
         if let Some((linear, x)) = packed(graph, &graph.nodes[at], compute, &mut buffer) {
+            graph.packed += 1;
             let node = &mut graph.nodes[at];
             if linear.weight.format() == Format::Bf16 {
                 node.kind = super::in_bf16(&node.kind);

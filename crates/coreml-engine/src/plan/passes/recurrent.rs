@@ -15,6 +15,7 @@ use crate::ops::recurrent::{Direction, Recurrent, Sizes};
 pub(super) fn run(graph: &mut Graph, compute: &Compute) {
     for at in 0..graph.nodes.len() {
         if let Some(packed) = packed(graph, &graph.nodes[at], compute) {
+            graph.packed += 1;
             let node = &mut graph.nodes[at];
             node.inputs.truncate(1 + packed.cells[0].cell().states());
             node.op = packed;
