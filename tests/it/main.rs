@@ -4,6 +4,7 @@
 
 mod compiled;
 mod embedding;
+mod guide;
 mod hostile;
 mod later;
 mod met;

@@ -2,7 +2,7 @@
 //! `TextDecoder.mlmodelc`, perhaps `MelSpectrogram.mlmodelc`, and the `tokenizer.json` of the original model.
 //!
 //! ```console
-//! $ cargo run --release --example transcribe -- tests/fixtures/speech tests/fixtures/speech/digits.wav
+//! $ cargo run --release --example transcribe -- tests/fixtures/speech tests/fixtures/speech/speech.wav
 //! ```
 //!
 //! Windows follow each other as in Whisper: what the end of one cuts is heard again at the begin of the next. There is no
