@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use coreml_model::{Function, ValueId};
-use coreml_tensor::Shape;
+use coreml_tensor::{MAX_RANK, Shape};
 use parking_lot::Mutex;
 
 use crate::compute::Compute;
@@ -51,8 +51,32 @@ struct Sizes(Vec<Size>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Size {
     Shape(Shape),
-    /// Any shape of this rank.
-    Any(usize),
+    /// Any shape that differs from this one in these axes only, which have 1 here.
+    Open(Shape, [bool; MAX_RANK]),
+}
+
+impl Size {
+    /// What takes both shapes, if they have one rank.
+    fn of_both(a: Shape, b: Shape) -> Option<Self> {
+        let (mut open, mut axes) = (a, [false; MAX_RANK]);
+        for axis in (0..a.rank()).filter(|&axis| a.rank() == b.rank() && a[axis] != b[axis]) {
+            (open[axis], axes[axis]) = (1, true);
+        }
+        if a == b {
+            return Some(Self::Shape(a));
+        }
+        (a.rank() == b.rank()).then_some(Self::Open(open, axes))
+    }
+
+    fn takes(&self, shape: &Shape) -> bool {
+        match self {
+            Self::Shape(planned) => planned == shape,
+            Self::Open(planned, axes) => {
+                let fits = |axis: usize| axes[axis] || planned[axis] == shape[axis];
+                planned.rank() == shape.rank() && (0..shape.rank()).all(fits)
+            }
+        }
+    }
 }
 
 impl Sizes {
@@ -61,11 +85,7 @@ impl Sizes {
     }
 
     fn take(&self, shapes: &[Shape]) -> bool {
-        let takes = |(size, shape): (&Size, &Shape)| match size {
-            Size::Shape(planned) => planned == shape,
-            Size::Any(rank) => *rank == shape.rank(),
-        };
-        self.0.len() == shapes.len() && self.0.iter().zip(shapes).all(takes)
+        self.0.len() == shapes.len() && self.0.iter().zip(shapes).all(|(size, shape)| size.takes(shape))
     }
 
     /// The shapes, if none is open.
@@ -74,14 +94,10 @@ impl Sizes {
         self.0.iter().map(shape).collect()
     }
 
-    /// What takes `shapes` as well, whatever shape inputs have that differ.
+    /// What takes `shapes` as well, whatever sizes the axes have that differ.
     fn loosened(&self, shapes: &[Shape]) -> Option<Self> {
-        let loosened = |(own, &shape): (&Size, &Shape)| match *own {
-            Size::Shape(planned) if planned == shape => Some(*own),
-            Size::Shape(planned) if planned.rank() == shape.rank() => Some(Size::Any(shape.rank())),
-            _ => None,
-        };
-        self.0.iter().zip(shapes).map(loosened).collect::<Option<_>>().map(Self)
+        let own = self.shapes()?;
+        own.iter().zip(shapes).map(|(&own, &shape)| Size::of_both(own, shape)).collect::<Option<_>>().map(Self)
     }
 }
 
@@ -90,11 +106,12 @@ impl Sizes {
     /// that must not be.
     fn samples(&self, shapes: &[Shape], extremes: impl Fn(usize) -> Option<Vec<Shape>>) -> Option<Vec<Vec<Shape>>> {
         let mut samples = vec![shapes.to_vec()];
-        let open = self.0.iter().enumerate().filter(|(_, size)| matches!(size, Size::Any(_)));
-        for (i, _) in open {
+        for (i, size) in self.0.iter().enumerate() {
+            let Size::Open(_, axes) = size else { continue };
             for extreme in extremes(i)?.into_iter().filter(|extreme| extreme.rank() == shapes[i].rank()) {
-                samples.push(shapes.to_vec());
-                samples.last_mut()?[i] = extreme;
+                let mut sample = shapes.to_vec();
+                (0..extreme.rank()).filter(|&axis| axes[axis]).for_each(|axis| sample[i][axis] = extreme[axis]);
+                samples.push(sample);
             }
         }
         Some(samples)
@@ -265,7 +282,7 @@ mod tests {
 
     /// Of the mask; the tokens' shape has another rank.
     fn extremes() -> Vec<Shape> {
-        vec![[1, 1, 1, 1].into(), [1, 1, 1, 256].into()]
+        vec![[1, 1, 1, 1].into(), [1, 1, 256, 256].into()]
     }
 
     fn answer(planned: &Planned, [new, all]: [usize; 2], states: &mut States) -> Tensor {
@@ -336,7 +353,11 @@ mod tests {
         let sizes = Sizes::fixed(&[[2, 3].into(), [4].into()]);
         assert_eq!(sizes.loosened(&[[2, 3].into(), [4, 1].into()]), None);
         let open = sizes.loosened(&[[2, 5].into(), [4].into()]).unwrap();
-        assert!(open.take(&[[9, 9].into(), [4].into()]) && !open.take(&[[9, 9].into(), [5].into()]));
-        assert!(!open.take(&[[9].into(), [4].into()]) && !open.take(&[[9, 9].into()]));
+        assert!(open.take(&[[2, 9].into(), [4].into()]) && !open.take(&[[2, 9].into(), [5].into()]));
+        assert!(!open.take(&[[9, 9].into(), [4].into()]), "an axis that never changed");
+        assert!(!open.take(&[[9].into(), [4].into()]) && !open.take(&[[2, 9].into()]));
+        let samples = open.samples(&[[2, 5].into(), [4].into()], |_| Some(vec![[7, 7].into()]));
+        assert_eq!(samples, Some(vec![vec![[2, 5].into(), [4].into()], vec![[2, 7].into(), [4].into()]]));
+        assert_eq!(open.samples(&[[2, 5].into(), [4].into()], |_| None), None);
     }
 }
