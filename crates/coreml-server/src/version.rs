@@ -13,7 +13,7 @@ use crate::config::ModelOptions;
 use crate::protocol::wishes::Wishes;
 use crate::protocol::{InferRequest, InferResponse, Parameter, Parameters};
 use crate::refusal::{Refusal, Why};
-use crate::schedule::{self, Core, Job, Queue};
+use crate::schedule::{self, Core, Job, Queue, Waiting};
 use crate::sequence::Sequences;
 
 /// A version that is ready. Dropped, it lets its threads finish what waits, and then gives its memory back.
@@ -25,6 +25,8 @@ pub(crate) struct Version {
     pub(crate) queue: Arc<Queue<Job>>,
     pub(crate) sequences: Sequences,
     timeout: Option<Duration>,
+    /// Whether quick predictions are made without a detour over the line's threads.
+    at_once: bool,
 }
 
 impl Drop for Version {
@@ -70,7 +72,8 @@ impl Version {
             .map_err(|error| Error::caused_by(ErrorKind::Unavailable, "there are no threads left", error))?;
         let sequences = Sequences::new(options.sequences, Duration::from_secs(options.sequence_seconds));
         let timeout = Some(options.timeout_milliseconds).filter(|&time| time > 0).map(Duration::from_millis);
-        Ok(Self { model: model.to_owned(), number, core, queue, sequences, timeout })
+        let at_once = core.may_answer_at_once();
+        Ok(Self { model: model.to_owned(), number, core, queue, sequences, timeout, at_once })
     }
 
     /// The version as the protocol tells it.
@@ -140,7 +143,12 @@ impl Version {
                 reply,
                 span: tracing::Span::current(),
             };
-            self.queue.push(wishes.priority, deadline, job)?;
+            if self.at_once && self.queue.take_place(QUICK) {
+                let waiting = Waiting { priority: wishes.priority, since: Instant::now(), deadline, job };
+                self.core.answer_at_once(&self.queue, waiting);
+            } else {
+                self.queue.push(wishes.priority, deadline, job)?;
+            }
             let answered = answer.await;
             drop(guard);
             if let (Some(_), Some(sequence)) = (turn, &wishes.sequence) {
@@ -169,6 +177,9 @@ impl Version {
         Ok(InferResponse { model, version, id: request.id, parameters, outputs: answered.outputs })
     }
 }
+
+/// Predictions that usually take less are made without a detour: about what the detour takes.
+const QUICK: Duration = Duration::from_micros(100);
 
 /// How much longer than its deadline a request waits for the library's own word about it.
 const GRACE: Duration = Duration::from_millis(20);

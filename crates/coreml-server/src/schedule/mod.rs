@@ -1,7 +1,7 @@
 //! Who computes when: a bounded line for each model, threads that work at it, batches.
 
 pub(crate) use self::job::Job;
-pub(crate) use self::queue::Queue;
+pub(crate) use self::queue::{Queue, Waiting};
 pub(crate) use self::worker::{Core, start};
 
 mod batch;

@@ -29,7 +29,7 @@ struct Line<J> {
 /// A job in the line, or just out of it.
 #[derive(Debug)]
 pub(crate) struct Waiting<J> {
-    priority: u8,
+    pub(crate) priority: u8,
     pub(crate) since: Instant,
     pub(crate) deadline: Option<Instant>,
     pub(crate) job: J,
@@ -68,6 +68,16 @@ impl<J> Queue<J> {
         }
         self.came.notify_one();
         Ok(())
+    }
+
+    /// Takes a place for a job that is done at once by who brings it, if one is free and jobs usually take less than `most`:
+    /// handing them to another thread and back would take longer. [`Queue::done`] must follow.
+    pub(crate) fn take_place(&self, most: Duration) -> bool {
+        let mut line = self.line.lock();
+        let is_quick = line.usual > 0.0 && line.usual < most.as_secs_f64();
+        let is_free = line.waiting.is_empty() && line.running < self.places && !line.closed;
+        line.running += usize::from(is_quick && is_free);
+        is_quick && is_free
     }
 
     /// The next job, when there is one; `None` when the line is closed and empty. [`Queue::done`] must follow.
@@ -158,6 +168,19 @@ mod tests {
         queue.push(5, None, 5).unwrap();
         assert!(queue.push(5, None, 6).unwrap_err().message.contains("2 requests wait"));
         assert_eq!(order(&queue), [4, 5]);
+    }
+
+    #[test]
+    fn quick_jobs_are_done_at_once_where_a_place_is_free() {
+        let queue = Queue::<u32>::new(9, 1);
+        let most = Duration::from_millis(1);
+        assert!(!queue.take_place(most), "nobody knows yet how long it takes");
+        queue.push(5, None, 1).unwrap();
+        queue.take().unwrap();
+        queue.done(1, Duration::from_micros(10));
+        assert!(queue.take_place(most) && !queue.take_place(most));
+        queue.done(1, Duration::from_secs(1));
+        assert!(!queue.take_place(most), "it is not quick any more");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use coreml_anywhere::{Inputs, Outputs, Prediction, Session};
+use coreml_anywhere::{ErrorKind, Inputs, Outputs, Prediction, Session};
 
 use super::batch;
 use super::job::{Answered, Job};
@@ -41,8 +41,12 @@ impl Core {
                     "not batched: two requests together are not answered as each alone");
             }
             let delay = Duration::from_micros(options.batch_microseconds);
-            // A model that mixes the rows is not batched at all; one without rows may gain by many at once.
-            (rows == agrees).then(|| Batching { most: options.max_batch, delay, rows: AtomicBool::new(agrees) })
+            // A model that mixes its rows is not batched.
+            (agrees || !rows && session.gains_by_batches()).then(|| Batching {
+                most: options.max_batch,
+                delay,
+                rows: AtomicBool::new(agrees),
+            })
         });
         Self { session, statistics: Statistics::default(), batching: batching.flatten() }
     }
@@ -52,13 +56,26 @@ impl Core {
         self.batching.as_ref().is_some_and(|batching| batching.rows.load(Ordering::Relaxed))
     }
 
+    /// Whether predictions may be made on a thread that others wait for: by the CPU engine alone, which always comes to an
+    /// end, and where none waits for others to share a batch with.
+    pub(crate) fn may_answer_at_once(&self) -> bool {
+        self.batching.is_none() && self.session.backends().all(|backend| backend == "cpu")
+    }
+
+    /// Answers a job for which [`Queue::take_place`] has taken a place.
+    pub(crate) fn answer_at_once(&self, queue: &Queue<Job>, waiting: Waiting<Job>) {
+        let start = Instant::now();
+        _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.answer(vec![waiting])));
+        queue.done(1, start.elapsed());
+    }
+
     /// Works at the line until it is closed and empty.
     pub(crate) fn work(&self, queue: &Queue<Job>) {
         while let Some(first) = queue.take() {
             let jobs = self.gather(queue, first);
             let (count, start) = (jobs.len(), Instant::now());
             // A bug in here must not cost the thread; those who wait are told when their sender is dropped.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.answer(jobs)));
+            _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.answer(jobs)));
             queue.done(count, start.elapsed());
         }
     }
@@ -141,8 +158,11 @@ impl Core {
                 None => self.session.predict_call(&inputs, &call),
             };
             let elapsed = bound.elapsed();
-            self.statistics.compute_infer.add(1, elapsed);
-            self.statistics.executed(if self.batches_rows() { rows as u64 } else { 1 }, elapsed);
+            let asked = !matches!(&predicted, Err(error) if error.kind() == ErrorKind::InvalidInput);
+            if asked {
+                self.statistics.compute_infer.add(1, elapsed);
+                self.statistics.executed(if self.batches_rows() { rows as u64 } else { 1 }, elapsed);
+            }
             self.tell(predicted?, &wanted)
         });
         _ = reply.send(answered);

@@ -38,10 +38,19 @@ fn until(done: impl Fn() -> bool) {
     }
 }
 
-fn pending(at: std::net::SocketAddr) -> u64 {
+/// A number of the metrics.
+fn metric(at: std::net::SocketAddr, name: &str) -> u64 {
     let metrics = get(at, "/metrics").text();
-    let line = metrics.lines().find(|line| line.starts_with("nv_inference_pending_request_count{")).unwrap();
+    let line = metrics.lines().find(|line| line.starts_with(name)).unwrap();
     line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+fn pending(at: std::net::SocketAddr) -> u64 {
+    metric(at, "nv_inference_pending_request_count{")
+}
+
+fn connections(at: std::net::SocketAddr) -> u64 {
+    metric(at, "coreml_server_connections ")
 }
 
 #[test]
@@ -98,17 +107,12 @@ fn a_client_that_leaves_gives_its_place_back() {
     thread::scope(|scope| {
         let first = scope.spawn(|| post(at, INFER, REQUEST).status);
         until(|| backend.hung() == 1);
-        for _ in 0..3 {
-            let mut leaving = crate::client::connect(at);
-            crate::client::write(&mut leaving, "POST", INFER, &[], REQUEST.as_bytes());
-        }
-        until(|| {
-            get(at, "/metrics")
-                .text()
-                .lines()
-                .any(|line| line.starts_with("nv_inference_pending") && line.ends_with(" 3"))
-                || backend.hung() == 0
-        });
+        let mut leaving = [(); 3].map(|()| crate::client::connect(at));
+        leaving.iter_mut().for_each(|stream| crate::client::write(stream, "POST", INFER, &[], REQUEST.as_bytes()));
+        until(|| pending(at) == 3);
+        drop(leaving);
+        // Left are the first's and that of who asks.
+        until(|| connections(at) == 2);
         let asked = backend.predictions();
         backend.release();
         assert_eq!(first.join().unwrap(), 200);
@@ -162,6 +166,42 @@ fn requests_that_share_a_prediction_are_answered_as_they_would_be_alone() {
     assert_eq!(told["inference_count"], 48);
     let executions = told["execution_count"].as_u64().unwrap();
     assert!(executions < 24, "nothing was put together: {told}");
+}
+
+#[test]
+fn a_forest_answers_many_at_once_as_each_alone() {
+    let path = repository().join("tests/fixtures/classic/tree-three-words.mlmodel");
+    let plain = start(config().model("m", &path));
+    let mut config = config().model("m", &path);
+    config.defaults.max_batch = 16;
+    config.defaults.instances = 1;
+    config.defaults.batch_microseconds = 20_000;
+    let batched = start(config);
+    let metadata = get(plain.address(), "/v2/models/m").json();
+    let inputs = metadata["inputs"].as_array().unwrap();
+    let request = |i: usize| {
+        let input = |(j, input): (usize, &Value)| {
+            let sizes: Vec<_> = input["shape"].as_array().unwrap().iter().map(|size| size.as_u64().unwrap()).collect();
+            let count = sizes.iter().product::<u64>() as usize;
+            let data: Vec<f64> = (0..count).map(|k| ((i * 37 + j * 11 + k * 5) % 23) as f64 / 4.0 - 2.0).collect();
+            json!({"name": input["name"], "shape": sizes, "datatype": "FP64", "data": data})
+        };
+        json!({"inputs": inputs.iter().enumerate().map(input).collect::<Vec<_>>()}).to_string()
+    };
+    let ask = |at, i| {
+        let answer = post(at, "/v2/models/m/infer", request(i));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["outputs"].clone()
+    };
+    let at = batched.address();
+    let ask = &ask;
+    let together: Vec<Value> = thread::scope(|scope| {
+        let asked: Vec<_> = (0..24).map(|i| scope.spawn(move || ask(at, i))).collect();
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    (0..24).for_each(|i| assert_eq!(ask(plain.address(), i), together[i]));
+    let told = get(at, "/v2/models/m/stats").json()["model_stats"][0].clone();
+    assert!(told["execution_count"].as_u64().unwrap() < 24, "nothing was put together: {told}");
 }
 
 #[test]
