@@ -124,7 +124,7 @@ def both(name: str, module, client) -> None:
     refused(f"{name}: a sequence ends", lambda: client.infer("text", start, sequence_id=5), "sequence")
 
     stats = plain(client.get_inference_statistics("relu"))["model_stats"][0]
-    check(f"{name}: statistics count", int(stats["inference_count"]) == 7 and int(stats["execution_count"]) == 7, stats)
+    check(f"{name}: statistics count", int(stats["inference_count"]) == int(stats["execution_count"]) >= 7, stats)
     check(f"{name}: statistics have times", int(stats["inference_stats"]["success"]["ns"]) > 0)
     check(f"{name}: statistics count failures", int(stats["inference_stats"]["fail"]["count"]) >= 3)
     index = plain(client.get_model_repository_index())
@@ -184,16 +184,16 @@ class Schema:
             return [self.any(depth + 1) for _ in range(self.random.randint(0, 4))]
         return {choice(["name", "data", "shape", "x", ""]): self.any(depth + 1) for _ in range(self.random.randint(0, 3))}
 
-    def maybe(self, right, wrong_share: float = 0.12):
+    def maybe(self, right, wrong_share: float = 0.05):
         return self.any() if self.random.random() < wrong_share else right
 
     def tensor(self) -> dict:
         r = self.random
-        shape = r.choice([[1, 4], [4], [2, 4], [], [0, 4], [-1, 4], [1] * 9, [2**62, 4], [3, 4], [1, 4]])
+        shape = r.choice([[1, 4]] * 8 + [[4], [2, 4], [], [0, 4], [-1, 4], [1] * 9, [2**62, 4], [3, 4]])
         count = min(abs(int(np.prod([min(n, 100) for n in shape]))) if shape else 1, 64)
-        values = [r.choice([0, 1, -1, 0.5, 200, 70000, True, "s"]) if r.random() < 0.2 else r.uniform(-2, 2) for _ in range(count)]
+        values = [r.choice([0, 1, -1, 0.5, 200, 70000, True, "s"]) if r.random() < 0.04 else r.uniform(-2, 2) for _ in range(count)]
         data = [values] if len(shape) == 2 and r.random() < 0.4 else values
-        tensor = {"name": self.maybe(r.choice(["x", "image", "x"])), "shape": self.maybe(shape), "datatype": self.maybe(r.choice(self.DATATYPES + ["FP32"] * 12)), "data": self.maybe(data)}
+        tensor = {"name": self.maybe(r.choice(["image"] + ["x"] * 9)), "shape": self.maybe(shape), "datatype": self.maybe(r.choice(self.DATATYPES + ["FP32"] * 40)), "data": self.maybe(data)}
         if r.random() < 0.15:
             tensor["parameters"] = self.maybe({"binary_data_size": self.maybe(r.choice([0, 16, 1000]))})
             if r.random() < 0.7:
@@ -210,7 +210,7 @@ class Schema:
 
     def request(self) -> dict:
         r = self.random
-        request = {"inputs": self.maybe([self.tensor() for _ in range(r.choice([0, 1, 1, 1, 1, 2]))], 0.05)}
+        request = {"inputs": self.maybe([self.tensor() for _ in range(r.choice([0] + [1] * 9 + [2]))], 0.05)}
         if r.random() < 0.3:
             request["id"] = self.maybe("7")
         if r.random() < 0.4:
@@ -222,8 +222,8 @@ class Schema:
     def call(self) -> tuple[str, str, dict, bytes]:
         """Method, path, headers and body."""
         r = self.random
-        model = r.choice(["relu", "relu", "relu", "rows", "rows", "text", "net", "none", "%2e%2e", "%ff"])
-        version = r.choice(["", "", "", "/versions/1", "/versions/2", "/versions/x", "/versions/"])
+        model = r.choice(["relu"] * 6 + ["rows"] * 5 + ["text", "net", "none", "%2e%2e", "%ff"])
+        version = r.choice([""] * 8 + ["/versions/1"] * 3 + ["/versions/2", "/versions/x", "/versions/"])
         kind = r.random()
         if kind < 0.75:
             body = json.dumps(self.request()).encode()

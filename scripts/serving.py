@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 from pathlib import Path
@@ -12,10 +13,14 @@ FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
 class Server:
     """`coreml serve` on a free port; `log` is where its standard error goes."""
 
-    def __init__(self, command: str, *arguments: str, log: Path | None = None):
+    def __init__(self, command: str, *arguments: str, log: Path | None = None, environment: dict | None = None):
         self.log = log.open("wb") if log else subprocess.DEVNULL
         self.process = subprocess.Popen(
-            [command, "serve", "--port", "0", *arguments], stdout=subprocess.PIPE, stderr=self.log, text=True
+            [command, "serve", "--port", "0", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env={**os.environ, **(environment or {})},
         )
         line = self.process.stdout.readline()
         if not line.startswith("serving on http://"):

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -42,7 +43,7 @@ impl Held {
     pub(crate) fn take(&self, budget: &Budget, bytes: usize) -> Result<(), Refusal> {
         let wanted = u32::try_from(permits(bytes)).unwrap_or(u32::MAX);
         let more = budget.clone().try_acquire_many_owned(wanted).map_err(|_| {
-            Refusal::busy("the requests under way are as large as may be together", std::time::Duration::from_secs(1))
+            Refusal::busy("the requests under way are as large as may be together", Duration::from_secs(1))
         })?;
         match &mut *self.0.lock() {
             Some(held) => held.merge(more),
@@ -113,6 +114,16 @@ impl HttpBody for Limited {
         self.body.size_hint()
     }
 }
+
+/// Reads a small body that nobody wanted, so that the connection can go on with the next request.
+pub(crate) async fn skip(body: Limited) {
+    let is_small = body.size_hint().upper().is_some_and(|size| size <= SKIPPED);
+    if is_small {
+        _ = tokio::time::timeout(Duration::from_millis(100), read(body)).await;
+    }
+}
+
+const SKIPPED: u64 = 1 << 20;
 
 /// The whole body.
 ///

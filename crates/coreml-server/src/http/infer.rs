@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use parking_lot::Mutex;
 
-use super::{JSON, Named};
+use super::{JSON, Named, Unread};
 use crate::app::App;
 use crate::limits::{self, Budget, Held, Limited};
 use crate::protocol::json::{self, Asked};
@@ -23,13 +22,10 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
 /// Whatever has more bytes is read and written where it keeps no other request waiting.
 const LARGE: usize = 64 << 10;
 
-/// The body of a request, taken by who reads it.
-pub(super) type Unread = Extension<Arc<Mutex<Option<Limited>>>>;
-
 pub(super) async fn infer(
     State(app): State<Arc<App>>,
-    Path(named): Path<Named>,
-    Extension(body): Unread,
+    named: Named,
+    Extension(body): Extension<Unread>,
     Extension(held): Extension<Held>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {

@@ -6,19 +6,21 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper::body::Body as _;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
 use tracing::Instrument;
 
 use crate::access::{self, Line};
 use crate::app::App;
-use crate::limits::{Held, Limited};
+use crate::limits::{self, Held, Limited};
 use crate::protocol::EXTENSIONS;
 use crate::protocol::metadata::Metadata;
 use crate::refusal::{Refusal, Why};
@@ -28,6 +30,9 @@ pub(crate) use self::repository::{aside, control};
 
 mod infer;
 mod repository;
+
+/// The body of a request, taken by who reads it.
+type Unread = Arc<Mutex<Option<Limited>>>;
 
 /// Who is on the other side of the connection.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +75,15 @@ pub(crate) struct Named {
     version: Option<String>,
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let path = Path::<Self>::from_request_parts(parts, state).await;
+        path.map(|Path(named)| named).map_err(|rejection| Refusal::invalid(rejection.body_text()))
+    }
+}
+
 /// What is done to every request: admission, limits, trace, log.
 async fn attend(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let start = Instant::now();
@@ -102,14 +116,19 @@ async fn attend(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     let response = match limited {
         Ok(body) => {
             // gRPC reads its body itself.
-            let body = if is_grpc {
-                Body::new(body)
+            if is_grpc {
+                next.run(Request::from_parts(parts, Body::new(body))).instrument(span).await
             } else {
-                parts.extensions.insert(Arc::new(parking_lot::Mutex::new(Some(body))));
+                let unread: Unread = Arc::new(Mutex::new(Some(body)));
+                parts.extensions.insert(unread.clone());
                 parts.extensions.insert(held.clone());
-                Body::empty()
-            };
-            next.run(Request::from_parts(parts, body)).instrument(span).await
+                let response = next.run(Request::from_parts(parts, Body::empty())).instrument(span).await;
+                let left = unread.lock().take();
+                if let Some(left) = left {
+                    limits::skip(left).await;
+                }
+                response
+            }
         }
         Err(refusal) if is_grpc => grpc::refuse(refusal),
         Err(refusal) => refusal.into_response(),
@@ -150,13 +169,13 @@ async fn server() -> Response {
     answer(&json!({"name": SERVER, "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS}))
 }
 
-async fn model(State(app): State<Arc<App>>, Path(named): Path<Named>) -> Result<Response, Refusal> {
+async fn model(State(app): State<Arc<App>>, named: Named) -> Result<Response, Refusal> {
     let version = app.repository.get(&named.model, named.version.as_deref())?;
     let versions = app.repository.versions(&named.model);
     Ok(answer(&Metadata::of(&named.model, versions, version.core.session.interface())))
 }
 
-async fn model_ready(State(app): State<Arc<App>>, Path(named): Path<Named>) -> Result<Response, Refusal> {
+async fn model_ready(State(app): State<Arc<App>>, named: Named) -> Result<Response, Refusal> {
     let version = app.repository.get(&named.model, named.version.as_deref())?;
     Ok(answer(&json!({"name": version.model, "ready": true})))
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::infer::{Unread, read};
-use super::{Named, answer};
+use super::infer::read;
+use super::{Named, Unread, answer};
 use crate::app::App;
 use crate::limits::Held;
 use crate::refusal::{Refusal, Why};
@@ -31,7 +31,7 @@ struct ControlRequest {
 
 pub(super) async fn index(
     State(app): State<Arc<App>>,
-    body: Unread,
+    body: Extension<Unread>,
     Extension(held): Extension<Held>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -41,8 +41,8 @@ pub(super) async fn index(
 
 pub(super) async fn load(
     State(app): State<Arc<App>>,
-    Path(named): Path<Named>,
-    body: Unread,
+    named: Named,
+    body: Extension<Unread>,
     Extension(held): Extension<Held>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -60,8 +60,8 @@ pub(super) async fn load(
 
 pub(super) async fn unload(
     State(app): State<Arc<App>>,
-    Path(named): Path<Named>,
-    body: Unread,
+    named: Named,
+    body: Extension<Unread>,
     Extension(held): Extension<Held>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -80,7 +80,7 @@ pub(super) async fn all_statistics(State(app): State<Arc<App>>) -> Response {
     answer(&json!({"model_stats": told}))
 }
 
-pub(super) async fn statistics(State(app): State<Arc<App>>, Path(named): Path<Named>) -> Result<Response, Refusal> {
+pub(super) async fn statistics(State(app): State<Arc<App>>, named: Named) -> Result<Response, Refusal> {
     let version = app.repository.get(&named.model, named.version.as_deref())?;
     let told = version.core.statistics.tell(&version.model, &version.told());
     Ok(answer(&json!({"model_stats": [told]})))
@@ -104,7 +104,7 @@ pub(crate) async fn aside(work: impl FnOnce() -> Result<(), Refusal> + Send + 's
 /// A body of JSON; an empty one is an empty object.
 async fn read_json<T: Default + for<'de> Deserialize<'de>>(
     app: &App,
-    Extension(body): Unread,
+    Extension(body): Extension<Unread>,
     held: Held,
     headers: &HeaderMap,
 ) -> Result<T, Refusal> {

@@ -28,6 +28,7 @@ fn a_server_tells_what_it_is_and_has() {
         ("/v2/models/none", 404),
         ("/v2/models/relu/versions/2", 404),
         ("/v2/models/relu/versions/one/ready", 404),
+        ("/v2/models/%ff", 400),
         ("/v3", 404),
         ("/v2/models/relu/infer", 405),
     ] {
@@ -95,9 +96,14 @@ fn wrong_requests_are_told_what_is_wrong() {
     }
     // The connection goes on after a wrong request.
     let mut stream = connect(at);
-    for body in ["{}", REQUEST] {
-        write(&mut stream, "POST", INFER, &[], body.as_bytes());
-        assert_eq!(read(&mut stream).status, if body == REQUEST { 200 } else { 400 });
+    for (path, body, status) in [
+        (INFER, "{}", 400),
+        ("/v2/models/none/infer", REQUEST, 404),
+        ("/v2", &" ".repeat(100_000), 405),
+        (INFER, REQUEST, 200),
+    ] {
+        write(&mut stream, "POST", path, &[], body.as_bytes());
+        assert_eq!(read(&mut stream).status, status, "{path}");
     }
 }
 
