@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,27 +49,30 @@ fn main() -> Result<(), Box<dyn Error>> {
     let request = [head.as_bytes(), &body].concat();
     let time = Duration::from_secs_f64(arguments.seconds);
     let every = arguments.rate.map(|rate| Duration::from_secs_f64(*connections as f64 / rate));
-    let start = Instant::now();
+    let together = Barrier::new(*connections);
     let measure = || -> Result<(Vec<Duration>, usize), String> {
         let mut stream = TcpStream::connect(server).map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let mut buffer = Vec::new();
-        for _ in 0..*warmup {
-            ask(&mut stream, &request, &mut buffer)?;
-        }
+        let warm = (0..*warmup).try_for_each(|_| ask(&mut stream, &request, &mut buffer).map(|_| ()));
+        // All begin together; what has not ended with them is not counted.
+        together.wait();
+        warm?;
         let (mut taken, mut errors, mut due) = (Vec::new(), 0, Instant::now());
         let end = Instant::now() + time;
-        while Instant::now() < end {
+        loop {
             if let Some(every) = every {
                 thread::sleep(due.saturating_duration_since(Instant::now()));
                 due += every;
             }
             let asked = Instant::now();
             let status = ask(&mut stream, &request, &mut buffer)?;
+            if Instant::now() > end {
+                return Ok((taken, errors));
+            }
             errors += usize::from(status != 200);
             taken.push(asked.elapsed());
         }
-        Ok((taken, errors))
     };
     let each: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = (0..*connections).map(|_| scope.spawn(measure)).collect();
@@ -83,8 +87,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     taken.sort_unstable();
     let at = |share: f64| taken.get((taken.len() as f64 * share) as usize).map(|time| time.as_secs_f64() * 1e6);
     let line = json!({"connections": connections, "requests": taken.len(), "errors": errors,
-        "per_second": taken.len() as f64 / arguments.seconds, "p50_us": at(0.5), "p99_us": at(0.99), "max_us": at(0.999_999),
-        "elapsed_seconds": start.elapsed().as_secs_f64()});
+        "per_second": taken.len() as f64 / arguments.seconds, "p50_us": at(0.5), "p99_us": at(0.99), "max_us": at(0.999_999)});
     println!("{line}");
     Ok(())
 }

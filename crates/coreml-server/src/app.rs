@@ -20,6 +20,8 @@ pub(crate) struct App {
     pub(crate) connections: AtomicUsize,
     budget: Budget,
     token: Option<String>,
+    /// Whether the models have been loaded, as far as they can be.
+    loaded: AtomicBool,
     draining: AtomicBool,
 }
 
@@ -27,8 +29,9 @@ impl App {
     pub(crate) fn new(config: Arc<Config>, token: Option<String>) -> Self {
         let repository = Arc::new(Repository::new(config.clone()));
         let budget = Arc::new(Semaphore::new(limits::permits(config.limits.all_body_bytes)));
-        let (log, draining) = (AccessLog::new(config.access_log), AtomicBool::new(false));
-        Self { config, repository, log, connections: AtomicUsize::new(0), budget, token, draining }
+        let log = AccessLog::new(config.access_log);
+        let (connections, loaded, draining) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        Self { config, repository, log, connections, budget, token, loaded, draining }
     }
 
     pub(crate) fn budget(&self) -> Budget {
@@ -38,6 +41,12 @@ impl App {
     /// Bytes of requests that are being read or answered.
     pub(crate) fn bytes_taken(&self) -> usize {
         limits::bytes(limits::permits(self.config.limits.all_body_bytes) - self.budget.available_permits())
+    }
+
+    /// Loads the models. Takes as long as that takes; until then the server is not ready.
+    pub(crate) fn load(&self) {
+        self.repository.load_all();
+        self.loaded.store(true, Ordering::Relaxed);
     }
 
     /// From now on the server is not ready.
@@ -50,7 +59,7 @@ impl App {
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        !self.is_draining() && self.repository.is_ready()
+        self.loaded.load(Ordering::Relaxed) && !self.is_draining() && self.repository.is_ready()
     }
 
     /// # Errors

@@ -30,7 +30,7 @@ struct Running {
 }
 
 impl Server {
-    /// Loads the models and listens. A model that cannot be loaded makes the server not ready and is told in its index and
+    /// Listens and loads the models. A model that cannot be loaded makes the server not ready and is told in its index and
     /// its log; the others are served.
     ///
     /// # Errors
@@ -47,9 +47,10 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         let tls = connections::Tls::new(config.tls.as_ref())?;
         let app = Arc::new(App::new(Arc::new(config), token));
-        app.repository.load_all();
         let (stop, stopped) = watch::channel(false);
         let accepting = runtime.spawn(connections::accept(listener, app.clone(), tls, stopped.clone()));
+        // Who asks meanwhile is told that the server lives and is not ready.
+        app.load();
         poll(&runtime, &app, stopped);
         tracing::info!(target: "coreml::server", %address, "listening");
         Ok(Self { address, app, running: Some(Running { runtime, stop, accepting }) })

@@ -1,8 +1,10 @@
 //! The protocol over HTTP.
 
 use std::io::Write;
+use std::time::Duration;
 
 use coreml_testing::repository;
+use coreml_testing::scripted::Act;
 use serde_json::json;
 
 use crate::client::{connect, get, post, read, send, write};
@@ -36,6 +38,26 @@ fn a_server_tells_what_it_is_and_has() {
         assert_eq!(refused.status, status, "{path}");
         assert!(refused.json()["error"].is_string(), "{path}");
     }
+}
+
+#[test]
+fn a_server_lives_before_it_is_ready() {
+    let backend = crate::fixture::scripted(coreml_testing::scripted::always(Act::Hang));
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    std::thread::scope(|scope| {
+        // The prediction that loading makes hangs, so that the server goes on starting.
+        let starting = scope.spawn(|| crate::fixture::on(vec![backend.backend()], |config| config.address = address));
+        while backend.hung() == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(get(address, "/v2/health/live").status, 200);
+        assert_eq!(get(address, "/v2/health/ready").status, 503);
+        assert_eq!(post(address, INFER, REQUEST).status, 404);
+        backend.release();
+        let _server = starting.join().unwrap();
+        assert_eq!(get(address, "/v2/health/ready").status, 200);
+        assert_eq!(post(address, INFER, REQUEST).status, 200);
+    });
 }
 
 #[test]
