@@ -13,7 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("breaker", &[]),
     ("bridge", &["core", "model", "tensor"]),
     ("classic", &["core", "model", "tensor"]),
-    ("cli", &["anywhere", "engine", "gate", "model", "tensor"]),
+    ("cli", &["anywhere", "engine", "gate", "model", "server", "tensor"]),
     ("convert", &["model", "tensor"]),
     ("core", &["breaker", "tensor", "model", "telemetry"]),
     ("engine", &["classic", "convert", "core", "model", "tensor", "kernels"]),
@@ -24,6 +24,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("model", &["tensor"]),
     // Has a workspace of its own.
     ("python", &["anywhere"]),
+    // What everybody has, over a network.
+    ("server", &["anywhere"]),
     ("telemetry", &[]),
     ("tensor", &[]),
     ("testing", &["tensor", "model", "core"]),

@@ -26,6 +26,8 @@ mod model_args;
 mod ops;
 mod profile;
 mod run;
+#[cfg(feature = "server")]
+mod serve;
 mod table;
 mod tame;
 mod trace;
@@ -52,6 +54,8 @@ enum Command {
     Convert(convert::Arguments),
     Validate(validate::Arguments),
     Doctor(doctor::Arguments),
+    #[cfg(feature = "server")]
+    Serve(serve::Arguments),
     /// Serves a host process on standard input, which is a socket: see `coreml_anywhere::isolation`
     #[command(hide = true)]
     Worker,
@@ -93,6 +97,8 @@ fn main() -> ExitCode {
         Command::Convert(arguments) => convert::run(&arguments, out),
         Command::Validate(arguments) => validate::run(&arguments, out),
         Command::Doctor(arguments) => doctor::run(&arguments, out),
+        #[cfg(feature = "server")]
+        Command::Serve(arguments) => serve::run(&arguments, out),
         Command::Bench(arguments) => bench::run(&arguments, out),
         Command::Worker => isolation::serve(&default_backends()).map_err(Into::into),
     };

@@ -155,7 +155,7 @@ impl Distribution {
     }
 
     /// Number of values below the `power`-th power of two, exact.
-    pub(crate) fn count_up_to_power(&self, power: u32) -> u64 {
+    pub fn count_up_to_power(&self, power: u32) -> u64 {
         self.buckets[..bucket(1 << power)].iter().sum()
     }
 

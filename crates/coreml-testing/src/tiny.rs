@@ -7,12 +7,35 @@
 /// # Panics
 /// Without operations.
 pub fn elementwise_model(shape: &[usize], kinds: &[&str]) -> Vec<u8> {
+    elementwise(shape, kinds, None)
+}
+
+/// As [`elementwise_model`], with a first dimension from `rows.0` to `rows.1`.
+///
+/// # Panics
+/// Without operations.
+pub fn elementwise_rows_model(rows: (usize, usize), shape: &[usize], kinds: &[&str]) -> Vec<u8> {
+    elementwise(shape, kinds, Some(rows))
+}
+
+fn elementwise(shape: &[usize], kinds: &[&str], rows: Option<(usize, usize)>) -> Vec<u8> {
     assert!(!kinds.is_empty(), "a model of no operation");
     // Field numbers are those of the format; 65568 and 11 are its two names for f32.
-    let array = [bytes(1, &shape.iter().flat_map(|&n| varint(n)).collect::<Vec<_>>()), number(2, 65568)].concat();
+    let range = |(least, most): (usize, usize)| bytes(1, &[number(1, least), number(2, most)].concat());
+    let ranges = rows.map_or_else(Vec::new, |rows| {
+        let fixed = shape[1..].iter().flat_map(|&n| range((n, n)));
+        bytes(31, &range(rows).into_iter().chain(fixed).collect::<Vec<_>>())
+    });
+    let dims: Vec<u8> = shape.iter().flat_map(|&n| varint(n)).collect();
+    let array = [bytes(1, &dims), number(2, 65568), ranges].concat();
     let feature = |name: &str| [bytes(1, name.as_bytes()), bytes(3, &bytes(5, &array))].concat();
     let description = [bytes(1, &feature("x")), bytes(10, &feature("y"))].concat();
-    let dims: Vec<u8> = shape.iter().flat_map(|&n| bytes(3, &bytes(1, &number(1, n)))).collect();
+    let dim = |(i, &n): (usize, &usize)| match rows {
+        // An unknown dimension, whose only field is left at its default.
+        Some(_) if i == 0 => bytes(3, &bytes(2, &[])),
+        _ => bytes(3, &bytes(1, &number(1, n))),
+    };
+    let dims: Vec<u8> = shape.iter().enumerate().flat_map(dim).collect();
     let ty = bytes(1, &[number(1, 11), number(2, shape.len()), dims].concat());
     let value = |name: &str| [bytes(1, name.as_bytes()), bytes(2, &ty)].concat();
     let name = |i: usize| match i {

@@ -1,24 +1,33 @@
-//! Writes `crates/coreml-model/src/proto/generated.rs` from `crates/coreml-model/proto/coreml.proto`.
+//! Writes the protobuf code that is checked in: `coreml-model`'s messages and `coreml-server`'s gRPC service.
 //!
-//! The generated file is checked in, so only a change to the `.proto` calls for a run:
-//! `cargo run --manifest-path scripts/codegen/Cargo.toml`
+//! Only a change to one of the `.proto` files calls for a run: `cargo run --manifest-path scripts/codegen/Cargo.toml`
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-const HEADER: &str = "// Generated from proto/coreml.proto by scripts/codegen. Do not edit.\n";
+use prost_build::{Config, Module};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/coreml-model");
-    let descriptors = protox::compile(["coreml.proto"], [model.join("proto")])?;
-    let requests: Vec<_> = descriptors
-        .file
-        .into_iter()
-        .map(|file| (prost_build::Module::from_protobuf_package_name("coreml"), file))
-        .collect();
-    let mut config = prost_build::Config::new();
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates");
+    let mut config = Config::new();
     config.btree_map(["."]).format(true).disable_comments(["."]);
+    write(&mut config, &crates.join("coreml-model"), "coreml", "src/proto/generated.rs")?;
+
+    let mut config = Config::new();
+    config.btree_map(["."]).bytes(["."]).format(true).disable_comments(["."]);
+    let service = tonic_prost_build::configure().build_transport(false).service_generator();
+    config.service_generator(service);
+    write(&mut config, &crates.join("coreml-server"), "inference", "src/grpc/generated.rs")
+}
+
+/// Writes what `proto/NAME.proto` of a crate describes to its file `to`.
+fn write(config: &mut Config, of: &Path, name: &str, to: &str) -> Result<(), Box<dyn Error>> {
+    let proto: PathBuf = format!("{name}.proto").into();
+    let descriptors = protox::compile([&proto], [of.join("proto")])?;
+    let requests: Vec<_> =
+        descriptors.file.into_iter().map(|file| (Module::from_protobuf_package_name(name), file)).collect();
     let code = config.generate(requests)?.into_values().collect::<String>();
-    std::fs::write(model.join("src/proto/generated.rs"), format!("{HEADER}{code}"))?;
+    let header = format!("// Generated from proto/{name}.proto by scripts/codegen. Do not edit.\n");
+    std::fs::write(of.join(to), header + &code)?;
     Ok(())
 }

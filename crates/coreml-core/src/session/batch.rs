@@ -14,6 +14,11 @@ use crate::{sentinel, trace};
 const MOST: usize = 256;
 
 impl Session {
+    /// Whether [`Session::predict_batch`] is faster than as many predictions: those who gather inputs for it ask first.
+    pub fn gains_by_batches(&self) -> bool {
+        self.lane_for_batches().is_some()
+    }
+
     pub(super) fn answer_batch(&self, inputs: &[&Inputs<'_>]) -> Vec<Result<Prediction, Error>> {
         inputs.chunks(MOST).flat_map(|inputs| self.answer_some(inputs)).collect()
     }
