@@ -117,7 +117,7 @@ def start(contender: Contender, case: Case, command: Path) -> tuple[subprocess.P
 def measure(load: Path, address: str, request: tuple[Path, int], connections: int, seconds: float) -> dict:
     path, length = request
     words = [str(load), address, "/v2/models/m/infer", "--body", str(path), "--json", str(length)]
-    words += ["--connections", str(connections), "--seconds", str(seconds), "--warmup", "5"]
+    words += ["--connections", str(connections), "--seconds", str(seconds), "--warmup", "2"]
     told = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
     if told["errors"]:
         raise SystemExit(f"{told['errors']} answers were errors")
