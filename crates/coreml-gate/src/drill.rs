@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use coreml_anywhere::breaker::{BreakerConfig, Mode};
-use coreml_anywhere::telemetry::Metric;
+use coreml_anywhere::telemetry::{Metric, Recorder};
 use coreml_anywhere::{Backend, CpuBackend, Error, ErrorKind, Inputs, Session};
 
 use crate::plant::{Fault, Faulty};
@@ -19,13 +19,14 @@ pub(crate) fn measure(
     config: &ReferenceRun,
     inputs: &Inputs<'_>,
     events: &mut Vec<String>,
+    recorder: &mut Recorder,
     put: &mut impl FnMut(&str, Metric),
 ) {
     for (name, every, words) in [
         ("breaker_trips_at_96_percent", 25, "drill: every 25th call of a faulty backend fails"),
         ("breaker_trips_at_90_percent", 10, "drill: every 10th call of a faulty backend fails"),
     ] {
-        let metric = match trips(config, inputs, every, events) {
+        let metric = match trips(config, inputs, every, events, recorder) {
             Ok(trips) => Metric::measured(trips as f64, "1", CALLS, words),
             Err(error) => Metric::unavailable(format!("the drill failed: {error}")),
         };
@@ -33,7 +34,13 @@ pub(crate) fn measure(
     }
 }
 
-fn trips(config: &ReferenceRun, inputs: &Inputs<'_>, every: u64, events: &mut Vec<String>) -> Result<u64, Error> {
+fn trips(
+    config: &ReferenceRun,
+    inputs: &Inputs<'_>,
+    every: u64,
+    events: &mut Vec<String>,
+    recorder: &mut Recorder,
+) -> Result<u64, Error> {
     let cpu = || Arc::new(CpuBackend::default()) as Arc<dyn Backend>;
     let deaf = config.plant == Some(Plant::DeafBreaker);
     let mode = if deaf { Mode::Disabled } else { Mode::Normal };
@@ -52,6 +59,7 @@ fn trips(config: &ReferenceRun, inputs: &Inputs<'_>, every: u64, events: &mut Ve
         let status = breaker.status(Instant::now());
         if status.state != before {
             let reason = status.reason.map_or(String::new(), |reason| format!(" ({})", reason.name()));
+            recorder.moment(format!("drill, every {every}th call fails: breaker {before} -> {}", status.state));
             events.push(format!(
                 "drill, call {call} of a backend that fails every {every}th: {before} -> {}{reason}",
                 status.state

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use coreml_anywhere::model::Package;
 use coreml_anywhere::telemetry::report::{ModelBlock, RUN_SCHEMA, RunReport};
-use coreml_anywhere::telemetry::{Environment, Metric, names, percentile};
+use coreml_anywhere::telemetry::{Environment, Metric, Recorder, names, percentile};
 use coreml_anywhere::{Backend, CpuBackend, CpuOptions, Error, Inputs, Session, default_backends, synthetic_inputs};
 use serde_json::json;
 
@@ -34,6 +34,8 @@ pub use junit::junit;
 pub use plant::Plant;
 pub use table::table;
 
+/// How often memory is looked at while predictions are timed; between them, not while one runs.
+const MEMORY_POINTS: u32 = 200;
 const MEASURED: &str = "measured";
 const NO_ACCELERATOR: &str = "no accelerator here: the CPU engine served";
 
@@ -100,7 +102,9 @@ fn measure(config: &ReferenceRun, progress: &mut dyn FnMut(&str, u32, u32)) -> R
         metrics.insert(name.to_owned(), metric);
     };
     put("memory_baseline", memory::resident());
+    let mut recorder = Recorder::new(Instant::now());
 
+    recorder.stage("load");
     progress("load", 0, 2);
     let start = Instant::now();
     let package = Package::open(&config.model)?;
@@ -121,19 +125,22 @@ fn measure(config: &ReferenceRun, progress: &mut dyn FnMut(&str, u32, u32)) -> R
 
     let inputs = synthetic_inputs(session.interface(), 0)?;
     let mut events: Vec<String> = session.passed_over().iter().map(|passed| format!("passed over {passed}")).collect();
-    let timed = Timed::measure(config, &session, &inputs, &mut events, progress);
+    let timed = Timed::measure(config, &session, &inputs, &mut events, &mut recorder, progress);
     timed.report(config, &mut put);
 
     let snapshot = session.telemetry().snapshot();
     let fallbacks = snapshot.total(&names::FALLBACKS) as f64;
     put("fallbacks", Metric::measured(fallbacks, "1", u64::from(config.iterations), "the session's telemetry"));
-    drill::measure(config, &inputs, &mut events, &mut put);
+    recorder.stage("drill");
+    drill::measure(config, &inputs, &mut events, &mut recorder, &mut put);
+    recorder.stage("against the CPU engine");
     speedup::measure(config, &session, &inputs, &mut put, progress);
     let accelerated = timed.served_by.contains_key("core-ml");
     for (name, metric) in placement::metrics(&session.info(), accelerated, NO_ACCELERATOR) {
         put(name, metric);
     }
 
+    recorder.stage("against the reference");
     let mut reference = Session::builder().backends([Arc::new(CpuBackend::new(CpuOptions::reference())) as _]);
     reference = reference.threads(config.threads);
     parity::measure(config, &session, &reference.open(&config.model)?, &mut put, progress);
@@ -161,6 +168,8 @@ fn measure(config: &ReferenceRun, progress: &mut dyn FnMut(&str, u32, u32)) -> R
         samples_ms: timed.samples,
         served_by: timed.served_by,
         events,
+        timeline: recorder.finish(),
+        profile: None,
         gate: Vec::new(),
         verdict: coreml_anywhere::telemetry::report::Outcome::Unavailable,
     })
@@ -184,6 +193,7 @@ impl Timed {
         session: &Session,
         inputs: &Inputs<'_>,
         events: &mut Vec<String>,
+        recorder: &mut Recorder,
         progress: &mut dyn FnMut(&str, u32, u32),
     ) -> Self {
         let state = session.state();
@@ -195,6 +205,7 @@ impl Timed {
         };
         let (elapsed, result) = predict();
         let first = result.is_ok().then_some(elapsed);
+        recorder.stage("warm-up");
         for i in 0..config.warmup {
             progress("warm-up", i, config.warmup);
             // Failures show in the timed predictions too, where they are counted.
@@ -203,7 +214,11 @@ impl Timed {
         let mut samples = Vec::with_capacity(config.iterations as usize);
         let mut served_by: BTreeMap<String, u64> = BTreeMap::new();
         let before = memory::resident();
+        recorder.stage("predictions");
         for i in 0..config.iterations {
+            if i % config.iterations.div_ceil(MEMORY_POINTS) == 0 {
+                recorder.memory();
+            }
             progress("predictions", i, config.iterations);
             let (elapsed, result) = predict();
             match result {
@@ -214,7 +229,10 @@ impl Timed {
                         None => _ = served_by.insert(prediction.served_by().to_owned(), 1),
                     }
                 }
-                Err(error) => events.push(format!("prediction {i} failed: {error}")),
+                Err(error) => {
+                    recorder.moment(format!("prediction {i} failed"));
+                    events.push(format!("prediction {i} failed: {error}"));
+                }
             }
         }
         let growth = memory::growth(&before, &memory::resident(), config.iterations);

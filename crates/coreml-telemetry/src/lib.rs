@@ -20,6 +20,7 @@ mod random;
 mod registry;
 pub mod report;
 mod speedup;
+mod timeline;
 
 pub use environment::Environment;
 pub use growth::Growth;
@@ -27,3 +28,4 @@ pub use histogram::{Distribution, Histogram};
 pub use registry::{Counter, Gauge, MOST_SERIES, OVERFLOW, Reading, Registry, Series, Snapshot};
 pub use report::Metric;
 pub use speedup::{MINIMUM_RUNS, NoSpeedup, Speedup};
+pub use timeline::{Moment, Recorder, Stage, Timeline};

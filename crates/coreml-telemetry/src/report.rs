@@ -10,6 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
+use crate::timeline::Timeline;
 
 /// The version of the report's form.
 pub const RUN_SCHEMA: &str = "coreml-anywhere.run/1";
@@ -145,6 +146,12 @@ pub struct RunReport {
     pub served_by: BTreeMap<String, u64>,
     /// What happened on the way: backends that were passed over, errors.
     pub events: Vec<String>,
+    /// When it happened, and how much memory there was.
+    #[serde(default, skip_serializing_if = "Timeline::is_empty")]
+    pub timeline: Timeline,
+    /// Where the time of a prediction goes, in the form of `coreml bench --profile`, if somebody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<serde_json::Value>,
     /// The judgement, line by line.
     pub gate: Vec<GateLine>,
     /// The judgement of the whole gate: [`Outcome::Fail`] if a line fails, else unavailable if one is.
