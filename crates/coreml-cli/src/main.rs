@@ -14,6 +14,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::prelude::*;
 
+mod baseline;
 mod bench;
 mod bench_args;
 mod compare;
@@ -25,9 +26,11 @@ mod io_files;
 mod model_args;
 mod ops;
 mod profile;
+mod report;
 mod run;
 #[cfg(feature = "server")]
 mod serve;
+mod stats;
 mod table;
 mod tame;
 mod trace;
@@ -53,6 +56,7 @@ enum Command {
     Compare(compare::Arguments),
     Convert(convert::Arguments),
     Validate(validate::Arguments),
+    Report(report::Arguments),
     Doctor(doctor::Arguments),
     #[cfg(feature = "server")]
     Serve(serve::Arguments),
@@ -96,6 +100,7 @@ fn main() -> ExitCode {
         Command::Compare(arguments) => compare::run(&arguments, out),
         Command::Convert(arguments) => convert::run(&arguments, out),
         Command::Validate(arguments) => validate::run(&arguments, out),
+        Command::Report(arguments) => report::run(&arguments, out),
         Command::Doctor(arguments) => doctor::run(&arguments, out),
         #[cfg(feature = "server")]
         Command::Serve(arguments) => serve::run(&arguments, out),

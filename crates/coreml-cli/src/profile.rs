@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coreml_anywhere::model::Package;
 use coreml_anywhere::profile::{Profile, Repetitions, Run, StepProfile};
 use coreml_anywhere::telemetry::Environment;
-use coreml_anywhere::{Error, LoadOptions, SystemClock, check};
+use coreml_anywhere::{CpuBackend, Error, LoadOptions, SystemClock, check, synthetic_inputs};
 use serde_json::{Value as Json, json};
 
 use crate::bench_args::{Arguments, Format, heading, inputs};
@@ -56,6 +57,19 @@ fn measure(arguments: &Arguments) -> Result<Vec<Profile>, Failure> {
         Ok(Profile::measure(&backend, &package, &options, &checked, repetitions, &SystemClock)?)
     };
     arguments.threads.iter().map(profile).collect()
+}
+
+/// The profile of a model on inputs that are made up, as the report has it.
+pub(crate) fn of_model(model: &Path, threads: usize, iterations: u32) -> Result<Json, Failure> {
+    let package = Arc::new(Package::open(model).map_err(Error::from)?);
+    let interface = package.interface(None).map_err(Error::from)?.clone();
+    let inputs = synthetic_inputs(&interface, 0)?;
+    let mut options = LoadOptions::default();
+    options.threads = threads;
+    let repetitions = Repetitions { warmup: 5, runs: iterations as usize };
+    let checked = check(&interface, &inputs)?;
+    let profile = Profile::measure(&CpuBackend::default(), &package, &options, &checked, repetitions, &SystemClock)?;
+    Ok(profile_json(&profile))
 }
 
 /// Steps taken together.
@@ -228,30 +242,31 @@ fn step_json(step: &StepProfile, profile: &Profile) -> Json {
     json
 }
 
+fn profile_json(profile: &Profile) -> Json {
+    let kind = |(kind, sum): (&str, Sum)| json!({"operation": kind, "sum": sum.json(profile)});
+    let [before, after] = outside(profile);
+    let samples: Vec<f64> = profile.runs.iter().map(|run| microseconds(run.whole)).collect();
+    json!({
+        "threads": profile.threads,
+        "n": profile.runs.len(),
+        "peak_gflops_per_s": profile.peak_flops / 1e9,
+        "whole_us": {"p50": microseconds(whole(profile)), "samples": samples},
+        "inputs_us": microseconds(before), "outputs_us": microseconds(after),
+        "steps": profile.steps.iter().map(|step| step_json(step, profile)).collect::<Vec<_>>(),
+        "kinds": kinds(profile).into_iter().map(kind).collect::<Vec<_>>(),
+        "all": Sum::of(&profile.steps).json(profile),
+        "convolutions": convolutions(profile).json(profile),
+    })
+}
+
 fn report(arguments: &Arguments, profiles: &[Profile]) -> Json {
-    let one = |profile: &Profile| {
-        let kind = |(kind, sum): (&str, Sum)| json!({"operation": kind, "sum": sum.json(profile)});
-        let [before, after] = outside(profile);
-        let samples: Vec<f64> = profile.runs.iter().map(|run| microseconds(run.whole)).collect();
-        json!({
-            "threads": profile.threads,
-            "n": profile.runs.len(),
-            "peak_gflops_per_s": profile.peak_flops / 1e9,
-            "whole_us": {"p50": microseconds(whole(profile)), "samples": samples},
-            "inputs_us": microseconds(before), "outputs_us": microseconds(after),
-            "steps": profile.steps.iter().map(|step| step_json(step, profile)).collect::<Vec<_>>(),
-            "kinds": kinds(profile).into_iter().map(kind).collect::<Vec<_>>(),
-            "all": Sum::of(&profile.steps).json(profile),
-            "convolutions": convolutions(profile).json(profile),
-        })
-    };
     let isa = profiles.first().map_or("", |profile| profile.isa);
     json!({
         "schema": "coreml-anywhere.profile/1",
         "environment": Environment::detect(isa, env!("CARGO_PKG_VERSION")),
         "model": arguments.model.name(),
         "warmup": arguments.warmup,
-        "profiles": profiles.iter().map(one).collect::<Vec<_>>(),
+        "profiles": profiles.iter().map(profile_json).collect::<Vec<_>>(),
     })
 }
 

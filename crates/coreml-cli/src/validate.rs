@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
     verdict(&report, &config.gate)
 }
 
-fn save(path: &Path, text: &str) -> Result<(), Failure> {
+pub(crate) fn save(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(|error| Failure::file(format!("cannot write {}", path.display()), error))
 }
 
@@ -110,19 +110,19 @@ fn verdict(report: &RunReport, gate: &Gate) -> Result<(), Failure> {
 }
 
 /// What is being measured, on a terminal.
-struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     stage: String,
 }
 
 impl Progress {
-    fn new(watched: bool) -> Self {
+    pub(crate) fn new(watched: bool) -> Self {
         let bar = if watched { ProgressBar::new(0) } else { ProgressBar::hidden() };
         let style = ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len}  {eta}");
         Self { bar: bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())), stage: String::new() }
     }
 
-    fn show(&mut self, stage: &str, done: u32, total: u32) {
+    pub(crate) fn show(&mut self, stage: &str, done: u32, total: u32) {
         if stage != self.stage {
             stage.clone_into(&mut self.stage);
             self.bar.reset();
@@ -132,7 +132,7 @@ impl Progress {
         self.bar.set_position(done.into());
     }
 
-    fn end(&self) {
+    pub(crate) fn end(&self) {
         self.bar.finish_and_clear();
     }
 }
