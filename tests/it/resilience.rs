@@ -80,7 +80,7 @@ fn wait_for(condition: impl Fn() -> bool) {
 #[test]
 fn a_load_that_hangs_keeps_nobody_waiting_and_is_used_when_it_ends() {
     let first = accelerator().on_load(sequence([Act::Hang]));
-    let builder = builder(&first).load_deadline(Duration::from_millis(50)).deadline(DEADLINE);
+    let builder = builder(&first).load_deadline(DEADLINE).deadline(DEADLINE);
     let session = builder.load(tiny()).unwrap();
     let inputs = inputs(&session);
     let prediction = session.predict(&inputs).unwrap();
