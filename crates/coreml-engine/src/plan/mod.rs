@@ -14,12 +14,12 @@ use coreml_kernels::image::{self, ChannelOrder};
 use coreml_kernels::parallel::stoppable;
 use coreml_kernels::transpose::transpose;
 use coreml_model::{Function, ValueId, ValueType};
-use coreml_tensor::{DType, Shape, Tensor, TensorView};
+use coreml_tensor::{Shape, Tensor, TensorView};
 
 use crate::compute::Compute;
 use crate::error::{PlanError, PlanErrorKind, RunError, RunErrorKind};
 use crate::forms::Forms;
-use crate::graph::{Graph, Id, build};
+use crate::graph::{Graph, Id, ValueInfo, build};
 use crate::ledger::Ledger;
 use crate::literal::{Labels, Literal};
 use crate::op::{Block, Env, Ins, Op, OpError, Operands, Outs, Types, Work};
@@ -205,7 +205,7 @@ impl Plan {
             options: options.clone(),
             inputs: graph.inputs.iter().map(port).collect(),
             outputs: graph.outputs.iter().map(port).collect(),
-            types: graph.values.iter().map(|info| info.ty.unwrap_or_else(|| placeholder(info.dtype))).collect(),
+            types: graph.values.iter().map(|info| info.ty.unwrap_or_else(|| placeholder(info))).collect(),
             fixed: graph.values.iter().map(|info| info.ty.is_some()).collect(),
             steps: layout.steps,
             places,
@@ -531,9 +531,11 @@ impl Plan {
     }
 }
 
-/// The type of a value until it is known.
-fn placeholder(dtype: DType) -> Type {
-    Type::new(Kind::of(dtype), Shape::SCALAR)
+/// The type of a value until it is known. Constants that are no numbers, such as names, keep it; operations that admit them
+/// know them by being neither integers nor booleans.
+fn placeholder(info: &ValueInfo) -> Type {
+    let kind = if info.constant.is_some() { Kind::Float } else { Kind::of(info.dtype) };
+    Type::new(kind, Shape::SCALAR)
 }
 
 /// A plan as a nested block of another one.

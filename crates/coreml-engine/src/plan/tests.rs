@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coreml_kernels::gemm::PackedB;
 use coreml_model::{Function, Package};
-use coreml_tensor::{Shape, Tensor};
+use coreml_tensor::{DType, Shape, Tensor};
 use coreml_testing::repository;
 
 use super::*;
