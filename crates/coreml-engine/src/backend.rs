@@ -290,25 +290,22 @@ impl CpuModel {
         observer: &mut impl Observer,
     ) -> Result<Vec<(String, Value)>, Error> {
         let shapes = self.shapes(inputs)?;
-        let states = match state {
-            Some(state) => Some(
-                state
-                    .downcast_mut::<States>()
-                    .ok_or_else(|| Error::new(ErrorKind::Bug, "the state was made by another backend"))?,
-            ),
-            None => None,
-        };
-        let stateful = states.is_some();
+        let stateful = state.is_some();
         let mut none = States::default();
-        let states = states.unwrap_or(&mut none);
+        let states = match state {
+            Some(state) => state
+                .downcast_mut::<States>()
+                .ok_or_else(|| Error::new(ErrorKind::Bug, "the state was made by another backend"))?,
+            None => &mut none,
+        };
         loop {
             let planned = self.planned(&shapes).map_err(|error| plan_error(error, ErrorKind::InvalidInput))?;
-            match self.run_planned(&planned, &shapes, inputs, states, cancel, observer) {
-                // A plan for any size may have met one that the program does not declare as it is. One for this very size
-                // can tell; but states may have changed by now.
-                Err(error) if error.kind() == ErrorKind::Fault && self.plans.refuse(&planned) && !stateful => {}
-                done => return done,
+            let done = self.run_planned(&planned, &shapes, inputs, states, cancel, observer);
+            // A plan for these very sizes takes the place of one that did not fit them; but states may have changed by now.
+            if done.is_err() && self.plans.is_refused(&planned) && !stateful {
+                continue;
             }
+            return done;
         }
     }
 
@@ -329,7 +326,12 @@ impl CpuModel {
         }
         observer.begin();
         let run = plan.run_observed(&mut workspace, states, cancel.cloned(), |_, _| observer.step());
-        run.map_err(run_error)?;
+        run.map_err(|error| {
+            if error.kind == RunErrorKind::Unplanned {
+                self.plans.refuse(planned);
+            }
+            run_error(error)
+        })?;
         observer.end(plan, &workspace);
         let output = |feature: &Feature| Ok((feature.name.clone(), self.output(plan, &workspace, feature)?));
         let outputs = self.interface.outputs.iter().map(output).collect::<Result<Vec<_>, Error>>()?;
@@ -557,7 +559,7 @@ pub(crate) fn lower_error(error: &ConvertError) -> Error {
 
 fn run_error(error: RunError) -> Error {
     let kind = match error.kind {
-        RunErrorKind::Data => ErrorKind::Fault,
+        RunErrorKind::Data | RunErrorKind::Unplanned => ErrorKind::Fault,
         RunErrorKind::Limit => ErrorKind::Unsupported,
         RunErrorKind::Cancelled => ErrorKind::Cancelled,
     };

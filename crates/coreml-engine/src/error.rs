@@ -11,6 +11,8 @@ pub(crate) enum OpError {
     Limit(String),
     /// Somebody wants the run to stop.
     Cancelled,
+    /// A result has another type than the plan, which leaves sizes open, takes it to have for all of them.
+    Unplanned(String),
     /// The operation cannot run as the program has it.
     Invalid { parameter: Option<&'static str>, message: String },
 }
@@ -29,7 +31,7 @@ impl fmt::Display for OpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NeedsValue => f.write_str("depends on a value that is not known"),
-            Self::Limit(message) => f.write_str(message),
+            Self::Limit(message) | Self::Unplanned(message) => f.write_str(message),
             Self::Cancelled => f.write_str("was stopped, as the caller wished"),
             Self::Invalid { parameter: Some(name), message } => write!(f, "parameter `{name}`: {message}"),
             Self::Invalid { parameter: None, message } => f.write_str(message),
@@ -140,6 +142,8 @@ pub enum RunErrorKind {
     Limit,
     /// It was to stop.
     Cancelled,
+    /// The plan leaves sizes open and does not fit those that came.
+    Unplanned,
 }
 
 impl RunErrorKind {
@@ -147,6 +151,7 @@ impl RunErrorKind {
         match error {
             OpError::Limit(_) => Self::Limit,
             OpError::Cancelled => Self::Cancelled,
+            OpError::Unplanned(_) => Self::Unplanned,
             OpError::NeedsValue | OpError::Invalid { .. } => Self::Data,
         }
     }

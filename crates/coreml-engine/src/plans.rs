@@ -58,14 +58,17 @@ enum Size {
 impl Size {
     /// What takes both shapes, if they have one rank.
     fn of_both(a: Shape, b: Shape) -> Option<Self> {
-        let (mut open, mut axes) = (a, [false; MAX_RANK]);
-        for axis in (0..a.rank()).filter(|&axis| a.rank() == b.rank() && a[axis] != b[axis]) {
-            (open[axis], axes[axis]) = (1, true);
-        }
         if a == b {
             return Some(Self::Shape(a));
         }
-        (a.rank() == b.rank()).then_some(Self::Open(open, axes))
+        if a.rank() != b.rank() {
+            return None;
+        }
+        let (mut open, mut axes) = (a, [false; MAX_RANK]);
+        for axis in (0..a.rank()).filter(|&axis| a[axis] != b[axis]) {
+            (open[axis], axes[axis]) = (1, true);
+        }
+        Some(Self::Open(open, axes))
     }
 
     fn takes(&self, shape: &Shape) -> bool {
@@ -88,10 +91,14 @@ impl Sizes {
         self.0.len() == shapes.len() && self.0.iter().zip(shapes).all(|(size, shape)| size.takes(shape))
     }
 
+    /// The shape of each input, if that is not open.
+    fn each(&self) -> impl Iterator<Item = Option<Shape>> {
+        self.0.iter().map(|size| if let Size::Shape(shape) = *size { Some(shape) } else { None })
+    }
+
     /// The shapes, if none is open.
     fn shapes(&self) -> Option<Vec<Shape>> {
-        let shape = |size: &Size| if let Size::Shape(shape) = *size { Some(shape) } else { None };
-        self.0.iter().map(shape).collect()
+        self.each().collect()
     }
 
     /// What takes `shapes` as well, whatever sizes the axes have that differ.
@@ -99,9 +106,7 @@ impl Sizes {
         let own = self.shapes()?;
         own.iter().zip(shapes).map(|(&own, &shape)| Size::of_both(own, shape)).collect::<Option<_>>().map(Self)
     }
-}
 
-impl Sizes {
     /// Shapes to try what is left open with: `shapes`, and these with an extreme of one input. `None` if something is open
     /// that must not be.
     fn samples(&self, shapes: &[Shape], extremes: impl Fn(usize) -> Option<Vec<Shape>>) -> Option<Vec<Vec<Shape>>> {
@@ -235,22 +240,22 @@ impl Plans {
         let mut types_found = planned.collect::<Option<Vec<_>>>()?;
         // Extremes that do not go together have no types.
         types_found.extend(samples.iter().filter_map(|shapes| types(shapes)));
-        let open: Vec<_> =
-            sizes.0.iter().map(|size| if let Size::Shape(shape) = *size { Some(shape) } else { None }).collect();
+        let open: Vec<_> = sizes.each().collect();
         let known = unchanging(&types_found);
         let plan = Plan::sharing(function, &open, Some(&known), &self.options, &self.compute, &self.forms).ok()?;
         (plan.packed() == alike.first()?.plan.packed()).then_some(plan)
     }
 
-    /// Makes do without the loose plan `planned`, which failed.
-    pub(crate) fn refuse(&self, planned: &Planned) -> bool {
-        let loose = planned.sizes.shapes().is_none();
-        if loose {
-            let mut kept = self.kept.lock();
-            kept.plans.retain(|kept| kept.sizes != planned.sizes);
-            kept.refused.push(planned.sizes.clone());
-        }
-        loose
+    /// Makes do without the loose plan `planned`, which did not fit what came.
+    pub(crate) fn refuse(&self, planned: &Planned) {
+        let mut kept = self.kept.lock();
+        kept.plans.retain(|kept| kept.sizes != planned.sizes);
+        kept.refused.push(planned.sizes.clone());
+    }
+
+    /// Whether `planned` is a plan to make do without.
+    pub(crate) fn is_refused(&self, planned: &Planned) -> bool {
+        self.kept.lock().refused.contains(&planned.sizes)
     }
 }
 
@@ -264,10 +269,11 @@ fn unchanging(found: &[HashMap<ValueId, Option<Type>>]) -> HashMap<ValueId, Type
 #[cfg(test)]
 mod tests {
     use coreml_model::Package;
-    use coreml_tensor::Tensor;
+    use coreml_tensor::{DType, Tensor};
     use coreml_testing::repository;
 
     use super::*;
+    use crate::error::RunErrorKind;
     use crate::state::States;
 
     /// A language model: new tokens, and a mask that grows with what was read before.
@@ -359,5 +365,29 @@ mod tests {
         let samples = open.samples(&[[2, 5].into(), [4].into()], |_| Some(vec![[7, 7].into()]));
         assert_eq!(samples, Some(vec![vec![[2, 5].into(), [4].into()], vec![[2, 7].into(), [4].into()]]));
         assert_eq!(open.samples(&[[2, 5].into(), [4].into()], |_| None), None);
+    }
+
+    /// What a caller gives may be wrong without the plan being so; a type that the plan did not expect is its fault.
+    #[test]
+    fn only_a_type_that_was_not_expected_tells_against_a_loose_plan() {
+        let function = language_model();
+        let plans = Plans::new(PlanOptions::default(), Compute::new(1));
+        let get = |all| plans.get(&function, &shapes([1, all]), |_| Some(extremes())).unwrap();
+        (1..4).for_each(|all| drop(get(all)));
+        let loose = get(9);
+        let run = |mask: Shape, token: i32| {
+            let mut workspace = loose.workspace().unwrap();
+            let token = Tensor::new([1, 1].into(), vec![token]).unwrap();
+            loose.plan.set_input(&mut workspace, 0, token.view()).unwrap();
+            loose.plan.set_input(&mut workspace, 1, Tensor::zeros(DType::Float32, mask).view()).unwrap();
+            loose.plan.run(&mut workspace, &mut loose.plan.states()).map_err(|error| error.kind)
+        };
+        assert!(is_loose(&loose));
+        assert_eq!(run([1, 1, 1, 9].into(), 3), Ok(()));
+        assert_eq!(run([1, 1, 1, 9].into(), 1_000_000), Err(RunErrorKind::Data), "a token that there is not");
+        assert_eq!(run([2, 1, 1, 9].into(), 3), Err(RunErrorKind::Unplanned), "two masks for one token");
+        assert!(!plans.is_refused(&loose));
+        plans.refuse(&loose);
+        assert!(plans.is_refused(&loose) && !is_loose(&get(9)));
     }
 }

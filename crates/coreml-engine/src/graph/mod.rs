@@ -99,8 +99,7 @@ impl Graph {
 
     /// Whether the types of the node's results are found out by the run, or have to be checked by it.
     pub(crate) fn is_deferred(&self, node: &Node) -> bool {
-        // Constants that are no numbers, such as names, have no type to wait for.
-        let open = |&id: &Id| self.ty(id).is_none() && self.value(id).constant.is_none();
+        let open = |&id: &Id| self.ty(id).is_none();
         let declared = |id: &Id| self.declared.contains(id);
         node.inputs.iter().flatten().any(open) || node.outputs.iter().any(|id| open(id) || declared(id))
     }

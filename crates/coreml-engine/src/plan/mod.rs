@@ -520,7 +520,7 @@ impl Plan {
             if self.fixed[value] && self.types[value] != ty {
                 let message =
                     format!("is {}{}, it is {} for other sizes", ty.kind.name(), ty.shape, self.types[value].shape);
-                return Err(OpError::new(message));
+                return Err(OpError::Unplanned(message));
             }
             workspace.types[value] = ty;
             if let Place::Slot(slot) = self.places[value] {
