@@ -3,6 +3,8 @@
 //! Their parameters stay in the wire format, as [`Fields`]; who evaluates a type gives them a meaning.
 #![deny(clippy::as_conversions, clippy::indexing_slicing)]
 
+use bytes::Bytes;
+
 use crate::error::ReadError;
 use crate::wire::Fields;
 
@@ -11,11 +13,11 @@ use crate::wire::Fields;
 pub struct ClassicModel {
     tag: u32,
     kind: &'static str,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
 impl ClassicModel {
-    pub(crate) fn new(tag: u32, kind: &'static str, bytes: Vec<u8>) -> Result<Self, ReadError> {
+    pub(crate) fn new(tag: u32, kind: &'static str, bytes: Bytes) -> Result<Self, ReadError> {
         Fields::new(&bytes).numbers()?;
         Ok(Self { tag, kind, bytes })
     }

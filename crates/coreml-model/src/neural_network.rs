@@ -4,6 +4,8 @@
 //! a meaning. What is checked here is what needs no meaning: the wire format of layers, their number and their nesting.
 #![deny(clippy::as_conversions, clippy::indexing_slicing)]
 
+use bytes::Bytes;
+
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::limits::Limits;
 use crate::wire::Fields;
@@ -24,7 +26,7 @@ pub enum NetworkKind {
 #[derive(Debug)]
 pub struct NeuralNetwork {
     kind: NetworkKind,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
 /// One layer.
@@ -45,7 +47,7 @@ pub struct Layer<'a> {
 }
 
 impl NeuralNetwork {
-    pub(crate) fn new(kind: NetworkKind, bytes: Vec<u8>, limits: &Limits) -> Result<Self, ReadError> {
+    pub(crate) fn new(kind: NetworkKind, bytes: Bytes, limits: &Limits) -> Result<Self, ReadError> {
         let network = Self { kind, bytes };
         let mut left = limits.operations;
         check(network.fields(), limits, 0, &mut left)?;

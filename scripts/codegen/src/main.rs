@@ -10,7 +10,8 @@ use prost_build::{Config, Module};
 fn main() -> Result<(), Box<dyn Error>> {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates");
     let mut config = Config::new();
-    config.btree_map(["."]).format(true).disable_comments(["."]);
+    // Models of other types than programs stay as they are, and share the memory of their file.
+    config.btree_map(["."]).bytes([".coreml.Model"]).format(true).disable_comments(["."]);
     write(&mut config, &crates.join("coreml-model"), "coreml", "src/proto/generated.rs")?;
 
     let mut config = Config::new();

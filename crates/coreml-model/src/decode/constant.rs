@@ -27,24 +27,23 @@ pub(crate) fn constant(
     blobs: &mut BlobStore,
     limits: &Limits,
 ) -> Result<(Constant, ValueType), ReadError> {
+    let kind = value.kind.ok_or_else(|| refuse("a constant has no value"));
+    if let Some(proto::ValueType { kind: Some(value_type::Kind::Tensor(ty)) }) = &value.r#type {
+        let (element, dims) = types::tensor_type(ty, limits)?;
+        let constant = match kind? {
+            value::Kind::BlobFile(blob) => blobs.read(&blob.file, blob.offset, element, types::fixed_shape(&dims)?)?,
+            value::Kind::Immediate(proto::Immediate { kind: Some(immediate::Kind::Tensor(elements)) }) => {
+                literal_tensor(element, types::fixed_shape(&dims)?, elements)?
+            }
+            value::Kind::Immediate(_) => return Err(refuse("the literal of a tensor is not a tensor")),
+        };
+        return Ok((constant, types::tensor(element, dims)));
+    }
     let ty = types::value_type(value.r#type.as_ref(), limits)?;
-    let tensor_type = match value.r#type.and_then(|ty| ty.kind) {
-        Some(value_type::Kind::Tensor(ty)) => Some(types::tensor_type(&ty, limits)?),
-        _ => None,
-    };
-    let constant = match (value.kind, tensor_type) {
-        (None, _) => return Err(refuse("a constant has no value")),
-        (Some(value::Kind::BlobFile(blob)), Some((element, dims))) => {
-            blobs.read(&blob.file, blob.offset, element, types::fixed_shape(&dims)?)?
-        }
-        (Some(value::Kind::BlobFile(_)), None) => return Err(refuse("only tensors can be in a weight file")),
-        (Some(value::Kind::Immediate(literal)), Some((element, dims))) => match literal.kind {
-            Some(immediate::Kind::Tensor(elements)) => literal_tensor(element, types::fixed_shape(&dims)?, elements)?,
-            _ => return Err(refuse("the literal of a tensor is not a tensor")),
-        },
-        (Some(value::Kind::Immediate(literal)), None) => aggregate(literal, &ty, blobs, limits)?,
-    };
-    Ok((constant, ty))
+    match kind? {
+        value::Kind::BlobFile(_) => Err(refuse("only tensors can be in a weight file")),
+        value::Kind::Immediate(literal) => Ok((aggregate(literal, &ty, blobs, limits)?, ty)),
+    }
 }
 
 /// Lists, tuples and dictionaries. Nesting is bounded by the budget pass.

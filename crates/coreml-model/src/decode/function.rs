@@ -33,7 +33,7 @@ pub(crate) fn function(
         .specializations
         .remove(&function.opset)
         .ok_or_else(|| refuse(format!("there is no body for its operation set {opset}")))?;
-    let mut reader = FunctionReader::new(opset, function.inputs, blobs, limits)?;
+    let mut reader = FunctionReader::new(opset, filed(function.inputs), blobs, limits)?;
     let body = reader.decoder.block(body.into())?;
     if !body.inputs.is_empty() {
         return Err(refuse("the body has parameters of its own"));
@@ -49,20 +49,26 @@ pub(crate) struct Filed<'t> {
     pub(crate) name: String,
     /// By name, in order.
     pub(crate) inputs: Vec<(String, Vec<FiledArgument<'t>>)>,
-    pub(crate) outputs: Vec<proto::NamedType>,
+    pub(crate) outputs: Vec<FiledValue<'t>>,
     /// By name, in order.
     pub(crate) attributes: Vec<(String, proto::Value)>,
     pub(crate) blocks: Vec<FiledBlock<'t>>,
 }
 
+/// A value where it is defined.
+pub(crate) struct FiledValue<'t> {
+    pub(crate) name: Cow<'t, str>,
+    pub(crate) ty: Option<proto::ValueType>,
+}
+
 pub(crate) enum FiledArgument<'t> {
     Name(Cow<'t, str>),
-    Value(proto::Value),
+    Value(Box<proto::Value>),
     Nothing,
 }
 
 pub(crate) struct FiledBlock<'t> {
-    pub(crate) inputs: Vec<proto::NamedType>,
+    pub(crate) inputs: Vec<FiledValue<'t>>,
     pub(crate) operations: Vec<Filed<'t>>,
     pub(crate) outputs: Vec<String>,
 }
@@ -71,7 +77,7 @@ impl From<proto::Operation> for Filed<'_> {
     fn from(operation: proto::Operation) -> Self {
         let argument = |binding: proto::Binding| match binding.to {
             Some(binding::To::Name(name)) => FiledArgument::Name(Cow::Owned(name)),
-            Some(binding::To::Value(value)) => FiledArgument::Value(value),
+            Some(binding::To::Value(value)) => FiledArgument::Value(Box::new(value)),
             None => FiledArgument::Nothing,
         };
         let inputs = operation.inputs.into_iter();
@@ -79,32 +85,36 @@ impl From<proto::Operation> for Filed<'_> {
             kind: operation.kind,
             name: String::new(),
             inputs: inputs.map(|(name, given)| (name, given.bindings.into_iter().map(argument).collect())).collect(),
-            outputs: operation.outputs,
+            outputs: filed(operation.outputs),
             attributes: operation.attributes.into_iter().collect(),
             blocks: operation.blocks.into_iter().map(FiledBlock::from).collect(),
         }
     }
 }
 
+fn filed(values: Vec<proto::NamedType>) -> Vec<FiledValue<'static>> {
+    values.into_iter().map(|value| FiledValue { name: Cow::Owned(value.name), ty: value.r#type }).collect()
+}
+
 impl From<proto::Block> for FiledBlock<'_> {
     fn from(block: proto::Block) -> Self {
         let operations = block.operations.into_iter().map(Filed::from).collect();
-        FiledBlock { inputs: block.inputs, operations, outputs: block.outputs }
+        FiledBlock { inputs: filed(block.inputs), operations, outputs: block.outputs }
     }
 }
 
-/// A function that is read operation by operation.
-pub(crate) struct FunctionReader<'a> {
+/// A function that is read operation by operation, of which `'t` is the text.
+pub(crate) struct FunctionReader<'a, 't> {
     opset: Opset,
     inputs: Vec<ValueId>,
     operations: Vec<Operation>,
-    decoder: Decoder<'a>,
+    decoder: Decoder<'a, 't>,
 }
 
-impl<'a> FunctionReader<'a> {
+impl<'a, 't> FunctionReader<'a, 't> {
     pub(crate) fn new(
         opset: Opset,
-        mut inputs: Vec<proto::NamedType>,
+        mut inputs: Vec<FiledValue<'t>>,
         blobs: &'a mut BlobStore,
         limits: &'a Limits,
     ) -> Result<Self, ReadError> {
@@ -115,7 +125,7 @@ impl<'a> FunctionReader<'a> {
     }
 
     /// The next operation.
-    pub(crate) fn operation(&mut self, operation: Filed<'_>) -> Result<(), ReadError> {
+    pub(crate) fn operation(&mut self, operation: Filed<'t>) -> Result<(), ReadError> {
         let operation = self.decoder.operation(operation, self.operations.len())?;
         self.operations.push(operation);
         Ok(())
@@ -130,18 +140,18 @@ impl<'a> FunctionReader<'a> {
     }
 }
 
-struct Decoder<'a> {
+struct Decoder<'a, 't> {
     blobs: &'a mut BlobStore,
     limits: &'a Limits,
     values: Vec<Value>,
     /// The names in scope.
-    visible: foldhash::HashMap<String, ValueId>,
+    visible: foldhash::HashMap<Cow<'t, str>, ValueId>,
     /// What is in scope in the order of definition, so that the end of a block can take its names back.
     definitions: Vec<ValueId>,
 }
 
-impl Decoder<'_> {
-    fn block(&mut self, block: FiledBlock<'_>) -> Result<Block, ReadError> {
+impl<'t> Decoder<'_, 't> {
+    fn block(&mut self, block: FiledBlock<'t>) -> Result<Block, ReadError> {
         let outer = self.definitions.len();
         let inputs = self.define_all(&mut { block.inputs })?;
         let operations = block
@@ -154,18 +164,18 @@ impl Decoder<'_> {
         let outputs = outputs.collect::<Result<_, _>>()?;
         for id in self.definitions.split_off(outer) {
             if let Some(value) = self.values.get(id.index()) {
-                self.visible.remove(&value.name);
+                self.visible.remove(value.name.as_str());
             }
         }
         Ok(Block { inputs, operations, outputs })
     }
 
-    fn operation(&mut self, mut operation: Filed<'_>, position: usize) -> Result<Operation, ReadError> {
+    fn operation(&mut self, mut operation: Filed<'t>, position: usize) -> Result<Operation, ReadError> {
         let first = self.values.len();
         self.placed_operation(&mut operation).within(|| {
             // The name of a first result that was defined before the failure has gone there.
-            let defined = || self.values.get(first).map(|value| &value.name);
-            let output = operation.outputs.first().map(|output| &output.name);
+            let defined = || self.values.get(first).map(|value| value.name.as_str());
+            let output = operation.outputs.first().map(|output| &*output.name);
             match output.and_then(|output| if output.is_empty() { defined() } else { Some(output) }) {
                 Some(output) => format!("operation {} ({})", quote(output), quote(&operation.kind)),
                 None => format!("operation {position} ({})", quote(&operation.kind)),
@@ -174,7 +184,7 @@ impl Decoder<'_> {
     }
 
     /// Takes the operation's parts, the type last; whoever called can say which it was.
-    fn placed_operation(&mut self, operation: &mut Filed<'_>) -> Result<Operation, ReadError> {
+    fn placed_operation(&mut self, operation: &mut Filed<'t>) -> Result<Operation, ReadError> {
         let kind = &operation.kind;
         if kind.is_empty() {
             return Err(refuse("an operation has no type"));
@@ -190,9 +200,6 @@ impl Decoder<'_> {
             .collect::<Result<_, ReadError>>()?;
         let mut name = take(&mut operation.name);
         let (attributes, val) = self.attributes(take(&mut operation.attributes), &mut name)?;
-        if kind == "const" {
-            check_const(val.as_ref(), &operation.outputs, self.limits)?;
-        }
         let blocks: Vec<_> = take(&mut operation.blocks)
             .into_iter()
             .enumerate()
@@ -201,13 +208,16 @@ impl Decoder<'_> {
         check_blocks(kind, &inputs, &blocks, operation.outputs.len())?;
         // After the blocks: the results of an operation are not visible inside it.
         let outputs = self.define_all(&mut operation.outputs)?;
+        if kind == "const" {
+            self.check_const(val.as_ref(), &outputs)?;
+        }
         Ok(Operation { kind: take(&mut operation.kind), name, inputs, outputs, blocks, attributes })
     }
 
     fn argument(&mut self, argument: FiledArgument<'_>) -> Result<Argument, ReadError> {
         match argument {
             FiledArgument::Name(name) => self.find(&name).map(Argument::Value),
-            FiledArgument::Value(value) => constant::constant(value, self.blobs, self.limits)
+            FiledArgument::Value(value) => constant::constant(*value, self.blobs, self.limits)
                 .map(|(constant, _)| Argument::Constant(Arc::new(constant))),
             FiledArgument::Nothing => Err(refuse("an argument is neither a name nor a value")),
         }
@@ -243,17 +253,33 @@ impl Decoder<'_> {
             .ok_or_else(|| refuse(format!("value {} is used, but not defined before and in scope", quote(name))))
     }
 
-    fn define_all(&mut self, values: &mut [proto::NamedType]) -> Result<Vec<ValueId>, ReadError> {
+    fn define_all(&mut self, values: &mut [FiledValue<'t>]) -> Result<Vec<ValueId>, ReadError> {
         values.iter_mut().map(|value| self.define(value)).collect()
     }
 
+    /// A `const` has one result and the value for it.
+    fn check_const(&self, val: Option<&ValueType>, outputs: &[ValueId]) -> Result<(), ReadError> {
+        let val = val.ok_or_else(|| refuse("a constant has no attribute `val`"))?;
+        let declared = match outputs {
+            [output] => self.values.get(output.index()).map(|value| &value.ty),
+            _ => None,
+        };
+        let declared =
+            declared.ok_or_else(|| refuse(format!("a constant has {} results instead of one", outputs.len())))?;
+        if fits(val, declared) {
+            Ok(())
+        } else {
+            Err(refuse(format!("the constant is {val}, its result is declared {declared}")))
+        }
+    }
+
     /// Takes the value's name if all is well.
-    fn define(&mut self, value: &mut proto::NamedType) -> Result<ValueId, ReadError> {
+    fn define(&mut self, value: &mut FiledValue<'t>) -> Result<ValueId, ReadError> {
         if value.name.is_empty() {
             return Err(refuse("a value has no name"));
         }
         let ty =
-            types::value_type(value.r#type.as_ref(), self.limits).within(|| format!("value {}", quote(&value.name)))?;
+            types::value_type(value.ty.as_ref(), self.limits).within(|| format!("value {}", quote(&value.name)))?;
         let id = u32::try_from(self.values.len())
             .map(ValueId)
             .map_err(|_| ReadError::new(ReadErrorKind::Limit, "a function has more values than ids"))?;
@@ -261,22 +287,8 @@ impl Decoder<'_> {
             return Err(refuse(format!("value {} is defined twice", quote(&value.name))));
         }
         self.definitions.push(id);
-        self.values.push(Value { name: take(&mut value.name), ty });
+        self.values.push(Value { name: take(&mut value.name).into_owned(), ty });
         Ok(id)
-    }
-}
-
-/// A `const` has one result and the value for it.
-fn check_const(val: Option<&ValueType>, outputs: &[proto::NamedType], limits: &Limits) -> Result<(), ReadError> {
-    let val = val.ok_or_else(|| refuse("a constant has no attribute `val`"))?;
-    let [output] = outputs else {
-        return Err(refuse(format!("a constant has {} results instead of one", outputs.len())));
-    };
-    let declared = types::value_type(output.r#type.as_ref(), limits)?;
-    if fits(val, &declared) {
-        Ok(())
-    } else {
-        Err(refuse(format!("the constant is {}, its result is declared {}", val, declared)))
     }
 }
 

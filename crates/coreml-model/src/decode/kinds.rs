@@ -1,5 +1,7 @@
 //! The types of models that the format has.
 
+use bytes::Bytes;
+
 use crate::error::{ReadError, ReadErrorKind, quote};
 use crate::neural_network::NetworkKind;
 use crate::proto::{self, model::Kind};
@@ -8,10 +10,10 @@ use crate::wire::Fields;
 /// A model's content, sorted by what is done with it.
 pub(crate) enum Sorted {
     Program(proto::Program),
-    Network(NetworkKind, Vec<u8>),
-    Classic(u32, Vec<u8>),
+    Network(NetworkKind, Bytes),
+    Classic(u32, Bytes),
     Pipeline(proto::Pipeline),
-    Linked(Vec<u8>),
+    Linked(Bytes),
     /// What this library cannot run.
     Refused(ReadError),
 }

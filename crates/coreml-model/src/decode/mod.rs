@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use prost::Message;
 
 use crate::budget;
@@ -27,7 +28,7 @@ pub(crate) mod kinds;
 pub(crate) mod pipeline;
 mod types;
 
-pub(crate) use self::function::{Filed, FiledArgument, FiledBlock, FunctionReader};
+pub(crate) use self::function::{Filed, FiledArgument, FiledBlock, FiledValue, FunctionReader};
 use self::kinds::Sorted;
 
 /// The newest specification this library knows: iOS 26.
@@ -46,7 +47,7 @@ pub(crate) struct Decoded {
 type Described = (Stage, BTreeMap<String, Interface>, Metadata);
 
 /// Decodes the specification and reads the constants it refers to.
-pub(crate) fn model(spec: &[u8], blobs: &mut BlobStore, limits: &Limits) -> Result<Decoded, ReadError> {
+pub(crate) fn model(spec: &Bytes, blobs: &mut BlobStore, limits: &Limits) -> Result<Decoded, ReadError> {
     let model = message(spec, limits)?;
     let specification_version = model.specification_version;
     let (model, interfaces, metadata) = stage(model, blobs, limits)?;
@@ -54,7 +55,7 @@ pub(crate) fn model(spec: &[u8], blobs: &mut BlobStore, limits: &Limits) -> Resu
 }
 
 /// The messages of a specification, which costs no more than `limits` grants.
-fn message(spec: &[u8], limits: &Limits) -> Result<proto::Model, ReadError> {
+fn message(spec: &Bytes, limits: &Limits) -> Result<proto::Model, ReadError> {
     if spec.is_empty() {
         return Err(ReadError::new(ReadErrorKind::Format, "the model file is empty"));
     }
@@ -62,7 +63,7 @@ fn message(spec: &[u8], limits: &Limits) -> Result<proto::Model, ReadError> {
         return Err(ReadError::new(ReadErrorKind::Format, message));
     }
     budget::check(spec, limits)?;
-    proto::Model::decode(spec)
+    proto::Model::decode(spec.clone())
         .map_err(|error| ReadError::new(ReadErrorKind::Format, "is not a Core ML model").because(error))
 }
 

@@ -24,12 +24,7 @@ pub(crate) fn value_type(ty: Option<&proto::ValueType>, limits: &Limits) -> Resu
         },
         Kind::Tensor(ty) => {
             let (element, dims) = tensor_type(ty, limits)?;
-            match element {
-                ElementType::Number(dtype) => ValueType::Tensor(TensorType { dtype, dims }),
-                ElementType::BFloat16 => ValueType::Tensor(TensorType { dtype: DType::Float32, dims }),
-                ElementType::Packed(ty) => ValueType::Packed(ty, dims),
-                ElementType::String => ValueType::Strings(dims),
-            }
+            tensor(element, dims)
         }
         Kind::List(ty) => {
             let length = ty.length.as_ref().map(dimension).transpose()?.and_then(|dim| match dim {
@@ -51,6 +46,16 @@ pub(crate) fn value_type(ty: Option<&proto::ValueType>, limits: &Limits) -> Resu
             _ => return Err(refuse("is a state of something other than a tensor of numbers")),
         },
     })
+}
+
+/// The type of a tensor of these elements.
+pub(crate) fn tensor(element: ElementType, dims: Vec<Dim>) -> ValueType {
+    match element {
+        ElementType::Number(dtype) => ValueType::Tensor(TensorType { dtype, dims }),
+        ElementType::BFloat16 => ValueType::Tensor(TensorType { dtype: DType::Float32, dims }),
+        ElementType::Packed(ty) => ValueType::Packed(ty, dims),
+        ElementType::String => ValueType::Strings(dims),
+    }
 }
 
 /// Whether a tensor's rank is not known: writers say so by the rank -1, or by a dimension that stands for several.
@@ -79,13 +84,18 @@ pub(crate) fn tensor_type(ty: &proto::TensorType, limits: &Limits) -> Result<(El
         return Err(refuse(format!("rank is {rank}, but {} dimensions are given", ty.dims.len())));
     }
     let dims: Vec<Dim> = ty.dims.iter().map(dimension).collect::<Result<_, _>>()?;
-    let known: Vec<usize> = dims.iter().map(|&dim| if let Dim::Fixed(size) = dim { size } else { 1 }).collect();
-    shape(&known)?;
+    sized(&dims, |dim| Ok(if let Dim::Fixed(size) = dim { size } else { 1 }))?;
     Ok((element, dims))
 }
 
-/// The shape with these dimensions, if its elements can be counted.
-pub(crate) fn shape(dims: &[usize]) -> Result<Shape, ReadError> {
+/// The shape of dimensions that have these sizes, if its elements can be counted.
+fn sized(dims: &[Dim], size: impl Fn(Dim) -> Result<usize, ReadError>) -> Result<Shape, ReadError> {
+    // Every value of a program comes by here: no memory is asked for.
+    let mut sizes = [0; MAX_RANK];
+    for (to, &dim) in sizes.iter_mut().zip(dims) {
+        *to = size(dim)?;
+    }
+    let dims = sizes.get(..dims.len()).ok_or_else(|| refuse(format!("rank {} is above {MAX_RANK}", dims.len())))?;
     Shape::try_new(dims).map_err(|error| match error {
         ShapeError::Overflow => {
             ReadError::new(ReadErrorKind::Limit, format!("dimensions {dims:?} multiply beyond the address space"))
@@ -96,8 +106,8 @@ pub(crate) fn shape(dims: &[usize]) -> Result<Shape, ReadError> {
 
 /// The shape of a constant, all of whose dimensions must be known.
 pub(crate) fn fixed_shape(dims: &[Dim]) -> Result<Shape, ReadError> {
-    let dims = dims.iter().map(|&dim| if let Dim::Fixed(size) = dim { Some(size) } else { None });
-    shape(&dims.collect::<Option<Vec<_>>>().ok_or_else(|| refuse("a constant has a dimension of unknown size"))?)
+    let unknown = || refuse("a constant has a dimension of unknown size");
+    sized(dims, |dim| if let Dim::Fixed(size) = dim { Ok(size) } else { Err(unknown()) })
 }
 
 fn dimension(dim: &proto::Dimension) -> Result<Dim, ReadError> {

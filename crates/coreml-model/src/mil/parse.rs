@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 use super::lexer::{Lexer, Token};
 use super::literal::Loose;
 use super::print::MAKER;
-use crate::decode::{Filed, FiledArgument, FiledBlock, FunctionReader};
+use crate::decode::{Filed, FiledArgument, FiledBlock, FiledValue, FunctionReader};
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::limits::Limits;
 use crate::package::blob::BlobStore;
 use crate::program::{Opset, Program};
-use crate::proto;
 
 /// What a text says.
 pub(crate) struct Parsed {
@@ -136,13 +135,13 @@ impl<'a> Parser<'a> {
     }
 
     /// `(TYPE name, …)`
-    fn parameters(&mut self) -> Result<Vec<proto::NamedType>, ReadError> {
+    fn parameters(&mut self) -> Result<Vec<FiledValue<'a>>, ReadError> {
         self.several('(', ')', |parser, _| parser.definition())
     }
 
-    fn definition(&mut self) -> Result<proto::NamedType, ReadError> {
-        let r#type = Some(self.value_type()?);
-        Ok(proto::NamedType { name: self.name("a name")?, r#type })
+    fn definition(&mut self) -> Result<FiledValue<'a>, ReadError> {
+        let ty = Some(self.value_type()?);
+        Ok(FiledValue { name: self.borrowed_name("a name")?, ty })
     }
 
     /// `(name, …)`
@@ -266,7 +265,7 @@ impl<'a> Parser<'a> {
     /// A name, or a value in place.
     fn argument(&mut self) -> Result<FiledArgument<'a>, ReadError> {
         Ok(if self.lexer.begins_value() {
-            FiledArgument::Value(self.value()?)
+            FiledArgument::Value(Box::new(self.value()?))
         } else {
             FiledArgument::Name(self.borrowed_name("an argument")?)
         })

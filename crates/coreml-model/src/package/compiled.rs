@@ -131,11 +131,11 @@ impl Reader<'_> {
         if let Some(message) = impostor(&bytes) {
             return Err(ReadError::new(ReadErrorKind::Format, message).in_file(&path));
         }
-        let text = String::from_utf8(bytes)
+        let text = std::str::from_utf8(&bytes)
             .map_err(|error| ReadError::new(ReadErrorKind::Format, "is not UTF-8").because(error).in_file(&path))?;
         let source = Source { files: self.files.clone(), folder: folder.to_path_buf() };
         let mut blobs = BlobStore::new(source, self.limits, self.weights);
-        let parsed = mil::program(&text, &mut blobs, self.limits).map_err(|error| error.in_file(&path))?;
+        let parsed = mil::program(text, &mut blobs, self.limits).map_err(|error| error.in_file(&path))?;
         self.size_bytes += blobs.size_bytes();
         self.contents.add(&blobs.contents().fingerprint().to_bytes());
         self.ours |= parsed.ours;

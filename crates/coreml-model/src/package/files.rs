@@ -67,13 +67,13 @@ impl Files {
     }
 
     /// The whole of a file that has at most `limit` bytes.
-    pub(crate) fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+    pub(crate) fn read(&self, path: &Path, limit: u64) -> Result<Bytes, ReadError> {
         match self {
-            Self::Disk(_) => paths::read_limited(path, limit),
+            Self::Disk(_) => Ok(paths::read_limited(path, limit)?.into()),
             Self::Memory(files) => {
                 let bytes = given(files, path)?;
                 paths::admit(path, bytes.len().try_into().unwrap_or(u64::MAX), limit)?;
-                Ok(bytes.to_vec())
+                Ok(bytes.clone())
             }
         }
     }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+
 use super::blob::{BlobStore, Source};
 use super::files::Files;
 use super::{manifest, paths};
@@ -15,7 +17,7 @@ pub(crate) const LINKS: usize = 32;
 /// The specification of a linked model, and where its weights are.
 pub(crate) struct Linked {
     pub(crate) path: PathBuf,
-    pub(crate) spec: Vec<u8>,
+    pub(crate) spec: Bytes,
     pub(crate) blobs: BlobStore,
 }
 

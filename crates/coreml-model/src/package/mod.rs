@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use self::blob::{BlobStore, Source, Weights};
 pub use self::compiled::Compiler;
 pub(crate) use self::compiled::{DATA, PROGRAM};
@@ -224,10 +226,15 @@ impl Package {
             |(name, bytes): (String, Vec<u8>)| Some((name.strip_prefix(blob::MODEL_FOLDER)?.into(), bytes.into()));
         let files = blobs.unwrap_or_default().into_iter().filter_map(named).collect();
         let source = Source { files: Files::Memory(Arc::new(files)), folder: PathBuf::new() };
-        Self::read(Path::new(""), spec, BlobStore::new(source, limits, Weights::Needed), limits)
+        Self::read(
+            Path::new(""),
+            &Bytes::copy_from_slice(spec),
+            BlobStore::new(source, limits, Weights::Needed),
+            limits,
+        )
     }
 
-    fn read(path: &Path, spec: &[u8], mut blobs: BlobStore, limits: &Limits) -> Result<Self, ReadError> {
+    fn read(path: &Path, spec: &Bytes, mut blobs: BlobStore, limits: &Limits) -> Result<Self, ReadError> {
         let decoded = decode::model(spec, &mut blobs, limits)?;
         let spec_bytes = u64::try_from(spec.len()).unwrap_or(u64::MAX);
         let size_bytes = spec_bytes.saturating_add(blobs.size_bytes());

@@ -23,57 +23,57 @@ pub mod model {
         #[prost(message, tag = "202")]
         Pipeline(super::Pipeline),
         #[prost(bytes, tag = "300")]
-        GlmRegressor(::prost::alloc::vec::Vec<u8>),
+        GlmRegressor(::prost::bytes::Bytes),
         #[prost(bytes, tag = "301")]
-        SupportVectorRegressor(::prost::alloc::vec::Vec<u8>),
+        SupportVectorRegressor(::prost::bytes::Bytes),
         #[prost(bytes, tag = "302")]
-        TreeEnsembleRegressor(::prost::alloc::vec::Vec<u8>),
+        TreeEnsembleRegressor(::prost::bytes::Bytes),
         #[prost(bytes, tag = "303")]
-        NeuralNetworkRegressor(::prost::alloc::vec::Vec<u8>),
+        NeuralNetworkRegressor(::prost::bytes::Bytes),
         #[prost(bytes, tag = "304")]
-        BayesianProbitRegressor(::prost::alloc::vec::Vec<u8>),
+        BayesianProbitRegressor(::prost::bytes::Bytes),
         #[prost(bytes, tag = "400")]
-        GlmClassifier(::prost::alloc::vec::Vec<u8>),
+        GlmClassifier(::prost::bytes::Bytes),
         #[prost(bytes, tag = "401")]
-        SupportVectorClassifier(::prost::alloc::vec::Vec<u8>),
+        SupportVectorClassifier(::prost::bytes::Bytes),
         #[prost(bytes, tag = "402")]
-        TreeEnsembleClassifier(::prost::alloc::vec::Vec<u8>),
+        TreeEnsembleClassifier(::prost::bytes::Bytes),
         #[prost(bytes, tag = "403")]
-        NeuralNetworkClassifier(::prost::alloc::vec::Vec<u8>),
+        NeuralNetworkClassifier(::prost::bytes::Bytes),
         #[prost(bytes, tag = "404")]
-        KNearestNeighborsClassifier(::prost::alloc::vec::Vec<u8>),
+        KNearestNeighborsClassifier(::prost::bytes::Bytes),
         #[prost(bytes, tag = "500")]
-        NeuralNetwork(::prost::alloc::vec::Vec<u8>),
+        NeuralNetwork(::prost::bytes::Bytes),
         #[prost(bytes, tag = "501")]
-        ItemSimilarityRecommender(::prost::alloc::vec::Vec<u8>),
+        ItemSimilarityRecommender(::prost::bytes::Bytes),
         #[prost(message, tag = "502")]
         MlProgram(super::Program),
         #[prost(bytes, tag = "555")]
-        CustomModel(::prost::alloc::vec::Vec<u8>),
+        CustomModel(::prost::bytes::Bytes),
         #[prost(bytes, tag = "556")]
-        LinkedModel(::prost::alloc::vec::Vec<u8>),
+        LinkedModel(::prost::bytes::Bytes),
         #[prost(bytes, tag = "560")]
-        ClassConfidenceThresholding(::prost::alloc::vec::Vec<u8>),
+        ClassConfidenceThresholding(::prost::bytes::Bytes),
         #[prost(bytes, tag = "600")]
-        OneHotEncoder(::prost::alloc::vec::Vec<u8>),
+        OneHotEncoder(::prost::bytes::Bytes),
         #[prost(bytes, tag = "601")]
-        Imputer(::prost::alloc::vec::Vec<u8>),
+        Imputer(::prost::bytes::Bytes),
         #[prost(bytes, tag = "602")]
-        FeatureVectorizer(::prost::alloc::vec::Vec<u8>),
+        FeatureVectorizer(::prost::bytes::Bytes),
         #[prost(bytes, tag = "603")]
-        DictVectorizer(::prost::alloc::vec::Vec<u8>),
+        DictVectorizer(::prost::bytes::Bytes),
         #[prost(bytes, tag = "604")]
-        Scaler(::prost::alloc::vec::Vec<u8>),
+        Scaler(::prost::bytes::Bytes),
         #[prost(bytes, tag = "606")]
-        CategoricalMapping(::prost::alloc::vec::Vec<u8>),
+        CategoricalMapping(::prost::bytes::Bytes),
         #[prost(bytes, tag = "607")]
-        Normalizer(::prost::alloc::vec::Vec<u8>),
+        Normalizer(::prost::bytes::Bytes),
         #[prost(bytes, tag = "609")]
-        ArrayFeatureExtractor(::prost::alloc::vec::Vec<u8>),
+        ArrayFeatureExtractor(::prost::bytes::Bytes),
         #[prost(bytes, tag = "610")]
-        NonMaximumSuppression(::prost::alloc::vec::Vec<u8>),
+        NonMaximumSuppression(::prost::bytes::Bytes),
         #[prost(bytes, tag = "900")]
-        Identity(::prost::alloc::vec::Vec<u8>),
+        Identity(::prost::bytes::Bytes),
         #[prost(message, tag = "2000")]
         TextClassifier(super::Opaque),
         #[prost(message, tag = "2001")]

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::proto::model::Kind;
 
@@ -81,7 +83,7 @@ fn pipelines_of_programs_are_written_as_compiled_folders() {
 #[test]
 fn members_may_be_pipelines_and_classic_models() {
     let mut scaler = member("b", "c");
-    scaler.kind = Some(Kind::Scaler(vec![]));
+    scaler.kind = Some(Kind::Scaler(Bytes::new()));
     let mut inner = pipeline(vec![member("a", "b")]);
     description(&mut inner).outputs[0].name = "b".into();
     let package = read(&pipeline(vec![inner, scaler])).unwrap();
@@ -93,7 +95,7 @@ fn members_may_be_pipelines_and_classic_models() {
     assert_eq!(leaves, ["mlProgram", "scaler"]);
     // Its parameters are not in the wire format.
     let mut broken = member("a", "c");
-    broken.kind = Some(Kind::Scaler(vec![0x0a, 9]));
+    broken.kind = Some(Kind::Scaler(vec![0x0a, 9].into()));
     assert_refused(read(&pipeline(vec![broken])), ReadErrorKind::Format, &["member 1", "wire format"]);
 }
 
@@ -128,7 +130,7 @@ fn what_does_not_fit_is_refused() {
     members.names = vec!["first".into(), "words".into()];
     assert_refused(read(&named), Unsupported, &["member 2 (`words`) of the pipeline", "`gazetteer`"]);
     let mut shapes = two();
-    shapes[1].kind = Some(Kind::Scaler(vec![]));
+    shapes[1].kind = Some(Kind::Scaler(Bytes::new()));
     description(&mut shapes[1]).inputs[0] = array_feature("b", &[7]);
     let told = ["member 2 of the pipeline, `scaler`", "`b` as an array of shape [7]; member 1, `mlProgram`, has it as"];
     assert_refused(read(&pipeline(shapes)), Interface, &told);

@@ -225,7 +225,7 @@ fn other_models_are_refused_by_name() {
     use proto::model::Kind;
 
     let other = |kind, mentions: &[&str]| refused(|m| m.kind = Some(kind), ReadErrorKind::Unsupported, mentions);
-    let class = [0x52, 3, b'A', b'p', b'p'].to_vec();
+    let class = [0x52, 3, b'A', b'p', b'p'].to_vec().into();
     other(Kind::CustomModel(class), &["`customModel` (class `App`)", "not supported", "code of the app"]);
     other(Kind::WordTagger(proto::Opaque {}), &["`wordTagger`", "Apple's language models", "use Core ML directly"]);
     refused(|m| m.kind = None, ReadErrorKind::Unsupported, &["no type", "version 9"]);
