@@ -12,6 +12,7 @@ use coreml_tensor::MAX_RANK;
 use crate::builder::{Blob, Builder, tensor};
 use crate::error::ConvertError;
 use crate::layers;
+use crate::liveness::{Live, Places, Uses};
 
 pub(crate) const BRANCH: u32 = 605;
 pub(crate) const LOOP: u32 = 615;
@@ -34,6 +35,7 @@ pub(crate) struct Step<'a> {
     pub(crate) layer: Layer<'a>,
     /// Of a branch what is done if its condition holds and if not, of a loop the condition and the body.
     pub(crate) nested: [Vec<Self>; 2],
+    uses: Uses<'a>,
 }
 
 /// The layers of a network. How deep they lie in each other was bounded when the file was read.
@@ -52,64 +54,29 @@ impl<'a> Step<'a> {
             Some(LOOP) => [inner(3)?, inner(4)?],
             _ => Default::default(),
         };
-        Ok(Self { layer, nested })
-    }
-
-    /// Calls `each` for every blob the layer reads, those inside included.
-    fn reads(&self, each: &mut impl FnMut(&'a str)) {
-        self.layer.inputs.iter().for_each(|&name| each(name));
-        if self.layer.tag == Some(LOOP) {
-            self.layer.fields.text(2).ok().into_iter().for_each(&mut *each);
-        }
-        self.nested.iter().flatten().for_each(|step| step.reads(each));
+        let inputs = Uses::new(layer.inputs.iter().copied(), [], false);
+        let uses = match (layer.tag, &nested) {
+            (Some(BRANCH), [then, otherwise]) => inputs.then(&uses(then).or(&uses(otherwise))),
+            (Some(LOOP), [tested, body]) => {
+                let test = Uses::new([layer.fields.text(2)?], [], false);
+                inputs.then(&uses(tested).then(&test).then(&uses(body)).repeated())
+            }
+            (tag, _) => {
+                inputs.then(&Uses::new([], layer.outputs.iter().copied(), matches!(tag, Some(BREAK | CONTINUE))))
+            }
+        };
+        Ok(Self { layer, nested, uses })
     }
 
     fn writes(&self, found: &mut Vec<&'a str>) {
         found.extend(&self.layer.outputs);
         self.nested.iter().flatten().for_each(|step| step.writes(found));
     }
-
-    /// Whether the layer may end a round of the loop around it.
-    fn jumps(&self) -> bool {
-        match self.layer.tag {
-            Some(BREAK | CONTINUE) => true,
-            Some(BRANCH) => self.nested.iter().flatten().any(Step::jumps),
-            _ => false,
-        }
-    }
 }
 
-/// Which blobs are read later.
-#[derive(Clone, Copy)]
-pub(crate) struct Live<'s, 'a> {
-    /// Where a blob is read last in the layers at hand.
-    last_read: &'s HashMap<&'a str, usize>,
-    /// The layer being lowered, after which a read is later.
-    after: usize,
-    around: Option<&'s Self>,
-}
-
-impl<'s, 'a> Live<'s, 'a> {
-    /// These, at the end of a network.
-    pub(crate) fn at_the_end(names: &'s HashMap<&'a str, usize>) -> Self {
-        Self { last_read: names, after: 0, around: None }
-    }
-
-    fn contains(&self, name: &str) -> bool {
-        self.last_read.get(name).is_some_and(|&last| last > self.after)
-            || self.around.is_some_and(|around| around.contains(name))
-    }
-}
-
-/// Where each blob is read last; positions count from 1.
-fn last_reads<'a>(steps: &[Step<'a>]) -> HashMap<&'a str, usize> {
-    let mut reads = HashMap::new();
-    for (i, step) in steps.iter().enumerate() {
-        step.reads(&mut |name| {
-            reads.insert(name, i + 1);
-        });
-    }
-    reads
+/// What layers do one after the other.
+fn uses<'a>(steps: &[Step<'a>]) -> Uses<'a> {
+    steps.iter().fold(Uses::default(), |all, step| all.then(&step.uses))
 }
 
 /// A network being lowered.
@@ -147,9 +114,10 @@ impl<'a, 'b> Flow<'a, 'b> {
 
     /// Lowers `steps`, after which the blobs in `live` are read.
     pub(crate) fn run(&mut self, steps: &[Step<'a>], live: &Live<'_, 'a>) -> Result<(), ConvertError> {
-        let reads = last_reads(steps);
+        let places = Places::new(steps.iter().map(|step| &step.uses));
         for (i, step) in steps.iter().enumerate() {
-            let live = Live { last_read: &reads, after: i + 1, around: Some(live) };
+            let around = live;
+            let live = Live::new(&places, i + 1, Some(around));
             let place = |error: ConvertError| error.within(&format!("layer `{}`", step.layer.name));
             match step.layer.tag {
                 Some(BREAK | CONTINUE) if self.going.is_none() => {
@@ -162,11 +130,10 @@ impl<'a, 'b> Flow<'a, 'b> {
                 }
                 Some(BRANCH) => {
                     self.branch(step, &live).map_err(place)?;
-                    if let (true, Some(going), Some(rest)) = (step.jumps(), self.going, steps.get(i + 1..))
+                    if let (true, Some(going), Some(rest)) = (step.uses.jumps, self.going, steps.get(i + 1..))
                         && !rest.is_empty()
                     {
                         let goes_on = self.builder.binary("equal", going, GOING);
-                        let around = live.around.unwrap_or(&live);
                         return self.choose(goes_on, [rest, &[]], around);
                     }
                 }
@@ -237,7 +204,7 @@ impl<'a, 'b> Flow<'a, 'b> {
     /// One of two lists of layers, as `condition` says.
     fn choose(&mut self, condition: Blob, ways: [&[Step<'a>]; 2], live: &Live<'_, 'a>) -> Result<(), ConvertError> {
         let names = written(ways.iter().copied().flatten(), |name| live.contains(name));
-        let going = self.going.filter(|_| ways.iter().copied().flatten().any(Step::jumps));
+        let going = self.going.filter(|_| ways.iter().copied().flatten().any(|step| step.uses.jumps));
         let before = self.going;
         let mut blocks = Vec::new();
         let mut results = Vec::new();
@@ -312,8 +279,8 @@ impl<'a, 'b> Flow<'a, 'b> {
             None
         };
         // Every round may read what the one before wrote.
-        let reads = last_reads(std::slice::from_ref(step));
-        let inside = Live { last_read: &reads, after: 0, around: Some(live) };
+        let round = Places::new([&step.uses].into_iter());
+        let inside = Live::new(&round, 0, Some(live));
         let names = written(tested.iter().chain(body), |name| {
             inside.contains(name) && (live.contains(name) || self.blobs.contains_key(name))
         });
@@ -347,7 +314,9 @@ impl<'a, 'b> Flow<'a, 'b> {
         }
         self.going = Some(self.number(GOING));
         if is_tested {
-            self.run(tested, &inside)?;
+            let wanted = Uses::new([tested_blob], [], false).then(&uses(body));
+            let wanted = Places::new([&wanted].into_iter());
+            self.run(tested, &Live::new(&wanted, 0, Some(&inside)))?;
             let test = self.blob(tested_blob).ok_or_else(|| {
                 ConvertError::invalid(format!("depends on `{}`, which nothing gives", tested_blob.escape_debug()))
             })?;

@@ -15,6 +15,7 @@ mod constants;
 mod error;
 mod flow;
 mod layers;
+mod liveness;
 mod sizes;
 mod weights;
 
@@ -32,7 +33,8 @@ pub use crate::error::ConvertError;
 pub use crate::layers::{LayerInfo, layers};
 
 use crate::builder::{Arg, Blob, Builder, tensor};
-use crate::flow::{Flow, Live, steps};
+use crate::flow::{Flow, steps};
+use crate::liveness::{Live, Places, Uses};
 
 /// The network as the body of a function that takes and gives the features of `interface`.
 ///
@@ -59,9 +61,9 @@ pub fn lower(network: &NeuralNetwork, interface: &Interface) -> Result<Function,
     let named = fields.text(200)?;
     let scores = if named.is_empty() { last.unwrap_or_default() } else { named };
     let asked = interface.outputs.iter().map(|feature| feature.name.as_str()).chain([scores]);
-    let asked = asked.map(|name| (name, 1)).collect();
+    let asked = Places::new([&Uses::new(asked, [], false)].into_iter());
     let mut flow = Flow::new(&mut builder, mapping.arrays, blobs);
-    flow.run(&steps, &Live::at_the_end(&asked))?;
+    flow.run(&steps, &Live::new(&asked, 0, None))?;
     let blobs = flow.into_blobs();
     let blob = |builder: &mut Builder, name: &str| Some(builder.existing(*blobs.get(name)?));
     let classes = if network.kind() == NetworkKind::Classifier {

@@ -94,7 +94,7 @@ pub fn layers() -> Vec<LayerInfo> {
 
 /// Whether all layers count axes from the end, so that it makes no difference whether sequence and batch are one axis.
 pub(crate) fn all_count_from_the_end(steps: &[Step<'_>]) -> Result<bool, ConvertError> {
-    for Step { layer, nested } in steps {
+    for Step { layer, nested, .. } in steps {
         let counts = match layer.tag {
             // Branches, loops and jumps.
             Some(605 | 615 | 620 | 625) => all_count_from_the_end(&nested[0])? && all_count_from_the_end(&nested[1])?,
