@@ -49,7 +49,7 @@ pub use program::{
     ValueId, ValueType,
 };
 pub use stage::{Content, Stage};
-pub use wire::{Field, Fields};
+pub use wire::{Fields, Held};
 pub use write::{NewContent, NewModel};
 
 #[cfg(test)]

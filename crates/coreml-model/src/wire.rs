@@ -12,18 +12,71 @@ pub struct Fields<'a> {
     bytes: &'a [u8],
 }
 
-/// What a field holds, by what its encoding tells of its type.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub enum Field<'a> {
-    /// An integer or a truth value.
-    Int(u64),
-    /// A number in single precision.
-    Float(f32),
+/// What a field holds, to be taken as what it has to be.
+#[derive(Debug)]
+pub struct Held<'w, 'a> {
+    tag: u64,
+    walk: &'w mut Walk<'a>,
+}
+
+impl<'a> Held<'_, 'a> {
+    #[inline(always)]
+    fn expect(&self, kind: u64) -> Result<(), ReadError> {
+        if self.tag & 7 == kind { Ok(()) } else { Err(mistyped(u32::try_from(self.tag >> 3).unwrap_or(u32::MAX))) }
+    }
+
+    /// An unsigned integer or a truth value.
+    ///
+    /// # Errors
+    /// A field of another type, and bytes that are not in the wire format, as for all that follow.
+    #[inline(always)]
+    pub fn uint(self) -> Result<u64, ReadError> {
+        self.expect(0)?;
+        varint(&mut self.walk.rest)
+    }
+
     /// A number in double precision.
-    Double(f64),
-    /// A message, text, or packed numbers.
-    Message(Fields<'a>),
+    ///
+    /// # Errors
+    /// As [`Held::uint`].
+    #[inline(always)]
+    pub fn double(self) -> Result<f64, ReadError> {
+        self.expect(1)?;
+        Ok(f64::from_le_bytes(take(&mut self.walk.rest, 8)?.try_into().map_err(|_| malformed())?))
+    }
+
+    /// Numbers in double precision, alone or packed, at the end of `to`.
+    ///
+    /// # Errors
+    /// As [`Held::uint`].
+    pub fn doubles(self, to: &mut Vec<f64>) -> Result<(), ReadError> {
+        let mistyped = mistyped(u32::try_from(self.tag >> 3).unwrap_or(u32::MAX));
+        if self.tag & 7 == 1 {
+            to.push(self.double()?);
+        } else {
+            to.extend(self.message()?.packed_doubles().ok_or(mistyped)?);
+        }
+        Ok(())
+    }
+
+    /// A message.
+    ///
+    /// # Errors
+    /// As [`Held::uint`].
+    #[inline(always)]
+    pub fn message(self) -> Result<Fields<'a>, ReadError> {
+        self.expect(2)?;
+        let length = usize::try_from(varint(&mut self.walk.rest)?).map_err(|_| malformed())?;
+        Ok(Fields { bytes: take(&mut self.walk.rest, length)? })
+    }
+
+    /// Nothing of it.
+    ///
+    /// # Errors
+    /// As [`Held::uint`].
+    pub fn pass(self) -> Result<(), ReadError> {
+        self.walk.raw(self.tag).map(|_| ())
+    }
 }
 
 /// What a field holds, before its type is known.
@@ -39,6 +92,11 @@ impl<'a> Fields<'a> {
     /// The fields in `bytes`.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
+    }
+
+    /// How many bytes the message has.
+    pub const fn size(self) -> usize {
+        self.bytes.len()
     }
 
     /// Every occurrence of field `number`, in the file's order.
@@ -80,22 +138,19 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Every field with its number, in the file's order: for messages of which there are many.
+    /// Gives the number of every field and what it holds to `take`, in the file's order: for messages of which there are
+    /// many. `take` has to take it.
     ///
     /// # Errors
-    /// As [`Fields::numbers`], for each.
-    #[inline]
-    pub fn each(self) -> impl Iterator<Item = Result<(u32, Field<'a>), ReadError>> {
-        let typed = |(number, raw): (u32, Raw<'a>)| {
-            let field = match raw {
-                Raw::Varint(value) => Field::Int(value),
-                Raw::Fixed32(bytes) => Field::Float(f32::from_le_bytes(bytes)),
-                Raw::Fixed64(bytes) => Field::Double(f64::from_le_bytes(bytes)),
-                Raw::Bytes(bytes) => Field::Message(Self { bytes }),
-            };
-            (number, field)
-        };
-        Walk { rest: self.bytes }.map(move |field| field.map(typed))
+    /// As [`Fields::numbers`], and those of `take`, the first of which ends it.
+    #[inline(always)]
+    pub fn each<E: From<ReadError>>(self, mut take: impl FnMut(u64, Held<'_, 'a>) -> Result<(), E>) -> Result<(), E> {
+        let mut walk = Walk { rest: self.bytes };
+        while !walk.rest.is_empty() {
+            let tag = varint(&mut walk.rest)?;
+            take(tag >> 3, Held { tag, walk: &mut walk })?;
+        }
+        Ok(())
     }
 
     /// A signed integer; 0 if absent.
@@ -288,17 +343,21 @@ fn malformed() -> ReadError {
     ReadError::new(ReadErrorKind::Format, "is not in the wire format of Core ML models")
 }
 
+#[derive(Debug)]
 struct Walk<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Walk<'a> {
-    // Inlined into every loop: the large models of old have millions of fields.
-    #[inline(always)]
     fn field(&mut self) -> Result<(u32, Raw<'a>), ReadError> {
         let tag = varint(&mut self.rest)?;
         let number = u32::try_from(tag >> 3).map_err(|_| malformed())?;
-        let raw = match tag & 7 {
+        Ok((number, self.raw(tag)?))
+    }
+
+    /// What the field with this tag holds.
+    fn raw(&mut self, tag: u64) -> Result<Raw<'a>, ReadError> {
+        Ok(match tag & 7 {
             0 => Raw::Varint(varint(&mut self.rest)?),
             1 => Raw::Fixed64(take(&mut self.rest, 8)?.try_into().map_err(|_| malformed())?),
             2 => {
@@ -307,15 +366,13 @@ impl<'a> Walk<'a> {
             }
             5 => Raw::Fixed32(take(&mut self.rest, 4)?.try_into().map_err(|_| malformed())?),
             _ => return Err(malformed()),
-        };
-        Ok((number, raw))
+        })
     }
 }
 
 impl<'a> Iterator for Walk<'a> {
     type Item = Result<(u32, Raw<'a>), ReadError>;
 
-    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;

@@ -99,6 +99,13 @@ impl Forest {
         self.values.len()
     }
 
+    /// Makes room for so many nodes.
+    pub(super) fn reserve(&mut self, nodes: usize) {
+        self.nodes.reserve(nodes);
+        self.rules.reserve(nodes);
+        self.starts.reserve(nodes);
+    }
+
     pub(super) fn add_tree(&mut self, root: u32, depth: u32) {
         self.trees.push(Tree { root, depth });
     }

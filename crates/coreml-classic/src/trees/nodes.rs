@@ -1,13 +1,15 @@
 //! Nodes as the file has them, in any order, become a [`Forest`] whose walks are known to end.
 
 use coreml_core::Error;
-use coreml_model::{Field, Fields};
+use coreml_model::{Fields, Held};
 
 use super::forest::{Comparison, Decision, Forest, Leaf};
 use crate::broken;
 
 /// The number of the behaviour of nodes that end a walk.
 const LEAF: u8 = 6;
+/// About how many bytes of a file a node takes.
+const NODE_BYTES: usize = 24;
 /// Where a place has not been found yet.
 const NOWHERE: u32 = u32::MAX;
 
@@ -31,24 +33,22 @@ impl Node {
     fn read(fields: Fields<'_>, values: &mut Vec<(u64, f64)>) -> Result<Self, Error> {
         let count = |values: &[_]| u32::try_from(values.len()).map_err(|_| broken("the leaves have too many numbers"));
         let mut node = Self { values: (count(values)?, 0), ..Self::default() };
-        for field in fields.each() {
-            match field? {
-                (1, Field::Int(value)) => node.tree = value,
-                (2, Field::Int(value)) => node.id = value,
+        fields.each(|number, field| {
+            match number {
+                1 => node.tree = field.uint()?,
+                2 => node.id = field.uint()?,
                 // No behaviour has so large a number as the one that stands for all larger ones.
-                (3, Field::Int(value)) => node.behavior = u8::try_from(value).unwrap_or(u8::MAX),
-                (10, Field::Int(value)) => node.feature = value,
-                (11, Field::Double(value)) => node.threshold = value,
-                (12, Field::Int(value)) => node.children[0] = value,
-                (13, Field::Int(value)) => node.children[1] = value,
-                (14, Field::Int(value)) => node.missing_is_true = value != 0,
-                (20, Field::Message(value)) => values.push(Self::value(value)?),
-                (1..=3 | 10..=14 | 20, _) => {
-                    return Err(broken("a node has a field of another type than the format's"));
-                }
-                _ => {}
+                3 => node.behavior = u8::try_from(field.uint()?).unwrap_or(u8::MAX),
+                10 => node.feature = field.uint()?,
+                11 => node.threshold = field.double()?,
+                12 => node.children[0] = field.uint()?,
+                13 => node.children[1] = field.uint()?,
+                14 => node.missing_is_true = field.uint()? != 0,
+                20 => values.push(Self::value(field.message()?)?),
+                _ => field.pass()?,
             }
-        }
+            Ok::<_, Error>(())
+        })?;
         node.values.1 = count(values)?;
         Ok(node)
     }
@@ -56,14 +56,14 @@ impl Node {
     /// What a leaf adds, and to which score.
     fn value(fields: Fields<'_>) -> Result<(u64, f64), Error> {
         let mut found = (0, 0.0);
-        for field in fields.each() {
-            match field? {
-                (1, Field::Int(score)) => found.0 = score,
-                (2, Field::Double(value)) => found.1 = value,
-                (1 | 2, _) => return Err(broken("a leaf has a field of another type than the format's")),
-                _ => {}
+        fields.each(|number, field| {
+            match number {
+                1 => found.0 = field.uint()?,
+                2 => found.1 = field.double()?,
+                _ => field.pass()?,
             }
-        }
+            Ok::<_, Error>(())
+        })?;
         Ok(found)
     }
 
@@ -136,8 +136,9 @@ impl Planter {
     /// Plants each tree when the next one begins, as files have one after the other.
     fn plant_in_order(&mut self, ensemble: Fields<'_>) -> Result<(), Error> {
         let mut tree: Vec<Node> = Vec::new();
-        for field in ensemble.each() {
-            let Some(fields) = self.node(field?)? else { continue };
+        self.forest.reserve(ensemble.size() / NODE_BYTES);
+        ensemble.each(|number, field| {
+            let Some(fields) = self.node(number, field)? else { return Ok(()) };
             let mut node = Node::read(fields, &mut self.values)?;
             let last = tree.last().map_or(node.tree, |last| last.tree);
             if node.tree < last {
@@ -151,21 +152,19 @@ impl Planter {
                 node.values = (0, node.values.1 - node.values.0);
             }
             tree.push(node);
-        }
+            Ok::<_, Error>(())
+        })?;
         self.plant(&mut tree)
     }
 
     /// A field of the ensemble, if it is a node; what else it may be is taken down.
     #[inline]
-    fn node<'a>(&mut self, field: (u32, Field<'a>)) -> Result<Option<Fields<'a>>, Error> {
-        let wrong = || broken("the tree ensemble has a field of another type than the format's");
-        match field {
-            (1, Field::Message(node)) => return Ok(Some(node)),
-            (2, Field::Int(dimensions)) => self.dimensions = dimensions,
-            (3, Field::Double(base)) => self.base.push(base),
-            (3, Field::Message(packed)) => self.base.extend(packed.packed_doubles().ok_or_else(wrong)?),
-            (1..=3, _) => return Err(wrong()),
-            _ => {}
+    fn node<'a>(&mut self, number: u64, field: Held<'_, 'a>) -> Result<Option<Fields<'a>>, Error> {
+        match number {
+            1 => return Ok(Some(field.message()?)),
+            2 => self.dimensions = field.uint()?,
+            3 => field.doubles(&mut self.base)?,
+            _ => field.pass()?,
         }
         Ok(None)
     }
@@ -173,11 +172,12 @@ impl Planter {
     /// Plants nodes in any order.
     fn plant_sorted(&mut self, ensemble: Fields<'_>) -> Result<(), Error> {
         let mut nodes = Vec::new();
-        for field in ensemble.each() {
-            if let Some(fields) = self.node(field?)? {
+        ensemble.each(|number, field| {
+            if let Some(fields) = self.node(number, field)? {
                 nodes.push(Node::read(fields, &mut self.values)?);
             }
-        }
+            Ok::<_, Error>(())
+        })?;
         nodes.sort_by_key(|node| node.tree);
         nodes.chunk_by_mut(|a, b| a.tree == b.tree).try_for_each(|tree| self.plant(tree))
     }
