@@ -33,7 +33,7 @@ pub(crate) fn function(
         .specializations
         .remove(&function.opset)
         .ok_or_else(|| refuse(format!("there is no body for its operation set {opset}")))?;
-    let mut reader = FunctionReader::new(opset, filed(function.inputs), blobs, limits)?;
+    let mut reader = FunctionReader::new(opset, filed(function.inputs), body.operations.len(), blobs, limits)?;
     let body = reader.decoder.block(body.into())?;
     if !body.inputs.is_empty() {
         return Err(refuse("the body has parameters of its own"));
@@ -112,14 +112,18 @@ pub(crate) struct FunctionReader<'a, 't> {
 }
 
 impl<'a, 't> FunctionReader<'a, 't> {
+    /// A function that has about as many values as are `expected`.
     pub(crate) fn new(
         opset: Opset,
         mut inputs: Vec<FiledValue<'t>>,
+        expected: usize,
         blobs: &'a mut BlobStore,
         limits: &'a Limits,
     ) -> Result<Self, ReadError> {
         let mut decoder =
             Decoder { blobs, limits, values: Vec::new(), visible: HashMap::default(), definitions: Vec::new() };
+        decoder.values.reserve(expected);
+        decoder.visible.reserve(expected);
         let inputs = decoder.define_all(&mut inputs)?;
         Ok(Self { opset, inputs, operations: Vec::new(), decoder })
     }
@@ -230,7 +234,7 @@ impl<'t> Decoder<'_, 't> {
         attributes: Vec<(String, proto::Value)>,
         name: &mut String,
     ) -> Result<(Vec<(String, Constant)>, Option<ValueType>), ReadError> {
-        let (mut others, mut val) = (Vec::new(), None);
+        let (mut others, mut val) = (Vec::with_capacity(attributes.len()), None);
         for (key, value) in attributes {
             let (constant, ty) =
                 constant::constant(value, self.blobs, self.limits).within(|| format!("attribute {}", quote(&key)))?;

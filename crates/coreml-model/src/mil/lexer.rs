@@ -66,6 +66,13 @@ fn class(byte: u8) -> Class {
     CLASSES[usize::from(byte)]
 }
 
+/// How many bytes from `at` on are as wanted.
+#[inline(always)]
+fn run(bytes: &[u8], at: usize, wanted: impl Fn(u8) -> bool) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    rest.iter().position(|&byte| !wanted(byte)).unwrap_or(rest.len())
+}
+
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str) -> Result<Self, ReadError> {
         let mut lexer = Self { text, at: 0, start: 0, next: Token::End };
@@ -81,6 +88,11 @@ impl<'a> Lexer<'a> {
     /// Where the next token begins.
     pub(super) fn position(&self) -> usize {
         self.start
+    }
+
+    /// How much text follows the next token.
+    pub(super) fn bytes_left(&self) -> usize {
+        self.text.len() - self.at
     }
 
     /// The next token, taken.
@@ -165,18 +177,13 @@ impl<'a> Lexer<'a> {
 
     fn advance(&mut self) -> Result<(), ReadError> {
         let bytes = self.text.as_bytes();
-        // How many bytes from `at` on are as wanted.
-        let run = |at: usize, wanted: &dyn Fn(u8) -> bool| {
-            let rest = bytes.get(at..).unwrap_or_default();
-            rest.iter().position(|&byte| !wanted(byte)).unwrap_or(rest.len())
-        };
         let mut at = self.at;
         loop {
-            at += run(at, &|byte| class(byte) == Class::Blank);
+            at += run(bytes, at, |byte| class(byte) == Class::Blank);
             if !matches!(bytes.get(at..), Some([b'/', b'/', ..])) {
                 break;
             }
-            at += run(at, &|byte| byte != b'\n');
+            at += run(bytes, at, |byte| byte != b'\n');
         }
         self.start = at;
         let Some(&first) = bytes.get(at) else {
@@ -198,7 +205,7 @@ impl<'a> Lexer<'a> {
                 Token::Arrow
             }
             _ => {
-                at += run(at, &|byte| class(byte) == Class::Word);
+                at += run(bytes, at, |byte| class(byte) == Class::Word);
                 // Words end before a character of one byte, so both ends lie between characters.
                 Token::Word(self.text.get(self.start..at).unwrap_or_default())
             }

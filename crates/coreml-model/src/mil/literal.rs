@@ -9,7 +9,7 @@ use crate::element::ElementType;
 use crate::error::ReadError;
 use crate::program::PackedType;
 use crate::proto::{self, dimension, elements, immediate, value, value_type};
-use coreml_tensor::{DType, f16};
+use coreml_tensor::{DType, MAX_RANK, f16};
 
 /// How deep types and values may lie within each other.
 const DEPTH: usize = 32;
@@ -328,12 +328,13 @@ impl Parser<'_> {
         let mut numbers = element
             .and_then(Numbers::of)
             .ok_or_else(|| self.lexer.refuse_at(start, "literals of this type are not supported yet"))?;
-        if ty.dims.len() > self.limits.rank {
-            return Err(self.lexer.refuse_at(start, &format!("more than {} dimensions", self.limits.rank)));
-        }
-        let mut sizes = vec![None; ty.dims.len()];
-        self.rows(&mut sizes, 0, &mut numbers)?;
-        for (dim, size) in ty.dims.iter_mut().zip(sizes) {
+        let limit = self.limits.rank.min(MAX_RANK);
+        let mut sizes = [None; MAX_RANK];
+        let Some(sizes) = sizes.get_mut(..ty.dims.len()).filter(|sizes| sizes.len() <= limit) else {
+            return Err(self.lexer.refuse_at(start, &format!("more than {limit} dimensions")));
+        };
+        self.rows(sizes, 0, &mut numbers)?;
+        for (dim, &mut size) in ty.dims.iter_mut().zip(sizes) {
             match (&dim.kind, size) {
                 (Some(dimension::Kind::Constant(declared)), Some(size)) if declared.size != size => {
                     let message = format!("a row of {size} elements where the type says {}", declared.size);

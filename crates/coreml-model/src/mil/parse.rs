@@ -30,6 +30,9 @@ pub(crate) struct Flexible {
     pub(crate) enumerated: BTreeMap<String, Vec<Vec<i64>>>,
 }
 
+/// About how many bytes of text there are for each value.
+const VALUE_BYTES: usize = 120;
+
 pub(super) struct Parser<'a> {
     pub(super) lexer: Lexer<'a>,
     pub(super) limits: &'a Limits,
@@ -93,7 +96,8 @@ impl<'a> Parser<'a> {
         self.lexer.expect('>')?;
         let place = || format!("function {}", quote(&name));
         let inputs = self.parameters()?;
-        let mut reader = FunctionReader::new(opset, inputs, blobs, self.limits).within(place)?;
+        let mut reader = FunctionReader::new(opset, inputs, self.lexer.bytes_left() / VALUE_BYTES, blobs, self.limits)
+            .within(place)?;
         let flexible = self.attributes()?;
         self.lexer.expect('{')?;
         while !self.lexer.skip('}')? {
