@@ -70,6 +70,9 @@ impl LowPrecision {
 pub struct CpuOptions {
     /// Threads for one prediction; 0 leaves it to [`LoadOptions::threads`].
     pub threads: usize,
+    /// A pool of threads for this model alone. Without it all models of the process that compute with as many threads share
+    /// one pool: of several predictions at once one has its threads, and the others compute on their callers'.
+    pub own_threads: bool,
     /// Slow kernels and no passes: the oracle of the optimised plan.
     pub reference: bool,
     /// Whether products may be made of rounded factors. The reference never rounds.
@@ -143,11 +146,9 @@ impl CpuBackend {
         let threads = [self.options.threads, options.threads].into_iter().find(|&n| n > 0).unwrap_or_else(processors);
         let function = options.function.as_deref().unwrap_or(package.default_function());
         let interface = package.interface(Some(function)).map_err(|error: ReadError| Error::from(error))?.clone();
-        let loader = Loader {
-            package,
-            options: self.plan_options(options),
-            compute: Compute::new(threads).with_precision(self.precision),
-        };
+        let compute = if self.options.own_threads { Compute::new(threads) } else { Compute::shared(threads) };
+        let compute = compute.with_precision(self.precision);
+        let loader = Loader { package, options: self.plan_options(options), compute };
         loader.load(package.model(), &mut Vec::new(), interface, function)
     }
 }
@@ -580,5 +581,25 @@ pub(crate) fn plan_error(error: PlanError, invalid: ErrorKind) -> Error {
             Error::operation(kind, operation, problem.message.clone())
         }
         _ => Error::new(kind, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_share_threads_unless_told_otherwise() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/elementwise/add-same.mlmodel");
+        let package = Arc::new(Package::open(path).unwrap());
+        let pool = |own_threads, threads| {
+            let backend = CpuBackend::new(CpuOptions { own_threads, threads, ..CpuOptions::default() });
+            backend.open(&package, &LoadOptions::default()).unwrap().compute().unwrap().pool.clone()
+        };
+        let shared = pool(false, 5);
+        assert_eq!(shared.threads(), 5);
+        assert!(Arc::ptr_eq(&shared, &pool(false, 5)));
+        assert!(!Arc::ptr_eq(&shared, &pool(false, 4)), "as many threads as were asked for");
+        assert!(!Arc::ptr_eq(&shared, &pool(true, 5)));
     }
 }

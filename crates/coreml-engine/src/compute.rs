@@ -14,9 +14,17 @@ pub struct Compute {
 }
 
 impl Compute {
-    /// The best instruction set of this machine and a pool of `threads`, the calling one included.
+    /// The best instruction set of this machine and a pool of `threads` of its own, the calling one included.
     pub fn new(threads: usize) -> Self {
-        let pool = Arc::new(ThreadPool::new(threads.max(1)));
+        Self::on(Arc::new(ThreadPool::new(threads)))
+    }
+
+    /// As [`Compute::new`], with the pool that all of the process share who ask for so many threads.
+    pub fn shared(threads: usize) -> Self {
+        Self::on(ThreadPool::shared(threads))
+    }
+
+    fn on(pool: Arc<ThreadPool>) -> Self {
         Self { isa: Isa::detect(), pool, precision: Precision::F32 }
     }
 

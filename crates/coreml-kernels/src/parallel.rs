@@ -14,7 +14,7 @@ use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -158,6 +158,22 @@ impl ThreadPool {
             })
             .collect();
         Self { shared, busy: AtomicBool::new(false), workers }
+    }
+
+    /// The process's one pool of so many threads, for as long as somebody has it: however many take it, there are no more
+    /// threads besides theirs. When several run tasks at once, one has the pool's threads and the others compute alone.
+    pub fn shared(threads: usize) -> Arc<Self> {
+        static POOLS: Mutex<Vec<(usize, Weak<ThreadPool>)>> = Mutex::new(Vec::new());
+
+        let threads = threads.max(1);
+        let mut pools = lock(&POOLS);
+        pools.retain(|(_, pool)| pool.strong_count() > 0);
+        if let Some(pool) = pools.iter().filter(|(of, _)| *of == threads).find_map(|(_, pool)| pool.upgrade()) {
+            return pool;
+        }
+        let pool = Arc::new(Self::new(threads));
+        pools.push((threads, Arc::downgrade(&pool)));
+        pool
     }
 
     /// Threads that take part in a run, the caller counted.
@@ -393,6 +409,17 @@ mod tests {
             }
         });
         assert_eq!(count.load(Ordering::Relaxed), 3 * 50 * 12);
+    }
+
+    #[test]
+    fn who_shares_a_pool_gets_the_one_there_is() {
+        let first = ThreadPool::shared(3);
+        assert!(Arc::ptr_eq(&first, &ThreadPool::shared(3)));
+        assert!(!Arc::ptr_eq(&first, &ThreadPool::shared(2)), "of another size");
+        let gone = Arc::downgrade(&first);
+        drop(first);
+        assert!(gone.upgrade().is_none(), "nobody has it any more");
+        assert_eq!(ThreadPool::shared(3).threads(), 3);
     }
 
     #[test]
