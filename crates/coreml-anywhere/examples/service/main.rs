@@ -11,6 +11,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::io::Write;
 use std::time::Duration;
 
 use axum::Router;
@@ -47,7 +48,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     let session = open(&arguments.model, Duration::from_millis(arguments.deadline))?;
     let listener = TcpListener::bind(&arguments.listen).await?;
-    println!("listening on http://{}", listener.local_addr()?);
+    writeln!(std::io::stdout(), "listening on http://{}", listener.local_addr()?)?;
     axum::serve(listener, service(session)).await?;
     Ok(())
 }
