@@ -5,13 +5,19 @@
 //! served, and whoever could not be answered in time by what is usual is turned away at once. Whoever has become too
 //! late while waiting is passed over, so that no place goes to a prediction that nobody will get.
 
+// The compiler does not know the name of the checker of schedules.
+#![allow(unexpected_cfgs)]
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
+use super::sync::{Condvar, Mutex};
 use crate::call::Priority;
+
+#[cfg(test)]
+#[cfg(shuttle)]
+mod schedules;
 
 /// The places of one backend.
 #[derive(Debug)]
@@ -211,6 +217,7 @@ impl Drop for Place {
 }
 
 #[cfg(test)]
+#[cfg(not(shuttle))]
 mod tests {
     use super::*;
 

@@ -50,6 +50,7 @@ mod policy;
 mod route;
 mod shadow;
 mod state;
+mod sync;
 mod workers;
 
 /// A model that is ready for predictions, on the backends of this host. Any number of threads may predict at once.
