@@ -62,8 +62,7 @@ pub(crate) static OPS: &[OpSpec] = &[
         params: &[constant("nonzero_data"), constant("mask"), constant("shape")],
         bind: Bind::Constants(|args| {
             let shape = shape_of(&args.sizes("shape")?)?;
-            let bytes = Numbers::read(args, "mask")?;
-            let mask = unpack_stream("mask", &bytes, 1, shape.count())?.into_iter().map(|bit| bit != 0).collect();
+            let mask = unpack_stream(args, "mask", 1, shape.count())?.into_iter().map(|bit| bit != 0).collect();
             sparse_to_dense(args, shape, mask)
         }),
     },
@@ -102,9 +101,7 @@ impl Numbers {
         match args.get(name) {
             None => Err(OpError::parameter(name, "is missing")),
             Some(Constant::Tensor(tensor)) => {
-                let mut values = Vec::with_capacity(tensor.shape().count());
-                tensor.view().for_each_f64(|x| values.push(x as f32));
-                Ok(Self { values, shape: tensor.shape(), dtype: tensor.dtype() })
+                Ok(Self { values: numbers(tensor), shape: tensor.shape(), dtype: tensor.dtype() })
             }
             Some(Constant::Packed(packed)) => {
                 let dtype = match packed.ty {
@@ -120,6 +117,20 @@ impl Numbers {
             Some(_) => Err(OpError::parameter(name, "must be numbers")),
         }
     }
+}
+
+fn numbers(tensor: &Tensor) -> Vec<f32> {
+    if let Some(halves) = tensor.as_slice::<f16>() {
+        let mut values = vec![0.0; halves.len()];
+        halves.convert_to_f32_slice(&mut values);
+        return values;
+    }
+    if let Some(values) = tensor.as_slice::<f32>() {
+        return values.to_vec();
+    }
+    let mut values = Vec::with_capacity(tensor.shape().count());
+    tensor.view().for_each_f64(|x| values.push(x as f32));
+    values
 }
 
 /// A constant of these numbers, rounded to `dtype`.
@@ -142,23 +153,30 @@ pub(super) fn to_constant(shape: Shape, values: Vec<f32>, dtype: DType) -> Resul
     }
 }
 
-/// `count` numbers of `bits` bits each from a stream of bytes, lowest bit first.
+/// `count` numbers of `bits` bits each, eight at most, from the stream of bytes that `name` holds, lowest bit first.
 pub(super) fn unpack_stream(
+    args: &Args<'_>,
     name: &'static str,
-    bytes: &Numbers,
     bits: usize,
     count: usize,
 ) -> Result<Vec<u8>, OpError> {
-    if bytes.dtype != DType::UInt8 || count.checked_mul(bits).is_none_or(|all| all.div_ceil(8) > bytes.values.len()) {
-        let message = format!("{} {}s do not hold {count} numbers of {bits} bits", bytes.values.len(), bytes.dtype);
-        return Err(OpError::parameter(name, message));
+    let bytes = args.get(name).and_then(Constant::as_tensor).and_then(|stream| stream.as_slice::<u8>());
+    let bytes = bytes.ok_or_else(|| OpError::parameter(name, "must be bytes"))?;
+    let needed = count.checked_mul(bits).map(|all| all.div_ceil(8));
+    let bytes = needed.and_then(|needed| bytes.get(..needed)).ok_or_else(|| {
+        OpError::parameter(name, format!("{} bytes do not hold {count} numbers of {bits} bits", bytes.len()))
+    })?;
+    let mask = ((1u16 << bits) - 1) as u8;
+    let mut numbers = Vec::with_capacity(count.next_multiple_of(8));
+    // Eight numbers fill as many bytes as each has bits.
+    for group in bytes.chunks(bits) {
+        let mut all = [0; 8];
+        all[..group.len()].copy_from_slice(group);
+        let all = u64::from_le_bytes(all);
+        numbers.extend::<[u8; 8]>(std::array::from_fn(|i| (all >> (i * bits)) as u8 & mask));
     }
-    let byte = |i: usize| bytes.values.get(i).map_or(0, |&byte| byte as u32);
-    let number = |i: usize| {
-        let (at, shift) = (i * bits / 8, i * bits % 8);
-        ((byte(at) | byte(at + 1) << 8) >> shift) as u8 & ((1u32 << bits) - 1) as u8
-    };
-    Ok((0..count).map(number).collect())
+    numbers.truncate(count);
+    Ok(numbers)
 }
 
 /// A mask that says which elements of a dense tensor are stored.

@@ -15,8 +15,7 @@ pub(super) fn stream_to_dense(args: &Args<'_>) -> Result<Vec<Literal>, OpError> 
         return Err(OpError::parameter("lut", format!("has {} entries", table.values.len())));
     }
     let shape = shape_of(&args.sizes("shape")?)?;
-    let stream = Numbers::read(args, "indices")?;
-    let indices = unpack_stream("indices", &stream, bits, shape.count())?;
+    let indices = unpack_stream(args, "indices", bits, shape.count())?;
     let blocks = Blocks::new("shape", shape, &vec![1; shape.rank()])?;
     let entries = table.values.len();
     Ok(vec![Literal::of_compressed(weights::tables(Codes::new(shape, 0, indices), &table, entries, blocks)?)])
