@@ -166,17 +166,32 @@ pub(super) fn unpack_stream(
     let bytes = needed.and_then(|needed| bytes.get(..needed)).ok_or_else(|| {
         OpError::parameter(name, format!("{} bytes do not hold {count} numbers of {bits} bits", bytes.len()))
     })?;
-    let mask = ((1u16 << bits) - 1) as u8;
-    let mut numbers = Vec::with_capacity(count.next_multiple_of(8));
+    Ok(match bits {
+        1 => unpack::<1>(bytes, count),
+        2 => unpack::<2>(bytes, count),
+        3 => unpack::<3>(bytes, count),
+        4 => unpack::<4>(bytes, count),
+        5 => unpack::<5>(bytes, count),
+        6 => unpack::<6>(bytes, count),
+        7 => unpack::<7>(bytes, count),
+        _ => bytes.to_vec(),
+    })
+}
+
+fn unpack<const BITS: usize>(bytes: &[u8], count: usize) -> Vec<u8> {
     // Eight numbers fill as many bytes as each has bits.
-    for group in bytes.chunks(bits) {
+    let eight = |group: &[u8]| -> [u8; 8] {
         let mut all = [0; 8];
         all[..group.len()].copy_from_slice(group);
         let all = u64::from_le_bytes(all);
-        numbers.extend::<[u8; 8]>(std::array::from_fn(|i| (all >> (i * bits)) as u8 & mask));
-    }
+        std::array::from_fn(|i| (all >> (i * BITS)) as u8 & ((1 << BITS) - 1))
+    };
+    let (groups, rest) = bytes.as_chunks::<BITS>();
+    let mut numbers = Vec::with_capacity(count.next_multiple_of(8));
+    groups.iter().for_each(|group| numbers.extend(eight(group)));
+    numbers.extend(eight(rest));
     numbers.truncate(count);
-    Ok(numbers)
+    numbers
 }
 
 /// A mask that says which elements of a dense tensor are stored.
@@ -418,6 +433,30 @@ mod tests {
         assert_eq!(out, [Value::float(&[2, 4], &[1.0, 2.0, 20.0, 30.0, 5.0, 6.0, 60.0, 70.0])]);
         let uneven = [constants[0].clone(), ("scale", Value::float(&[1, 3], &[1.0; 3]))];
         assert!(run("constexpr_blockwise_shift_scale", &[], &uneven).unwrap_err().to_string().contains("`scale`"));
+    }
+
+    #[test]
+    fn numbers_of_any_width_come_out_of_a_stream() {
+        use super::unpack;
+
+        let mut bits = 0x9e37_79b9_7f4a_7c15u64;
+        let stream: Vec<u8> = std::iter::repeat_with(|| {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (bits >> 56) as u8
+        })
+        .take(40)
+        .collect();
+        let bit = |i: usize| stream[i / 8] >> (i % 8) & 1;
+        let slow = |width: usize, count: usize| -> Vec<u8> {
+            (0..count).map(|i| (0..width).map(|j| bit(i * width + j) << j).sum()).collect()
+        };
+        for count in [0, 1, 7, 8, 9, 37] {
+            let bytes = |width: usize| &stream[..(count * width).div_ceil(8)];
+            assert_eq!(unpack::<1>(bytes(1), count), slow(1, count));
+            assert_eq!(unpack::<3>(bytes(3), count), slow(3, count));
+            assert_eq!(unpack::<4>(bytes(4), count), slow(4, count));
+            assert_eq!(unpack::<7>(bytes(7), count), slow(7, count));
+        }
     }
 
     #[test]
