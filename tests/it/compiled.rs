@@ -8,7 +8,7 @@ use coreml_anywhere::model::{ColorLayout, Limits, NewModel, Package};
 use coreml_anywhere::{
     Backend, CpuBackend, CpuOptions, Error, ErrorKind, Image, Inputs, Outputs, Session, synthetic_inputs,
 };
-use coreml_testing::repository;
+use coreml_testing::{repository, tensor};
 
 /// Every so many of the golden cases is run; all of them are read back by the tests of `coreml-model`.
 const EVERY: usize = 8;
@@ -215,4 +215,29 @@ fn images_of_models_without_a_description_can_be_given() {
     assert_eq!(label(cpu().image_input("image", ColorLayout::Rgb).open(&compiled).unwrap()), expected);
     // Without it the input is an array.
     assert!(cpu().open(&compiled).unwrap().predict(&inputs()).is_err());
+}
+
+/// A list may have names among the sizes of its elements; the first element says what they are.
+#[test]
+fn lists_whose_elements_have_named_sizes_are_filled() {
+    let text = r#"program(1.0)
+{
+    func main<ios15>(tensor<fp32, [1, 3]> x) {
+            list<tensor<fp32, [?, 3]>, ?> empty = make_list(init_length = int32(1), dynamic_length = bool(true), dtype = string("fp32"), elem_shape = (string("rows"), int32(3)))[name = string("empty")];
+            list<tensor<fp32, [?, 3]>, ?> one = list_write(ls = empty, index = int32(0), value = x)[name = string("one")];
+            tensor<fp32, [1, 3]> twice = add(x = x, y = x)[name = string("twice")];
+            list<tensor<fp32, [?, 3]>, ?> two = list_write(ls = one, index = int32(1), value = twice)[name = string("two")];
+            tensor<fp32, [2, 1, 3]> y = list_gather(ls = two, indices = tensor<int32, [2]>([1, 0]))[name = string("y")];
+        } -> (y);
+}
+"#;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.mil"), text).unwrap();
+    let x = tensor(&[1, 3], &[1.0f32, 2.0, 3.0]);
+    for options in [CpuOptions::default(), CpuOptions::reference()] {
+        let backend = Arc::new(CpuBackend::new(options)) as Arc<dyn Backend>;
+        let session = Session::builder().backends([backend]).open(folder.path()).unwrap();
+        let answer = session.predict(&Inputs::new().tensor("x", &x)).unwrap();
+        assert_eq!(answer.tensor("y").unwrap().view().to_f64_vec(), [2.0, 4.0, 6.0, 1.0, 2.0, 3.0]);
+    }
 }
