@@ -7,10 +7,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::Instant;
 use crate::call::Priority;
 
 /// The places of one backend.
@@ -149,7 +150,8 @@ impl Gate {
             (waiter, latest, wait)
         };
         let mut word = waiter.word.lock();
-        while word.is_none() && !waiter.told.wait_until(&mut word, latest).timed_out() {}
+        let left = || latest.saturating_duration_since(Instant::now());
+        while word.is_none() && !waiter.told.wait_for(&mut word, left()).timed_out() {}
         let told = *word;
         drop(word);
         if told.is_none() {
