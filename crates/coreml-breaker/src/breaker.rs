@@ -5,8 +5,9 @@
 //! operation. A reader that finds itself not served by them takes the lock and asks the machine.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::Instant;
 use crate::config::{BreakerConfig, ConfigError, Mode, Window};
 use crate::machine::{self, Machine};
 use crate::outcome::{Outcome, Settled, Ticket};

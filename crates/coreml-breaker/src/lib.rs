@@ -39,6 +39,7 @@
 
 mod breaker;
 mod config;
+mod instant;
 mod machine;
 mod outcome;
 mod permit;
@@ -51,6 +52,7 @@ mod word;
 
 pub use breaker::CircuitBreaker;
 pub use config::{BreakerConfig, ConfigError, MemoryLimit, Mode, OpenWait, SlowCalls, Window};
+pub use instant::Instant;
 pub use outcome::{Outcome, Settled};
 pub use permit::Permit;
 pub use report::{Reason, Rejected, State, Status, Transition};

@@ -4,8 +4,8 @@
 //! Time never goes back: an operation that is told an earlier time than the latest happens at the latest.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
+use crate::Instant;
 use crate::config::{BreakerConfig, MemoryLimit, Mode};
 use crate::outcome::{Outcome, Settled};
 use crate::report::{Reason, Rejected, State, Status, Transition};

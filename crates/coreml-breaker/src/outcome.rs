@@ -1,6 +1,6 @@
 //! How a call went, and what became of that.
 
-use std::time::Instant;
+use crate::Instant;
 
 /// How a call went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,7 +1,6 @@
 //! The right to make one call, and the duty to say how it went.
 
-use std::time::Instant;
-
+use crate::Instant;
 use crate::breaker::CircuitBreaker;
 use crate::outcome::{Outcome, Settled, Ticket};
 

@@ -1,8 +1,9 @@
 //! What a breaker tells: its states, why it changed, why it rejected, how it stands.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::Instant;
 use crate::window::Counts;
 
 /// The states of a circuit.

@@ -1,7 +1,8 @@
 //! Time as an argument, so that every state can be reached in a test without sleeping.
 
 use std::fmt::Debug;
-use std::time::Instant;
+
+use crate::Instant;
 
 /// Tells the time; never goes back.
 pub trait Clock: Send + Sync + Debug {

@@ -35,6 +35,7 @@ pub use cancel::Cancel;
 pub use check::{CheckedInputs, CheckedValue, check, describe};
 pub use clock::{Clock, SystemClock};
 pub use coreml_breaker as breaker;
+pub use coreml_breaker::Instant;
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "image-files")]
 pub use image::ImageReader;

@@ -1,13 +1,14 @@
 //! Where a prediction with a deadline waits for the calls it has started, and where a call finds that nobody waits.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use smallvec::SmallVec;
 
 use super::gate::Place;
 use super::lane::{Lane, Reply, StateUse};
+use crate::Instant;
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::owned::OwnedInputs;
@@ -73,7 +74,8 @@ impl Desk {
         let until = Instant::now() + patience;
         let mut mail = self.mail.lock();
         while mail.replies.is_empty() {
-            if self.arrived.wait_until(&mut mail, until).timed_out() && mail.replies.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            if self.arrived.wait_for(&mut mail, left).timed_out() && mail.replies.is_empty() {
                 return None;
             }
         }

@@ -10,9 +10,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::sync::{Condvar, Mutex};
+use crate::Instant;
 use crate::call::Priority;
 
 #[cfg(test)]
@@ -155,7 +156,8 @@ impl Gate {
             (waiter, latest, wait)
         };
         let mut word = waiter.word.lock();
-        while word.is_none() && !waiter.told.wait_until(&mut word, latest).timed_out() {}
+        let left = || latest.saturating_duration_since(Instant::now());
+        while word.is_none() && !waiter.told.wait_for(&mut word, left()).timed_out() {}
         let told = *word;
         drop(word);
         if told.is_none() {

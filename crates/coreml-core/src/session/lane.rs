@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coreml_breaker::{BreakerConfig, CircuitBreaker, Mode, Outcome, Permit, Rejected, State};
 use coreml_model::Package;
@@ -15,6 +15,7 @@ use super::load::{Loading, Turn};
 use super::meter::Meter;
 use super::pace::Pace;
 use super::workers::Workers;
+use crate::Instant;
 use crate::backend::{Backend, LoadOptions, Model, ModelState};
 use crate::call::Priority;
 use crate::cancel::Cancel;

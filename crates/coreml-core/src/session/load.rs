@@ -5,10 +5,11 @@
 //! cannot run is never tried again, a fault is, by the next prediction that the circuit breaker lets through.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::Instant;
 use crate::backend::Model;
 use crate::classify::{Health, classify};
 use crate::error::{Error, ErrorKind};
@@ -95,7 +96,8 @@ impl Loading {
             match until {
                 None => self.ended.wait(&mut progress),
                 Some(until) => {
-                    if self.ended.wait_until(&mut progress, until).timed_out() {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if self.ended.wait_for(&mut progress, left).timed_out() {
                         break;
                     }
                 }

@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coreml_breaker::CircuitBreaker;
 use coreml_model::{Interface, Package};
@@ -26,6 +26,7 @@ pub use self::{
     policy::{Hedging, Shadow},
     state::State,
 };
+use crate::Instant;
 use crate::backend::ModelInfo;
 use crate::buffers::Buffers;
 use crate::call::Call;

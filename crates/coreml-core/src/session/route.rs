@@ -8,7 +8,7 @@
 use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coreml_breaker::Permit;
 use coreml_telemetry::Gauge;
@@ -19,6 +19,7 @@ use super::gate::Place;
 use super::lane::{Lane, Reply, StateUse};
 use super::state::Contents;
 use super::{Attempt, Attempts, Prediction, Session};
+use crate::Instant;
 use crate::call::Call;
 use crate::check::CheckedInputs;
 use crate::classify::classify;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use super::lane::{Lane, StateUse};
 use super::policy::Shadow;
+use crate::Instant;
 use crate::error::{Error, ErrorKind};
 use crate::outputs::Outputs;
 use crate::owned::OwnedInputs;

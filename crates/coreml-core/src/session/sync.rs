@@ -13,7 +13,7 @@ pub(super) use parking_lot::{Condvar, Mutex};
 #[cfg(shuttle)]
 mod checked {
     use std::ops::{Deref, DerefMut};
-    use std::time::Instant;
+    use std::time::Duration;
 
     use shuttle::rand::{Rng, thread_rng};
     use shuttle::sync;
@@ -73,7 +73,7 @@ mod checked {
         }
 
         /// The time may be over at any moment, whatever it is.
-        pub(in crate::session) fn wait_until<T>(&self, guard: &mut Guard<'_, T>, _: Instant) -> Waited {
+        pub(in crate::session) fn wait_for<T>(&self, guard: &mut Guard<'_, T>, _: Duration) -> Waited {
             let over = thread_rng().gen_bool(0.25);
             if over {
                 guard.held = None;

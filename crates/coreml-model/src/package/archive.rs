@@ -40,15 +40,12 @@ pub(crate) fn unpack(mut archive: impl Read + Seek, limits: &Limits) -> Result<(
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     let mut left = limits.heap_for(length);
     let mut archive = ZipArchive::new(archive).map_err(broken)?;
-    if archive.len() > limits.archive_files {
-        let message = format!("holds {} files, above the limit of {}", archive.len(), limits.archive_files);
-        return Err(ReadError::new(ReadErrorKind::Limit, message));
-    }
+    admit_count(archive.len(), limits)?;
     let mut files = BTreeMap::new();
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(broken)?;
         let name = entry.name().map_err(broken)?.into_owned();
-        if entry.is_dir() || name.split('/').any(|part| BYCATCH.contains(&part)) {
+        if entry.is_dir() || is_bycatch(&name) {
             continue;
         }
         let refuse =
@@ -66,6 +63,36 @@ pub(crate) fn unpack(mut archive: impl Read + Seek, limits: &Limits) -> Result<(
     let files = Files::Memory(Arc::new(files));
     let found = model(&files)?;
     Ok((files, found))
+}
+
+/// Files that are in memory already, and the one model that they hold.
+pub(crate) fn gather(
+    given: impl IntoIterator<Item = (String, Vec<u8>)>,
+    limits: &Limits,
+) -> Result<(Files, Found), ReadError> {
+    let mut files = BTreeMap::new();
+    for (name, bytes) in given.into_iter().filter(|(name, _)| !is_bycatch(name)) {
+        paths::check(&name)?;
+        if files.insert(PathBuf::from(&name), Bytes::from(bytes)).is_some() {
+            return Err(ReadError::new(ReadErrorKind::Path, format!("file {} was given twice", quote(&name))));
+        }
+        admit_count(files.len(), limits)?;
+    }
+    let files = Files::Memory(Arc::new(files));
+    let found = model(&files)?;
+    Ok((files, found))
+}
+
+fn is_bycatch(name: &str) -> bool {
+    name.split('/').any(|part| BYCATCH.contains(&part))
+}
+
+fn admit_count(files: usize, limits: &Limits) -> Result<(), ReadError> {
+    if files > limits.archive_files {
+        let message = format!("holds {files} files, above the limit of {}", limits.archive_files);
+        return Err(ReadError::new(ReadErrorKind::Limit, message));
+    }
+    Ok(())
 }
 
 /// The bytes of an entry, of which there may be `left`, whatever it says of itself.
@@ -114,7 +141,7 @@ fn model(files: &Files) -> Result<Found, ReadError> {
 }
 
 fn nothing() -> ReadError {
-    ReadError::new(ReadErrorKind::Format, "is a zip archive without a model package, a compiled model or an .mlmodel")
+    ReadError::new(ReadErrorKind::Format, "holds no model package, no compiled model and no .mlmodel")
 }
 
 fn broken(error: ZipError) -> ReadError {

@@ -123,15 +123,24 @@ impl Package {
         limits: &Limits,
         weights: Weights,
     ) -> Result<Self, ReadError> {
-        let (files, found) = archive::unpack(archive, limits)?;
-        let package = match found {
+        let package = Self::read_found(path, archive::unpack(archive, limits)?, limits, weights)?;
+        Ok(Self { archived: true, ..package })
+    }
+
+    #[cfg(feature = "zip")]
+    fn read_found(
+        path: &Path,
+        (files, found): (Files, archive::Found),
+        limits: &Limits,
+        weights: Weights,
+    ) -> Result<Self, ReadError> {
+        match found {
             archive::Found::Folder(folder) => Self::read_folder(path, &files, &folder, limits, weights),
             archive::Found::File(spec) => {
                 let folder = spec.parent().map_or_else(PathBuf::new, Path::to_path_buf);
                 Self::read_file(path, Source { files, folder }, &spec, limits, weights)
             }
-        };
-        Ok(Self { archived: true, ..package? })
+        }
     }
 
     /// Reads the package or compiled model in `folder`; `path` is where people find it.
@@ -183,6 +192,16 @@ impl Package {
     #[cfg(feature = "zip")]
     pub fn from_zip(archive: impl std::io::Read + std::io::Seek, limits: &Limits) -> Result<Self, ReadError> {
         Self::unpack(Path::new(""), archive, limits, Weights::Needed)
+    }
+
+    /// Reads a model from the files of a folder, in memory: each by its path, with `/` between its parts. They hold what an archive
+    /// holds that [`Package::from_zip`] takes. [`Package::path`] is empty.
+    ///
+    /// # Errors
+    /// As [`Package::open`]; and when there are too many files, one twice, no model or several.
+    #[cfg(feature = "zip")]
+    pub fn from_files(files: impl IntoIterator<Item = (String, Vec<u8>)>, limits: &Limits) -> Result<Self, ReadError> {
+        Self::read_found(Path::new(""), archive::gather(files, limits)?, limits, Weights::Needed)
     }
 
     /// Reads a model from the contents of a file: an `.mlmodel`, or (with the feature `zip`) an archive as

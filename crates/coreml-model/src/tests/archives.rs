@@ -47,6 +47,9 @@ fn packages_are_read_wherever_they_lie_in_an_archive() {
         let package = open(&bytes).unwrap();
         assert_eq!(package.program(), expected.program());
         assert_eq!(package.fingerprint(), expected.fingerprint());
+        let files = files.iter().cloned().chain([("__MACOSX/._M.mlpackage".into(), b"bycatch".to_vec())]);
+        let package = Package::from_files(files, &Limits::default()).unwrap();
+        assert_eq!((package.program(), package.fingerprint()), (expected.program(), expected.fingerprint()));
         assert_eq!(Package::from_reader(&bytes[..], &Limits::default()).unwrap().program(), expected.program());
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("M.zip");
@@ -63,10 +66,22 @@ fn model_files_with_weights_beside_them_are_read_too() {
 }
 
 #[test]
+fn files_in_memory_are_refused_as_those_of_archives_are() {
+    let files = |files: &[(String, Vec<u8>)], limits: &Limits| Package::from_files(files.to_vec(), limits);
+    let (whole, limits) = (package(""), Limits::default());
+    assert_refused(files(&[], &limits), ReadErrorKind::Format, &["holds no model"]);
+    assert_refused(files(&whole[..2], &limits), ReadErrorKind::NotFound, &["`weights/weight.bin`"]);
+    assert_refused(files(&[whole.clone(), whole.clone()].concat(), &limits), ReadErrorKind::Path, &["twice"]);
+    assert_refused(files(&[("../a.mlmodel".into(), vec![])], &limits), ReadErrorKind::Path, &["`../a.mlmodel`"]);
+    let few = Limits { archive_files: 2, ..limits };
+    assert_refused(files(&whole, &few), ReadErrorKind::Limit, &["above the limit of 2"]);
+}
+
+#[test]
 fn archives_without_one_model_are_refused() {
     let two: Vec<_> = [package("A.mlpackage/"), package("B.mlpackage/")].concat();
     assert_refused(open(&archive(&entries(&two))), ReadErrorKind::Format, &["`A.mlpackage`, `B.mlpackage`", "unpack"]);
-    assert_refused(open(&archive(&[("a.txt", vec![])])), ReadErrorKind::Format, &["without a model"]);
+    assert_refused(open(&archive(&[("a.txt", vec![])])), ReadErrorKind::Format, &["holds no model"]);
     let without_weights = &package("")[..2];
     assert_refused(open(&archive(&entries(without_weights))), ReadErrorKind::NotFound, &["`weights/weight.bin`"]);
     let bytes = archive(&entries(&package("")));
