@@ -37,6 +37,9 @@ pub(crate) struct Arguments {
     /// Relative tolerance
     #[arg(long, default_value_t = 1e-3, value_parser = tolerance)]
     rtol: f64,
+    /// Both tolerances of one output, instead of --atol and --rtol; may be repeated
+    #[arg(long, value_name = "NAME=ATOL,RTOL")]
+    tolerance: Vec<NamedTolerance>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -52,21 +55,77 @@ pub(crate) fn tolerance(text: &str) -> Result<f64, String> {
     }
 }
 
+/// How far a number may be from the expected one: `atol + rtol * |expected|`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Tolerance {
+    atol: f64,
+    rtol: f64,
+}
+
+/// `NAME=ATOL,RTOL` of `--tolerance`.
+#[derive(Debug, Clone, PartialEq)]
+struct NamedTolerance {
+    name: String,
+    tolerance: Tolerance,
+}
+
+impl std::str::FromStr for NamedTolerance {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Names may hold an equals sign, numbers do not.
+        let (name, numbers) =
+            text.rsplit_once('=').filter(|(name, _)| !name.is_empty()).ok_or("expected NAME=ATOL,RTOL")?;
+        let (atol, rtol) = numbers.split_once(',').ok_or("expected two numbers, ATOL,RTOL")?;
+        Ok(Self { name: name.into(), tolerance: Tolerance { atol: tolerance(atol)?, rtol: tolerance(rtol)? } })
+    }
+}
+
+impl Arguments {
+    /// The tolerance of the output `name`: the last one said of it.
+    fn tolerance_of(&self, name: &str) -> Tolerance {
+        let own = self.tolerance.iter().rev().find(|own| own.name == name);
+        own.map_or(Tolerance { atol: self.atol, rtol: self.rtol }, |own| own.tolerance)
+    }
+}
+
+/// How far an output's numbers are from the expected ones.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Distance {
+    largest: f64,
+    rmse: f64,
+    /// The length of the differences over that of the expected values; of zeros, 0 or infinite.
+    relative_l2: f64,
+    within: bool,
+}
+
+impl Distance {
+    /// The signal-to-noise ratio in decibels.
+    fn snr(&self) -> f64 {
+        -20.0 * self.relative_l2.log10()
+    }
+}
+
 /// How one output compares.
 enum Comparison {
-    Numbers { largest: f64, rmse: f64, within: bool },
+    Numbers(Distance),
     Strings { equal: bool },
     Impossible(String),
 }
 
 impl Comparison {
     fn agrees(&self) -> bool {
-        matches!(self, Self::Numbers { within: true, .. } | Self::Strings { equal: true })
+        matches!(self, Self::Numbers(Distance { within: true, .. }) | Self::Strings { equal: true })
     }
 }
 
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
     let expected = read_arrays(&arguments.reference)?;
+    // A misspelt name would leave its output with tolerances that nobody asked for.
+    if let Some(own) = arguments.tolerance.iter().find(|own| !expected.iter().any(|(name, _)| *name == own.name)) {
+        let message = format!("--tolerance: {} has no `{}`", arguments.reference.display(), own.name);
+        return Err(Failure::usage(message));
+    }
     let session = arguments.model.open(arguments.threads)?;
     let inputs = read_inputs(session.interface(), &arguments.inputs, &arguments.input, ImageReader::new())?;
     let state = session.state();
@@ -81,11 +140,12 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
         .iter()
         .map(|(name, expected)| {
             let found = found.iter().find(|(known, _)| known == name).map(|(_, array)| array);
-            (name.as_str(), compare(found, expected, arguments.atol, arguments.rtol))
+            (name.as_str(), compare(found, expected, arguments.tolerance_of(name)))
         })
         .collect();
     if arguments.json {
-        let outputs: Vec<_> = compared.iter().map(|(name, comparison)| as_json(name, comparison)).collect();
+        let outputs: Vec<_> =
+            compared.iter().map(|(name, comparison)| as_json(name, arguments.tolerance_of(name), comparison)).collect();
         let report = json!({
             "schema": "coreml-anywhere.comparison/1",
             "atol": arguments.atol, "rtol": arguments.rtol, "outputs": outputs,
@@ -112,10 +172,10 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
     }
 }
 
-fn compare(found: Option<&Array>, expected: &Array, atol: f64, rtol: f64) -> Comparison {
+fn compare(found: Option<&Array>, expected: &Array, tolerance: Tolerance) -> Comparison {
     match (found, expected) {
         (None, _) => Comparison::Impossible("the model has no such output".into()),
-        (Some(Array::Tensor(found)), Array::Tensor(expected)) => numbers(found, expected, atol, rtol),
+        (Some(Array::Tensor(found)), Array::Tensor(expected)) => numbers(found, expected, tolerance),
         (Some(Array::Strings(_, found)), Array::Strings(_, expected)) => {
             Comparison::Strings { equal: found == expected }
         }
@@ -123,11 +183,11 @@ fn compare(found: Option<&Array>, expected: &Array, atol: f64, rtol: f64) -> Com
     }
 }
 
-fn numbers(found: &Tensor, expected: &Tensor, atol: f64, rtol: f64) -> Comparison {
+fn numbers(found: &Tensor, expected: &Tensor, tolerance: Tolerance) -> Comparison {
     if found.shape() != expected.shape() {
         return Comparison::Impossible(format!("has the shape {}, not {}", found.shape(), expected.shape()));
     }
-    let (mut largest, mut squares, mut within) = (0.0f64, 0.0f64, true);
+    let (mut largest, mut squares, mut signal, mut within) = (0.0f64, 0.0f64, 0.0f64, true);
     let (found, expected) = (found.view().to_f64_vec(), expected.view().to_f64_vec());
     for (a, b) in found.iter().zip(&expected) {
         let same = a == b || (a.is_nan() && b.is_nan());
@@ -136,15 +196,19 @@ fn numbers(found: &Tensor, expected: &Tensor, atol: f64, rtol: f64) -> Compariso
         let difference = if difference.is_nan() { f64::INFINITY } else { difference };
         largest = largest.max(difference);
         squares += difference * difference;
-        within &= same || difference <= atol + rtol * b.abs();
+        // Expected infinities and NaN would hide every other difference.
+        signal += if b.is_finite() { b * b } else { 0.0 };
+        within &= same || difference <= tolerance.atol + tolerance.rtol * b.abs();
     }
-    Comparison::Numbers { largest, rmse: (squares / found.len().max(1) as f64).sqrt(), within }
+    let rmse = (squares / found.len().max(1) as f64).sqrt();
+    let relative_l2 = if squares == 0.0 { 0.0 } else { (squares / signal).sqrt() };
+    Comparison::Numbers(Distance { largest, rmse, relative_l2, within })
 }
 
 fn row(name: &str, comparison: &Comparison) -> Vec<String> {
     let verdict = if comparison.agrees() { "agrees" } else { "DIFFERS" };
     match comparison {
-        Comparison::Numbers { largest, rmse, .. } => {
+        Comparison::Numbers(Distance { largest, rmse, .. }) => {
             vec![name.into(), format!("{largest:.3e}"), format!("{rmse:.3e}"), verdict.into()]
         }
         Comparison::Strings { .. } => vec![name.into(), "-".into(), "-".into(), verdict.into()],
@@ -153,14 +217,63 @@ fn row(name: &str, comparison: &Comparison) -> Vec<String> {
 }
 
 /// Infinities, which JSON has no numbers for, are written as text.
-fn as_json(name: &str, comparison: &Comparison) -> Json {
+fn as_json(name: &str, tolerance: Tolerance, comparison: &Comparison) -> Json {
     let number = |value: f64| if value.is_finite() { json!(value) } else { json!(value.to_string()) };
     let agrees = comparison.agrees();
     match comparison {
-        Comparison::Numbers { largest, rmse, .. } => {
-            json!({"name": name, "agrees": agrees, "largest": number(*largest), "rmse": number(*rmse)})
-        }
+        Comparison::Numbers(distance) => json!({
+            "name": name, "agrees": agrees, "atol": tolerance.atol, "rtol": tolerance.rtol,
+            "largest": number(distance.largest), "rmse": number(distance.rmse),
+            "relative_l2": number(distance.relative_l2), "snr_db": number(distance.snr()),
+        }),
         Comparison::Strings { .. } => json!({"name": name, "agrees": agrees}),
         Comparison::Impossible(why) => json!({"name": name, "agrees": agrees, "reason": why}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coreml_anywhere::tensor::Shape;
+
+    use super::*;
+
+    fn distance(found: &[f32], expected: &[f32], atol: f64, rtol: f64) -> Distance {
+        let tensor = |values: &[f32]| Tensor::new(Shape::from([values.len()]), values.to_vec()).unwrap();
+        match numbers(&tensor(found), &tensor(expected), Tolerance { atol, rtol }) {
+            Comparison::Numbers(distance) => distance,
+            _ => panic!("shapes are the same"),
+        }
+    }
+
+    #[test]
+    fn distances_are_those_of_the_formulas() {
+        let found = distance(&[3.0, 4.5], &[3.0, 4.0], 0.5, 0.0);
+        assert_eq!((found.largest, found.within), (0.5, true));
+        assert!((found.relative_l2 - 0.1).abs() < 1e-12);
+        assert!((found.rmse - 0.125f64.sqrt()).abs() < 1e-12);
+        assert!((found.snr() - 20.0).abs() < 1e-12, "a tenth is 20 dB: {}", found.snr());
+        assert!(!distance(&[3.0, 4.5], &[3.0, 4.0], 0.49, 0.0).within);
+        assert!(distance(&[3.0, 4.5], &[3.0, 4.0], 0.0, 0.125).within);
+    }
+
+    #[test]
+    fn what_has_no_ratio_is_no_distance_or_an_infinite_one() {
+        let same = distance(&[0.0, f32::NAN], &[0.0, f32::NAN], 0.0, 0.0);
+        assert_eq!((same.relative_l2, same.snr(), same.within), (0.0, f64::INFINITY, true));
+        let of_zeros = distance(&[1.0], &[0.0], 0.0, 0.0);
+        assert_eq!((of_zeros.relative_l2, of_zeros.snr(), of_zeros.within), (f64::INFINITY, f64::NEG_INFINITY, false));
+        let beside_infinity = distance(&[f32::INFINITY, 2.0], &[f32::INFINITY, 1.0], 0.0, 0.0);
+        assert_eq!((beside_infinity.relative_l2, beside_infinity.within), (1.0, false));
+        let lost = distance(&[f32::NAN], &[1.0], 1e9, 0.0);
+        assert_eq!((lost.relative_l2, lost.within), (f64::INFINITY, false));
+    }
+
+    #[test]
+    fn a_tolerance_is_a_name_and_two_numbers() {
+        let read = "a=b=0.5,1e-3".parse::<NamedTolerance>().unwrap();
+        assert_eq!(read, NamedTolerance { name: "a=b".into(), tolerance: Tolerance { atol: 0.5, rtol: 1e-3 } });
+        for wrong in ["", "a", "=1,1", "a=1", "a=1,-1", "a=x,1", "a=1,inf"] {
+            assert!(wrong.parse::<NamedTolerance>().is_err(), "{wrong}");
+        }
     }
 }

@@ -62,3 +62,36 @@ fn a_pipeline_shows_its_type_and_its_members() {
     let (told, code) = coreml(&["ops", fixture("tree-three-words.mlmodel").to_str().unwrap()]);
     assert!(code == Some(0) && told.contains("`treeEnsembleClassifier`, which needs no operations"), "{told}");
 }
+
+#[test]
+fn one_output_may_have_a_tolerance_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let [given, answer] = ["in.npz", "out.npz"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    let counts = Array::Tensor(Tensor::new(Shape::from([2]), vec![1.0f64, 3.0]).unwrap());
+    npz::write(&given, [("words.keys", &strings(&["good", "day"])), ("words.values", &counts)]).unwrap();
+    let model = fixture("pipeline-words.mlmodel");
+    let model = model.to_str().unwrap();
+    assert_eq!(coreml(&["run", model, "--inputs", &given, "--output", &answer]).1, Some(0));
+    let mut arrays = npz::read(&answer).unwrap();
+    let Array::Tensor(chances) = &arrays[2].1 else { panic!("{arrays:?}") };
+    let moved = chances.view().to_f64_vec().iter().map(|chance| chance + 0.01).collect();
+    arrays[2].1 = Array::Tensor(Tensor::new::<f64>(chances.shape(), moved).unwrap());
+    npz::write(&answer, arrays.iter().map(|(name, array)| (name.as_str(), array))).unwrap();
+
+    let compare =
+        |more: &[&str]| coreml(&[&["compare", model, "--inputs", &given, "--reference", &answer], more].concat());
+    let (told, code) = compare(&[]);
+    assert!(code == Some(1) && told.contains("1 of 3 outputs differ: classProbability.values"), "{told}");
+    let (told, code) = compare(&["--json", "--tolerance", "classProbability.values=0.02,0"]);
+    assert_eq!(code, Some(0), "{told}");
+    let report: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let output = &report["outputs"][2];
+    assert_eq!((&output["atol"], &output["rtol"]), (&0.02.into(), &0.0.into()), "{told}");
+    for measure in ["largest", "rmse", "relative_l2", "snr_db"] {
+        assert!(output[measure].is_f64(), "{measure}: {told}");
+    }
+    let (told, code) = compare(&["--tolerance", "classProbability.values=0.001,0"]);
+    assert_eq!(code, Some(1), "{told}");
+    let (told, code) = compare(&["--tolerance", "probability=0.02,0"]);
+    assert!(code == Some(2) && told.contains("has no `probability`"), "{told}");
+}
