@@ -29,6 +29,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("tensor", &[]),
     ("testing", &["tensor", "model", "core"]),
+    // Not the facade, whose isolation browsers cannot do.
+    ("web", &["core", "engine", "model"]),
 ];
 
 /// The homes of `unsafe`.

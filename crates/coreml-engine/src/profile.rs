@@ -5,9 +5,9 @@
 //! machine can do, from multiply-adds measured in between.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use coreml_core::{CheckedInputs, Clock, Error, ErrorKind, LoadOptions, Model, Outputs};
+use coreml_core::{CheckedInputs, Clock, Error, ErrorKind, Instant, LoadOptions, Model, Outputs};
 use coreml_kernels::peak_flops;
 use coreml_model::Package;
 use coreml_tensor::Shape;
