@@ -15,6 +15,7 @@ pub struct Fields<'a> {
 /// What a field holds, to be taken as what it has to be.
 #[derive(Debug)]
 pub struct Held<'w, 'a> {
+    number: u32,
     tag: u64,
     walk: &'w mut Walk<'a>,
 }
@@ -22,7 +23,7 @@ pub struct Held<'w, 'a> {
 impl<'a> Held<'_, 'a> {
     #[inline(always)]
     fn expect(&self, kind: u64) -> Result<(), ReadError> {
-        if self.tag & 7 == kind { Ok(()) } else { Err(mistyped(u32::try_from(self.tag >> 3).unwrap_or(u32::MAX))) }
+        if self.tag & 7 == kind { Ok(()) } else { Err(mistyped(self.number)) }
     }
 
     /// An unsigned integer or a truth value.
@@ -50,11 +51,11 @@ impl<'a> Held<'_, 'a> {
     /// # Errors
     /// As [`Held::uint`].
     pub fn doubles(self, to: &mut Vec<f64>) -> Result<(), ReadError> {
-        let mistyped = mistyped(u32::try_from(self.tag >> 3).unwrap_or(u32::MAX));
+        let number = self.number;
         if self.tag & 7 == 1 {
             to.push(self.double()?);
         } else {
-            to.extend(self.message()?.packed_doubles().ok_or(mistyped)?);
+            to.extend(self.message()?.packed_doubles().ok_or_else(|| mistyped(number))?);
         }
         Ok(())
     }
@@ -144,11 +145,12 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// As [`Fields::numbers`], and those of `take`, the first of which ends it.
     #[inline(always)]
-    pub fn each<E: From<ReadError>>(self, mut take: impl FnMut(u64, Held<'_, 'a>) -> Result<(), E>) -> Result<(), E> {
+    pub fn each<E: From<ReadError>>(self, mut take: impl FnMut(u32, Held<'_, 'a>) -> Result<(), E>) -> Result<(), E> {
         let mut walk = Walk { rest: self.bytes };
         while !walk.rest.is_empty() {
             let tag = varint(&mut walk.rest)?;
-            take(tag >> 3, Held { tag, walk: &mut walk })?;
+            let number = u32::try_from(tag >> 3).map_err(|_| malformed())?;
+            take(number, Held { number, tag, walk: &mut walk })?;
         }
         Ok(())
     }

@@ -159,7 +159,7 @@ impl Planter {
 
     /// A field of the ensemble, if it is a node; what else it may be is taken down.
     #[inline]
-    fn node<'a>(&mut self, number: u64, field: Held<'_, 'a>) -> Result<Option<Fields<'a>>, Error> {
+    fn node<'a>(&mut self, number: u32, field: Held<'_, 'a>) -> Result<Option<Fields<'a>>, Error> {
         match number {
             1 => return Ok(Some(field.message()?)),
             2 => self.dimensions = field.uint()?,
