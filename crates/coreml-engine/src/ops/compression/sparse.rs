@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use coreml_kernels::Isa;
 use coreml_kernels::gemm::PackedB;
 use coreml_model::{Constant, PackedType};
-use coreml_tensor::{DType, Data, DataView, Shape, Tensor, f16};
+use coreml_tensor::{DType, Data, DataView, Shape, Tensor};
 use half::slice::HalfFloatSliceExt;
 
 use super::weights::constant_of;
@@ -135,11 +135,12 @@ mod tests {
     use super::*;
     use crate::ops::testing::{Value, run, run_in};
     use coreml_model::{Opset, PackedTensor};
+    use coreml_tensor::f16;
 
     #[test]
     fn stored_elements_are_in_their_places_whatever_their_type_and_number() {
         for count in [1, 7, 8, 9, 1023, 1025, 3000] {
-            let is_set = |i: usize| i * 7 % 3 == 0 || i == count - 1;
+            let is_set = |i: usize| (i * 7).is_multiple_of(3) || i == count - 1;
             let bit = |i: usize| u8::from(i < count && is_set(i));
             // Bits beyond the last element mean nothing.
             let byte = |at: usize| (0..8).map(|i| if at * 8 + i < count { bit(at * 8 + i) << i } else { 1 << i }).sum();
@@ -151,21 +152,21 @@ mod tests {
                 (Data::Float32(stored.clone()), Data::Float32(expected.clone())),
                 (halves, Data::Float16(expected.iter().map(|&x| f16::from_f32(x)).collect())),
             ] {
-                let (nonzero, dense) = (Value::of(&[stored.len()], data), Value::of(&[count], dense));
+                let (nonzero, dense) = (Value::of(&[stored.len()], data), [Value::of(&[count], dense)]);
                 let packed = PackedTensor { ty: PackedType::UInt1, shape: Shape::new(&[count]), bytes: bytes.clone() };
                 let mask = Value(Constant::Packed(Arc::new(packed)));
                 let found = run("constexpr_sparse_to_dense", &[], &[("nonzero_data", nonzero.clone()), ("mask", mask)]);
-                assert_eq!(found.unwrap(), [dense.clone()], "{count}");
+                assert_eq!(found.unwrap(), dense, "{count}");
                 let mask = (0..count).map(|i| bit(i) == 1).collect();
                 let mask = Value::of(&[count], Data::Bool(mask));
                 let found = run("constexpr_sparse_to_dense", &[], &[("nonzero_data", nonzero.clone()), ("mask", mask)]);
-                assert_eq!(found.unwrap(), [dense.clone()], "{count}");
+                assert_eq!(found.unwrap(), dense, "{count}");
                 let stream = [
                     ("nonzero_data", nonzero),
                     ("mask", Value::of(&[bytes.len()], Data::UInt8(bytes.clone()))),
                     ("shape", Value::of(&[1], Data::UInt32(vec![count as u32]))),
                 ];
-                assert_eq!(run_in(Opset::Ios16, "constexpr_sparse_to_dense", &[], &stream).unwrap(), [dense]);
+                assert_eq!(run_in(Opset::Ios16, "constexpr_sparse_to_dense", &[], &stream).unwrap(), dense);
             }
         }
     }
