@@ -77,21 +77,36 @@ fn set(mask: &[u8]) -> usize {
     mask.iter().map(|byte| byte.count_ones() as usize).sum()
 }
 
-/// Puts stored elements in their places among those of the mask, and zeros elsewhere.
+/// For each byte of a mask and each of its bits, how many lower bits are set.
+const BEFORE: [[u8; 8]; 256] = {
+    let mut before = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < before.len() {
+        let mut bit = 1;
+        while bit < 8 {
+            before[byte][bit] = before[byte][bit - 1] + (byte >> (bit - 1) & 1) as u8;
+            bit += 1;
+        }
+        byte += 1;
+    }
+    before
+};
+
+/// Puts stored elements in their places among those of the mask, and zeros elsewhere. Behind the stored elements there are 8 others.
 fn spread(mask: &[u8], stored: &[f32], dense: &mut [f32]) {
     let mut next = 0;
-    for (elements, byte) in dense.chunks_mut(8).zip(mask) {
+    for (elements, &byte) in dense.chunks_mut(8).zip(mask) {
+        // No element waits for the one before it.
+        let (stored, before) = (&stored[next..next + 8], &BEFORE[usize::from(byte)]);
         for (bit, element) in elements.iter_mut().enumerate() {
-            let is_set = byte >> bit & 1 == 1;
-            // Behind the last stored element no bit is set.
-            let value = stored.get(next).copied().unwrap_or(0.0);
-            *element = if is_set { value } else { 0.0 };
-            next += usize::from(is_set);
+            let value = stored[usize::from(before[bit] & 7)];
+            *element = if byte >> bit & 1 == 1 { value } else { 0.0 };
         }
+        next += byte.count_ones() as usize;
     }
 }
 
-/// Elements that are turned into `f32` at a time, a multiple of 8.
+/// Elements that are spread at a time, a multiple of 8.
 const RUN: usize = 1024;
 
 impl CompressedWeights for Sparse {
@@ -108,19 +123,17 @@ impl CompressedWeights for Sparse {
     }
 
     fn decompress(&self, elements: &mut [f32]) {
-        match self.stored.view().data() {
-            DataView::Float16(mut halves) => {
-                let mut values = [0.0; RUN];
-                for (elements, mask) in elements.chunks_mut(RUN).zip(self.mask.chunks(RUN / 8)) {
-                    let (now, later) = halves.split_at(set(mask));
-                    let values = &mut values[..now.len()];
-                    now.convert_to_f32_slice(values);
-                    spread(mask, values, elements);
-                    halves = later;
-                }
+        let mut run = [0.0; RUN + 8];
+        let mut first = 0;
+        for (elements, mask) in elements.chunks_mut(RUN).zip(self.mask.chunks(RUN / 8)) {
+            let count = set(mask);
+            match self.stored.view().data() {
+                DataView::Float16(halves) => halves[first..first + count].convert_to_f32_slice(&mut run[..count]),
+                DataView::Float32(values) => run[..count].copy_from_slice(&values[first..first + count]),
+                _ => unreachable!("stored elements are f16 or f32"),
             }
-            DataView::Float32(values) => spread(&self.mask, values, elements),
-            _ => unreachable!("stored elements are f16 or f32"),
+            spread(mask, &run, elements);
+            first += count;
         }
     }
 
