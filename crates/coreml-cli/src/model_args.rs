@@ -113,6 +113,13 @@ impl ModelArgs {
         Ok(CpuBackend::new(self.cpu_options()?))
     }
 
+    /// The flags that [`ModelArgs::engine`] heeds, as they were given.
+    pub(crate) fn engine_flags(&self) -> String {
+        let low_precision = self.low_precision.to_possible_value();
+        let given = low_precision.filter(|_| self.low_precision != LowPrecisionChoice::Never);
+        given.map_or_else(String::new, |value| format!(" --low-precision {}", value.get_name()))
+    }
+
     fn cpu_options(&self) -> Result<CpuOptions, Failure> {
         let mut options = CpuOptions::default();
         options.reference = self.backend == BackendChoice::Reference;

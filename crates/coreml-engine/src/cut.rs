@@ -52,8 +52,9 @@ impl<'a> Cutter<'a> {
                 continue;
             }
             if !outputs.contains(&id) {
-                if let Some(shape) = given(id) {
-                    inputs.insert(id, shape);
+                // Lists are nothing that a function is given: what made them is part of it.
+                if let (Some(dtype), Some(shape)) = (self.dtype(id), given(id)) {
+                    inputs.insert(id, array(dtype, shape));
                     continue;
                 }
                 if let Some(tensor) = constant(id) {
@@ -69,14 +70,8 @@ impl<'a> Cutter<'a> {
             }
         }
         let mut values = self.function.values.clone();
-        for (id, shape) in &inputs {
-            let declared = &mut values[id.index()].ty;
-            let dtype = match declared {
-                ValueType::Tensor(ty) => ty.dtype,
-                ValueType::Unranked(dtype) => *dtype,
-                _ => DType::Float32,
-            };
-            *declared = array(dtype, *shape);
+        for (id, ty) in &inputs {
+            values[id.index()].ty.clone_from(ty);
         }
         let constants = constants.into_iter().map(|(id, tensor)| {
             values[id.index()].ty = array(tensor.dtype(), tensor.shape());
@@ -90,6 +85,15 @@ impl<'a> Cutter<'a> {
         let function = Function { opset: self.function.opset, values, inputs, body };
         needed.retain(|&at| all[at].kind != "const");
         Ok(Part { function, operations: needed.into_iter().collect() })
+    }
+
+    /// The declared element type of an array.
+    fn dtype(&self, id: ValueId) -> Option<DType> {
+        match &self.function.value(id).ty {
+            ValueType::Tensor(ty) => Some(ty.dtype),
+            ValueType::Unranked(dtype) => Some(*dtype),
+            _ => None,
+        }
     }
 
     /// The values that an operation reads, those that its blocks take from around them included.

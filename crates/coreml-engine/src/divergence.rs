@@ -40,14 +40,21 @@ pub struct Distance {
     pub relative_largest: f64,
     /// The length of the differences over that of the expected values; of zeros, 0 or infinite.
     pub relative_l2: f64,
+    /// The root of the mean of the squared differences.
+    pub rmse: f64,
 }
 
 impl Distance {
+    /// The signal-to-noise ratio in decibels.
+    pub fn snr(&self) -> f64 {
+        -20.0 * self.relative_l2.log10()
+    }
+
     /// The distance of `found` from `expected`: infinite where their shapes differ.
     pub fn between(found: &Tensor, expected: &Tensor) -> Self {
         if found.shape() != expected.shape() {
             let far = f64::INFINITY;
-            return Self { largest: far, relative_largest: far, relative_l2: far };
+            return Self { largest: far, relative_largest: far, relative_l2: far, rmse: far };
         }
         let (mut largest, mut squares, mut signal, mut scale) = (0.0f64, 0.0f64, 0.0f64, 0.0f64);
         for (a, b) in found.view().to_f64_vec().into_iter().zip(expected.view().to_f64_vec()) {
@@ -57,13 +64,19 @@ impl Distance {
             let difference = if difference.is_nan() { f64::INFINITY } else { difference };
             largest = largest.max(difference);
             squares += difference * difference;
+            // Expected infinities and NaN would hide every other difference.
             if b.is_finite() {
                 signal += b * b;
                 scale = scale.max(b.abs());
             }
         }
         let part = |of: f64, whole: f64| if of == 0.0 { 0.0 } else { of / whole };
-        Self { largest, relative_largest: part(largest, scale), relative_l2: part(squares.sqrt(), signal.sqrt()) }
+        Self {
+            largest,
+            relative_largest: part(largest, scale),
+            relative_l2: part(squares.sqrt(), signal.sqrt()),
+            rmse: (squares / found.shape().count().max(1) as f64).sqrt(),
+        }
     }
 
     /// The larger of each.
@@ -72,6 +85,7 @@ impl Distance {
             largest: self.largest.max(other.largest),
             relative_largest: self.relative_largest.max(other.relative_largest),
             relative_l2: self.relative_l2.max(other.relative_l2),
+            rmse: self.rmse.max(other.rmse),
         }
     }
 }
@@ -86,7 +100,7 @@ pub struct Bounds {
 }
 
 impl Default for Bounds {
-    /// Ten to a hundred times what the rounding of sums comes to in single precision.
+    /// Some hundred times what the rounding of sums comes to in single precision.
     fn default() -> Self {
         Self { relative_l2: 1e-4, relative_largest: 1e-3 }
     }
@@ -450,8 +464,16 @@ mod tests {
     fn distances_are_those_of_the_formulas() {
         let found = between(&[3.0, 4.5], &[3.0, 4.0]);
         assert_eq!((found.largest, found.relative_largest), (0.5, 0.125));
-        assert!((found.relative_l2 - 0.1).abs() < 1e-12);
-        assert_eq!(between(&[0.0, f32::NAN], &[0.0, f32::NAN]), Distance::default());
+        assert!((found.relative_l2 - 0.1).abs() < 1e-12 && (found.rmse - 0.125f64.sqrt()).abs() < 1e-12);
+        assert!((found.snr() - 20.0).abs() < 1e-12, "a tenth is 20 dB: {}", found.snr());
+    }
+
+    #[test]
+    fn what_has_no_ratio_is_no_distance_or_an_infinite_one() {
+        let same = between(&[0.0, f32::NAN], &[0.0, f32::NAN]);
+        assert_eq!((same, same.snr()), (Distance::default(), f64::INFINITY));
+        assert_eq!(between(&[1.0], &[0.0]).snr(), f64::NEG_INFINITY);
+        assert_eq!(between(&[f32::INFINITY, 2.0], &[f32::INFINITY, 1.0]).relative_l2, 1.0);
         assert_eq!(between(&[f32::NAN], &[1.0]).relative_l2, f64::INFINITY);
         assert_eq!(between(&[1.0], &[0.0]).relative_l2, f64::INFINITY);
         assert_eq!(between(&[1.0], &[1.0, 2.0]).largest, f64::INFINITY);

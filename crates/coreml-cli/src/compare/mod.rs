@@ -1,5 +1,6 @@
 //! `coreml compare`: a model's answers against others, and where in the model a difference comes from.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -184,8 +185,7 @@ impl Arguments {
     /// Compares what the two sides have.
     fn rows(&self, expected: &Side, found: &Side) -> Vec<Row> {
         let get = |side: &Side, name: &str| {
-            let array = side.outputs.iter().find(|(known, _)| known == name).map(|(_, array)| array.clone())?;
-            Some(array)
+            side.outputs.iter().find(|(known, _)| known == name).map(|(_, array)| array.clone())
         };
         let labelled = expected.outputs.iter().any(|(name, _)| name.ends_with(KEYS));
         let k = self.top_k.map(|k| k as usize).or(labelled.then_some(TOP));
@@ -195,8 +195,10 @@ impl Arguments {
             let (comparison, top) = match get(found, name) {
                 None => (Comparison::Impossible(format!("{} has no such output", found.name)), None),
                 Some(array) => {
-                    let array = in_order(name, array, expected, found);
-                    let ranked = !labelled || name.ends_with(VALUES);
+                    let order = order(name, expected, found);
+                    let array = order.iter().fold(array, |array, order| reordered(array, order));
+                    // Classes of other names have no ranks to compare.
+                    let ranked = !labelled || (name.ends_with(VALUES) && order.is_some());
                     let top = k.filter(|_| ranked).and_then(|k| top::agreement(&array, wanted, k));
                     (distance::compare(&array, wanted, tolerance), top)
                 }
@@ -215,20 +217,22 @@ impl Arguments {
 const KEYS: &str = ".keys";
 const VALUES: &str = ".values";
 
-/// A dictionary's array with its entries in the order of the expected ones, if it has the same labels: their order means nothing.
-fn in_order(name: &str, array: Array, expected: &Side, found: &Side) -> Array {
-    let Some(dictionary) = name.strip_suffix(KEYS).or(name.strip_suffix(VALUES)) else { return array };
+/// The places of the expected entries of the dictionary that the array `name` belongs to among the found ones, which come in any
+/// order; `None` if the two have not the same labels.
+fn order(name: &str, expected: &Side, found: &Side) -> Option<Vec<usize>> {
+    let dictionary = name.strip_suffix(KEYS).or(name.strip_suffix(VALUES))?;
     let keys = |side: &Side| {
         let keys = format!("{dictionary}{KEYS}");
         side.outputs.iter().find(|(name, _)| *name == keys).and_then(|(_, keys)| labels(keys))
     };
-    let (Some(wanted), Some(given)) = (keys(expected), keys(found)) else { return array };
-    let places: std::collections::HashMap<&str, usize> =
-        given.iter().enumerate().map(|(place, label)| (label.as_str(), place)).collect();
-    let order: Option<Vec<usize>> = wanted.iter().map(|label| places.get(label.as_str()).copied()).collect();
-    let Some(order) = order.filter(|order| order.len() == given.len() && places.len() == given.len()) else {
-        return array;
-    };
+    let (wanted, given) = (keys(expected)?, keys(found)?);
+    let places: HashMap<&str, usize> = given.iter().enumerate().map(|(place, label)| (label.as_str(), place)).collect();
+    let order: Vec<usize> = wanted.iter().map(|label| places.get(label.as_str()).copied()).collect::<Option<_>>()?;
+    (order.len() == given.len() && places.len() == given.len()).then_some(order)
+}
+
+/// One of a dictionary's arrays with its entries in this order.
+fn reordered(array: Array, order: &[usize]) -> Array {
     match array {
         Array::Strings(shape, labels) if labels.len() == order.len() => {
             Array::Strings(shape, order.iter().map(|&place| labels[place].clone()).collect())
@@ -310,7 +314,7 @@ fn print(rows: &[Row], out: &mut impl Write) -> std::io::Result<()> {
     lines.extend(rows.iter().map(|row| {
         let mut cells = vec![row.name.clone()];
         match &row.comparison {
-            Comparison::Numbers(distance) => {
+            Comparison::Numbers { distance, .. } => {
                 let numbers = [distance.largest, distance.relative_l2, distance.rmse];
                 cells.extend(numbers.map(|number| format!("{number:.3e}")));
                 cells.push(format!("{:.1}", distance.snr()));
@@ -338,7 +342,7 @@ fn as_json(row: &Row) -> Json {
     let Row { name, tolerance, comparison, top } = row;
     let agrees = comparison.agrees();
     let mut told = match comparison {
-        Comparison::Numbers(distance) => json!({
+        Comparison::Numbers { distance, .. } => json!({
             "name": name, "agrees": agrees, "atol": tolerance.atol, "rtol": tolerance.rtol,
             "largest": number(distance.largest), "rmse": number(distance.rmse),
             "relative_l2": number(distance.relative_l2), "snr_db": number(distance.snr()),

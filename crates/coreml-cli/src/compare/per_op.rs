@@ -26,7 +26,7 @@ const SHOWN: usize = 20;
 pub(super) struct PerOp {
     /// Judge each operation: find the first in which the optimised plan departs from the reference plan. Both plans stay as they
     /// are; what is fused is judged together. Needs --plans
-    #[arg(long, requires = "plans")]
+    #[arg(long, requires = "plans", conflicts_with_all = ["reference", "with", "backends"])]
     pub(super) per_op: bool,
     /// How far an operation's own result may be off: its relative L2 distance
     #[arg(long, value_name = "PART", default_value_t = Bounds::default().relative_l2, value_parser = tolerance, requires = "per_op")]
@@ -45,6 +45,8 @@ pub(super) struct Found {
     bounds: Bounds,
     first: Option<StepError>,
     cut: Option<(std::path::PathBuf, Distance)>,
+    /// What makes the engine plan the cut model as it planned the whole.
+    flags: String,
 }
 
 impl PerOp {
@@ -82,7 +84,7 @@ impl PerOp {
             }
             _ => None,
         };
-        Ok(Found { divergence, bounds, first, cut })
+        Ok(Found { divergence, bounds, first, cut, flags: model.engine_flags() })
     }
 }
 
@@ -147,10 +149,11 @@ impl Found {
             let shows = if self.bounds.admit(*shown) { "does NOT show it by itself" } else { "shows it by itself" };
             writeln!(
                 out,
-                "  cut out, it {shows} ({:.3e} relative L2):\n    coreml compare {}/model.mlpackage --inputs {}/inputs.npz --plans",
+                "  cut out, it {shows} ({:.3e} relative L2):\n    coreml compare {}/model.mlpackage --inputs {}/inputs.npz --plans --per-op{}",
                 shown.relative_l2,
                 folder.display(),
-                folder.display()
+                folder.display(),
+                self.flags
             )?;
         }
         let mut order: Vec<&StepError> = steps.iter().collect();
@@ -170,7 +173,8 @@ impl Found {
                 step.position.to_string()
             };
             let (kind, output, shape) = (step.kind.clone(), step.output.clone(), step.shape.to_string());
-            vec![place, kind, output, shape, l2, largest, total, covers(step)]
+            let covered: Vec<_> = step.covers.iter().map(|covered| covered.kind.as_str()).collect();
+            vec![place, kind, output, shape, l2, largest, total, covered.join(", ")]
         }));
         writeln!(out)?;
         table::print(out, &rows)?;
@@ -212,7 +216,7 @@ impl Found {
 /// The operations of a step, in words.
 fn covers(step: &StepError) -> String {
     if step.covers.is_empty() {
-        return if step.own.is_ok() { "another layout".into() } else { "-".into() };
+        return "no operation, it changes the layout".into();
     }
     let names: Vec<_> = step.covers.iter().map(|covered| format!("{} %{}", covered.kind, covered.output)).collect();
     names.join(", ")
