@@ -13,7 +13,7 @@ use coreml_testing::{repository, tensor};
 /// Every so many of the golden cases is run; all of them are read back by the tests of `coreml-model`.
 const EVERY: usize = 8;
 
-fn golden() -> Vec<PathBuf> {
+pub(crate) fn golden() -> Vec<PathBuf> {
     let mut found = Vec::new();
     for family in std::fs::read_dir(repository().join("tests/golden")).unwrap() {
         let Ok(files) = std::fs::read_dir(family.unwrap().path()) else { continue };

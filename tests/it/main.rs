@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod compiled;
+mod divergence;
 mod embedding;
 mod guide;
 mod hostile;

@@ -126,8 +126,8 @@ const ENGINE_LAYERS: &[&[&str]] = &[
     &["lowered"],
     // Passes, memory, executor.
     &["plan"],
-    // The plans of a model, the backend, its pipelines, profiles.
-    &["plans", "backend", "pipeline", "profile", "as_program"],
+    // The plans of a model, the backend, its pipelines, profiles, where plans diverge.
+    &["plans", "backend", "pipeline", "profile", "as_program", "cut", "divergence"],
 ];
 
 #[test]

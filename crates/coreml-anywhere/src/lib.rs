@@ -31,7 +31,8 @@ pub use coreml_core::{
     State, SystemClock, Tolerance, Value, breaker, cast, check, describe,
 };
 pub use coreml_engine::{
-    CpuBackend, CpuOptions, LowPrecision, OperationInfo, ParameterInfo, as_program, isa, operations, profile, supports,
+    CpuBackend, CpuOptions, LowPrecision, OperationInfo, ParameterInfo, as_program, divergence, isa, operations,
+    profile, supports,
 };
 pub use coreml_isolation as isolation;
 pub use coreml_model as model;

@@ -4,12 +4,12 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use coreml_anywhere::Inputs;
 use coreml_anywhere::model::Interface;
 use coreml_anywhere::telemetry::Environment;
-use coreml_anywhere::{ImageReader, Inputs, synthetic_inputs};
 
 use crate::failure::Failure;
-use crate::io_files::{NamedFile, read_inputs};
+use crate::io_files::{NamedFile, read_or_make};
 use crate::model_args::ModelArgs;
 
 /// Measure how long predictions take
@@ -61,10 +61,7 @@ pub(crate) enum Format {
 
 /// The inputs to measure with: the caller's, or noise.
 pub(crate) fn inputs(arguments: &Arguments, interface: &Interface) -> Result<Inputs<'static>, Failure> {
-    if arguments.inputs.is_none() && arguments.input.is_empty() {
-        return Ok(synthetic_inputs(interface, arguments.seed)?);
-    }
-    let mut predictions = read_inputs(interface, arguments.inputs.as_slice(), &arguments.input, ImageReader::new())?;
+    let mut predictions = read_or_make(interface, arguments.inputs.as_slice(), &arguments.input, arguments.seed)?;
     Ok(predictions.swap_remove(0))
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use coreml_anywhere::model::{FeatureKind, Interface};
 use coreml_anywhere::tensor::npz::{self, Array};
 use coreml_anywhere::tensor::{DType, Shape, Tensor};
-use coreml_anywhere::{ImageReader, Inputs, Label, Outputs, Value, cast};
+use coreml_anywhere::{ImageReader, Inputs, Label, Outputs, Value, cast, synthetic_inputs};
 
 use crate::failure::Failure;
 
@@ -65,6 +65,19 @@ pub(crate) fn read_inputs(
         }
     }
     Ok(predictions)
+}
+
+/// As [`read_inputs`]; where no files are given, one prediction's inputs are made up, noise that depends on `seed` alone.
+pub(crate) fn read_or_make(
+    interface: &Interface,
+    archives: &[PathBuf],
+    files: &[NamedFile],
+    seed: u64,
+) -> Result<Vec<Inputs<'static>>, Failure> {
+    if archives.is_empty() && files.is_empty() {
+        return Ok(vec![synthetic_inputs(interface, seed)?]);
+    }
+    read_inputs(interface, archives, files, ImageReader::new())
 }
 
 /// All arrays of an `.npz` file, or the one of an `.npy` file under the name `""`.

@@ -1,12 +1,12 @@
 //! Arguments that every subcommand with a model takes, and the session they ask for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use coreml_anywhere::model::{ColorLayout, Package};
+use coreml_anywhere::model::{ColorLayout, FeatureKind, Package};
 use coreml_anywhere::{
-    Backend, ComputeUnits, CpuBackend, CpuOptions, Error, LowPrecision, Session, default_backends_with,
+    Backend, ComputeUnits, CpuBackend, CpuOptions, Error, LowPrecision, Session, SessionBuilder, default_backends_with,
 };
 
 use crate::failure::Failure;
@@ -76,15 +76,33 @@ pub(crate) fn with_images(package: Package, images: &[(String, ColorLayout)]) ->
 impl ModelArgs {
     /// Opens the model on the backends asked for.
     pub(crate) fn open(&self, threads: usize) -> Result<Session, Failure> {
-        let mut builder =
-            Session::builder().backends(self.backends()?).threads(threads).compute_units(self.compute_units);
-        if let Some(function) = &self.function {
-            builder = builder.function(function);
-        }
-        for (name, color) in &self.image_input {
-            builder = builder.image_input(name, *color);
-        }
+        self.open_on(self.backends()?, threads)
+    }
+
+    /// Opens the model on these backends instead.
+    pub(crate) fn open_on(&self, backends: Vec<Arc<dyn Backend>>, threads: usize) -> Result<Session, Failure> {
+        let give = |builder: SessionBuilder, (name, color): &(String, ColorLayout)| builder.image_input(name, *color);
+        let builder = self.image_input.iter().fold(self.builder(backends, threads), give);
         Ok(builder.open(&self.model)?)
+    }
+
+    /// Opens another model as this one is opened. An input is made an image there only if that model does not say itself what
+    /// it is.
+    pub(crate) fn open_other(&self, other: &Path, threads: usize) -> Result<Session, Failure> {
+        let package = Package::open(other).map_err(Error::from)?;
+        let interface = package.interface(self.function.as_deref()).map_err(Error::from)?;
+        let is_array =
+            |name: &str| matches!(interface.input(name).map(|feature| &feature.kind), Some(FeatureKind::MultiArray(_)));
+        let images: Vec<_> = self.image_input.iter().filter(|(name, _)| is_array(name)).cloned().collect();
+        Ok(self.builder(self.backends()?, threads).load(with_images(package, &images)?)?)
+    }
+
+    fn builder(&self, backends: Vec<Arc<dyn Backend>>, threads: usize) -> SessionBuilder {
+        let builder = Session::builder().backends(backends).threads(threads).compute_units(self.compute_units);
+        match &self.function {
+            Some(function) => builder.function(function),
+            None => builder,
+        }
     }
 
     /// The CPU engine in the form asked for.
@@ -93,6 +111,13 @@ impl ModelArgs {
             return Err(Failure::usage("only the CPU engine can be profiled; Core ML has Instruments for that"));
         }
         Ok(CpuBackend::new(self.cpu_options()?))
+    }
+
+    /// The flags that [`ModelArgs::engine`] heeds, as they were given.
+    pub(crate) fn engine_flags(&self) -> String {
+        let low_precision = self.low_precision.to_possible_value();
+        let given = low_precision.filter(|_| self.low_precision != LowPrecisionChoice::Never);
+        given.map_or_else(String::new, |value| format!(" --low-precision {}", value.get_name()))
     }
 
     fn cpu_options(&self) -> Result<CpuOptions, Failure> {
@@ -111,7 +136,7 @@ impl ModelArgs {
         Ok(options)
     }
 
-    fn backends(&self) -> Result<Vec<Arc<dyn Backend>>, Failure> {
+    pub(crate) fn backends(&self) -> Result<Vec<Arc<dyn Backend>>, Failure> {
         let options = self.cpu_options()?;
         Ok(match self.backend {
             BackendChoice::Auto => default_backends_with(options),

@@ -30,8 +30,18 @@ pub fn as_program(stage: &Stage, half_weights: bool) -> Result<Program, Error> {
     let network = stage.network();
     let network = network.ok_or_else(|| Error::new(ErrorKind::Unsupported, "is not a neural network"))?;
     let interface = stage.interface();
-    let mut function = lower(network, interface).map_err(|error| lower_error(&error))?;
+    let function = lower(network, interface).map_err(|error| lower_error(&error))?;
     let types = types(&function, interface)?;
+    let function = stand_alone(function, &types, half_weights)?;
+    Ok(Program { functions: [(stage.default_function().to_owned(), function)].into() })
+}
+
+/// A function that a network was lowered to, with these types for its values and nothing in it that only this library knows.
+pub(crate) fn stand_alone(
+    mut function: Function,
+    types: &HashMap<ValueId, TensorType>,
+    half_weights: bool,
+) -> Result<Function, Error> {
     for (i, value) in function.values.iter_mut().enumerate() {
         let id = ValueId::new(u32::try_from(i).unwrap_or(u32::MAX));
         if let (ValueType::Tensor(_) | ValueType::Unranked(_), Some(found)) = (&value.ty, types.get(&id)) {
@@ -44,7 +54,7 @@ pub fn as_program(stage: &Stage, half_weights: bool) -> Result<Program, Error> {
         Block { inputs: Vec::new(), operations: Vec::new(), outputs: Vec::new() },
     );
     function.body = without_own(&function, body)?;
-    Ok(Program { functions: [(stage.default_function().to_owned(), name_constants(&function, half_weights))].into() })
+    Ok(name_constants(&function, half_weights))
 }
 
 /// Classes as the list that programs have them in, and their results, a label and numbers by label, which are no tensors.
@@ -99,7 +109,7 @@ fn types(function: &Function, interface: &Interface) -> Result<HashMap<ValueId, 
     Ok(merged.into_iter().filter_map(|(id, ty)| Some((id, ty?))).collect())
 }
 
-fn tensor_type(ty: &Type) -> TensorType {
+pub(crate) fn tensor_type(ty: &Type) -> TensorType {
     let dtype = match ty.kind {
         Kind::Float => DType::Float32,
         Kind::Int => DType::Int32,

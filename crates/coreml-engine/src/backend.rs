@@ -77,6 +77,9 @@ pub struct CpuOptions {
     pub reference: bool,
     /// Whether products may be made of rounded factors. The reference never rounds.
     pub low_precision: LowPrecision,
+    /// For tests of what finds faults: the value of the program that optimised plans are to get wrong.
+    #[doc(hidden)]
+    pub planted: Option<Arc<str>>,
 }
 
 impl CpuOptions {
@@ -127,7 +130,7 @@ impl Backend for CpuBackend {
 }
 
 impl CpuBackend {
-    fn plan_options(&self, load: &LoadOptions) -> PlanOptions {
+    pub(crate) fn plan_options(&self, load: &LoadOptions) -> PlanOptions {
         let mut options = if self.options.reference { PlanOptions::reference() } else { PlanOptions::default() };
         if let Some(bytes) = load.max_memory {
             options.max_bytes = bytes;
@@ -135,6 +138,7 @@ impl CpuBackend {
         if let Some(rounds) = load.max_loop_rounds {
             options.max_loop_rounds = rounds;
         }
+        options.planted.clone_from(&self.options.planted);
         options
     }
 
@@ -244,10 +248,10 @@ impl fmt::Debug for CpuModel {
 
 /// Somebody who watches a prediction.
 pub(crate) trait Observer {
-    /// A program's inputs are set; its steps follow.
-    fn begin(&mut self) {}
-    /// The next step of the plan is done.
-    fn step(&mut self) {}
+    /// A program's inputs are set in `workspace`; the steps of its plan follow.
+    fn begin(&mut self, _model: &CpuModel, _plan: &Plan, _workspace: &Workspace) {}
+    /// The step at `position` of the plan is done, and `workspace` holds what it left.
+    fn step(&mut self, _plan: &Plan, _position: usize, _workspace: &Workspace) {}
     /// All steps are done, and `workspace` holds what they left.
     fn end(&mut self, _plan: &Plan, _workspace: &Workspace) {}
 }
@@ -325,8 +329,9 @@ impl CpuModel {
         for (i, (port, &shape)) in plan.inputs().iter().zip(shapes).enumerate() {
             self.set_input(plan, &mut workspace, i, shape, inputs.get(&port.name))?;
         }
-        observer.begin();
-        let run = plan.run_observed(&mut workspace, states, cancel.cloned(), |_, _| observer.step());
+        observer.begin(self, plan, &workspace);
+        let step = |position, workspace: &Workspace| observer.step(plan, position, workspace);
+        let run = plan.run_observed(&mut workspace, states, cancel.cloned(), step);
         run.map_err(|error| {
             if error.kind == RunErrorKind::Unplanned {
                 self.plans.refuse(planned);
@@ -340,7 +345,12 @@ impl CpuModel {
         Ok(outputs)
     }
 
-    fn program(&self) -> Result<&Function, Error> {
+    /// Whether the program was made of a neural network.
+    pub(crate) fn is_network(&self) -> bool {
+        self.lowered.is_some()
+    }
+
+    pub(crate) fn program(&self) -> Result<&Function, Error> {
         if let Some(function) = &self.lowered {
             return Ok(function);
         }
@@ -558,7 +568,7 @@ pub(crate) fn lower_error(error: &ConvertError) -> Error {
     Error::new(kind, error.to_string())
 }
 
-fn run_error(error: RunError) -> Error {
+pub(crate) fn run_error(error: RunError) -> Error {
     let kind = match error.kind {
         RunErrorKind::Data | RunErrorKind::Unplanned => ErrorKind::Fault,
         RunErrorKind::Limit => ErrorKind::Unsupported,

@@ -9,6 +9,8 @@
 mod as_program;
 mod backend;
 mod compute;
+mod cut;
+pub mod divergence;
 mod error;
 mod forms;
 mod graph;

@@ -1,5 +1,7 @@
 //! How a plan is made, and what it may take.
 
+use std::sync::Arc;
+
 use crate::ledger::RunLimits;
 
 /// How a plan is made.
@@ -15,6 +17,9 @@ pub struct PlanOptions {
     /// The most operations that may be looked at while the plan is made, those of a loop once for each attempt to find
     /// the shapes in it. Default 4 million.
     pub max_planned_operations: usize,
+    /// For tests of what finds faults: the value of the program that optimised plans are to get wrong.
+    #[doc(hidden)]
+    pub planted: Option<Arc<str>>,
 }
 
 impl Default for PlanOptions {
@@ -24,6 +29,7 @@ impl Default for PlanOptions {
             max_bytes: 4usize.saturating_mul(1 << 30),
             max_loop_rounds: 1_000_000,
             max_planned_operations: 4_000_000,
+            planted: None,
         }
     }
 }
@@ -32,6 +38,16 @@ impl PlanOptions {
     /// No passes, slow kernels: the oracle of the optimised plan.
     pub fn reference() -> Self {
         Self { optimize: false, ..Self::default() }
+    }
+
+    /// With the same limits, as [`PlanOptions::reference`].
+    pub(crate) fn without_passes(&self) -> Self {
+        Self { optimize: false, ..self.clone() }
+    }
+
+    /// The value that is to come out wrong.
+    pub(crate) fn planted(&self) -> Option<&str> {
+        self.planted.as_deref().filter(|_| self.optimize)
     }
 
     pub(crate) fn is_reference(&self) -> bool {

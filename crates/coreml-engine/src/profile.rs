@@ -12,7 +12,7 @@ use coreml_kernels::peak_flops;
 use coreml_model::Package;
 use coreml_tensor::Shape;
 
-use crate::backend::{CpuBackend, Observer};
+use crate::backend::{CpuBackend, CpuModel, Observer};
 use crate::plan::Plan;
 use crate::workspace::Workspace;
 
@@ -194,11 +194,11 @@ impl Watch<'_> {
 }
 
 impl Observer for Watch<'_> {
-    fn begin(&mut self) {
+    fn begin(&mut self, _: &CpuModel, _: &Plan, _: &Workspace) {
         self.mark = self.now();
     }
 
-    fn step(&mut self) {
+    fn step(&mut self, _: &Plan, _: usize, _: &Workspace) {
         let now = self.now();
         self.steps.push((self.mark, now));
         self.mark = now;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use coreml_model::{Argument, Block, Constant, Dim, Function, Operation, ValueId, ValueType};
 use coreml_tensor::DType;
 
-use super::{Graph, GraphOperands, Id, Node};
+use super::{Graph, GraphOperands, Id, Node, Origin};
 use crate::compute::Compute;
 use crate::error::{PlanError, PlanErrorKind, Problem};
 use crate::forms::{ConstantKind, Forms, Source};
@@ -201,6 +201,15 @@ impl Builder<'_> {
         }
         if let Some(types) = self.knowledge.found {
             types.borrow_mut().extend(scope.ids.iter().map(|(&id, &value)| (id, scope.graph.ty(value))));
+        }
+        if outer.is_none() {
+            for (&id, value) in &scope.ids {
+                let origin = &mut scope.graph.values[value.0].origin;
+                // The result of a branch that is taken for certain is also the operation's: the one that came first counts.
+                if origin.is_none_or(|known| id < known.value) {
+                    *origin = Some(Origin { value: id, channels_last: false });
+                }
+            }
         }
         Ok(())
     }

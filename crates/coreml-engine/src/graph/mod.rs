@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use coreml_model::Constant;
+use coreml_model::{Constant, ValueId};
 use coreml_tensor::DType;
 
 use crate::forms::Forms;
@@ -50,6 +50,16 @@ pub(crate) struct ValueInfo {
     pub(crate) constant: Option<Literal>,
     /// What the numbers stand for if the value is a class label or the probabilities of classes.
     pub(crate) labels: Option<Arc<Labels>>,
+    /// Which value of the program it is; `None` for what only plans have.
+    pub(crate) origin: Option<Origin>,
+}
+
+/// A value of the program's function, outside nested blocks, as a graph has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) value: ValueId,
+    /// The elements lie channels last.
+    pub(crate) channels_last: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -72,7 +82,7 @@ impl Graph {
 
     /// A new value without a definition yet.
     pub(crate) fn add_value(&mut self, name: impl Into<String>, dtype: DType, ty: Option<Type>) -> Id {
-        self.values.push(ValueInfo { name: name.into(), dtype, ty, constant: None, labels: None });
+        self.values.push(ValueInfo { name: name.into(), dtype, ty, constant: None, labels: None, origin: None });
         Id(self.values.len() - 1)
     }
 

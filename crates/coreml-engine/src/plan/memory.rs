@@ -15,6 +15,8 @@ pub(super) struct Layout {
     pub(super) slots: Vec<usize>,
     /// Values that some step or result reads.
     pub(super) used: Vec<bool>,
+    /// Values that are others under another name: what they show, and the value.
+    pub(super) views: Vec<(usize, usize)>,
 }
 
 impl Layout {
@@ -74,10 +76,12 @@ pub(super) fn lay_out(graph: &Graph, reuse: bool) -> Layout {
         places[id.0] = slots.take(len(id.0), is_fixed(id.0));
     }
     let mut steps = Vec::new();
+    let mut views = Vec::new();
     let mut nested = 0;
     for (position, node) in graph.nodes.iter().enumerate() {
         if reuse && let Some((source, output)) = is_view(node) {
             places[output] = places[source];
+            views.push((root[output], output));
             release(graph, node, position, &root, &last_use, &mut slots, &places, is_fixed);
             continue;
         }
@@ -115,7 +119,7 @@ pub(super) fn lay_out(graph: &Graph, reuse: bool) -> Layout {
             release(graph, node, position, &root, &last_use, &mut slots, &places, is_fixed);
         }
     }
-    Layout { steps, places, slots: slots.lens, used }
+    Layout { steps, places, slots: slots.lens, used, views }
 }
 
 /// Frees the slots of values whose last reader is the node at `position`.

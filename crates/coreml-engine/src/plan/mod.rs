@@ -19,7 +19,7 @@ use coreml_tensor::{Shape, Tensor, TensorView};
 use crate::compute::Compute;
 use crate::error::{PlanError, PlanErrorKind, RunError, RunErrorKind};
 use crate::forms::Forms;
-use crate::graph::{Graph, Id, ValueInfo, build};
+use crate::graph::{Graph, Id, Origin, ValueInfo, build};
 use crate::ledger::Ledger;
 use crate::literal::{Labels, Literal};
 use crate::op::{Block, Env, Ins, Op, OpError, Operands, Outs, Types, Work};
@@ -29,7 +29,9 @@ use crate::value::{Buffer, Kind, Type, load_tensor, try_store_tensor};
 use crate::workspace::Workspace;
 
 mod memory;
+mod observed;
 mod passes;
+mod planted;
 #[cfg(test)]
 mod tests;
 
@@ -53,6 +55,10 @@ pub struct Plan {
     states: Vec<(String, Type)>,
     /// Operations whose weights are in packed form.
     packed: usize,
+    /// Which value of the program each value is.
+    origins: Vec<Option<Origin>>,
+    /// Values that are others under another name: what they show, and the value.
+    views: Vec<(usize, usize)>,
     text: String,
 }
 
@@ -173,7 +179,7 @@ impl Plan {
             passes::run(&mut graph, compute);
         }
         let text = graph.to_string();
-        let layout = memory::lay_out(&graph, !options.is_reference());
+        let mut layout = memory::lay_out(&graph, !options.is_reference());
         let scratch = layout.scratch(&graph, compute);
         let held = states.iter().map(|(_, ty)| ty.count());
         let own = layout.slots.iter().copied().chain([scratch]).chain(held).map(|len| len.checked_mul(4));
@@ -183,6 +189,9 @@ impl Plan {
             let needed = bytes.map_or("more than fits the address space".into(), |bytes| format!("{bytes} bytes"));
             let message = format!("activations and states need {needed}, the limit is {} bytes", options.max_bytes);
             return Err(PlanError::general(PlanErrorKind::Limit, message));
+        }
+        if let Some(name) = options.planted() {
+            planted::plant(&mut layout.steps, name);
         }
         let mut constants = Vec::new();
         let mut places = layout.places;
@@ -214,6 +223,8 @@ impl Plan {
             scratch,
             states,
             packed: graph.packed,
+            origins: graph.values.iter().map(|info| info.origin).collect(),
+            views: layout.views,
             text,
         })
     }
@@ -409,17 +420,17 @@ impl Plan {
         self.run_observed(workspace, states, None, |_, _| ())
     }
 
-    /// As [`Plan::run`]; stops soon after `cancel` is set, between two tasks of an operation if need be, and calls `observe` with the position and the
-    /// operation's type after every operation.
+    /// As [`Plan::run`]; stops soon after `cancel` is set, between two tasks of an operation if need be, and calls `observe` after
+    /// every step with its position and the values as it left them.
     ///
     /// # Errors
     /// As [`Plan::run`], and [`RunErrorKind::Cancelled`].
-    pub fn run_observed(
+    pub(crate) fn run_observed(
         &self,
         workspace: &mut Workspace,
         states: &mut States,
         cancel: Option<Cancel>,
-        observe: impl FnMut(usize, &str),
+        observe: impl FnMut(usize, &Workspace),
     ) -> Result<(), RunError> {
         let mut ledger = Ledger::new(self.options.run_limits(), workspace.held, cancel.clone());
         let steps = || self.run_steps(workspace, states, &mut ledger, observe);
@@ -442,12 +453,12 @@ impl Plan {
         workspace: &mut Workspace,
         states: &mut States,
         ledger: &mut Ledger,
-        mut observe: impl FnMut(usize, &str),
+        mut observe: impl FnMut(usize, &Workspace),
     ) -> Result<(), (&Step, OpError)> {
         for (position, step) in self.steps.iter().enumerate() {
             let done = ledger.go_on().and_then(|()| self.run_step(step, workspace, states, ledger));
             done.map_err(|error| (step, error))?;
-            observe(position, &step.kind);
+            observe(position, workspace);
         }
         match self.steps.last() {
             // Tasks of the last one may have been left out.

@@ -24,7 +24,7 @@ use coreml_tensor::{MAX_RANK, Shape};
 
 use super::Compute;
 use crate::forms::Source;
-use crate::graph::{Graph, GraphOperands, Id, Node};
+use crate::graph::{Graph, GraphOperands, Id, Node, Origin};
 use crate::literal::Literal;
 use crate::lowered;
 use crate::lowered::view::View;
@@ -119,10 +119,7 @@ impl Sweep<'_> {
             let input = self.graph.inputs[i];
             let is_image = self.graph.ty(input).is_some_and(|ty| ty.kind == Kind::Float && ty.rank() == 4);
             if self.graph.is_entry && is_image && leads_to_conv(input, nodes) {
-                let info = self.graph.value(input).clone();
-                let ty = info.ty.map(|ty| ty.with_shape(permute(ty.shape, &to_last(4))));
-                let twin = self.graph.add_value(info.name, info.dtype, ty);
-                self.twins.insert(input, twin);
+                let twin = self.add_twin(input);
                 self.plain_missing.insert(input);
                 self.graph.inputs[i] = twin;
                 self.graph.channels_last_inputs.push(twin);
@@ -200,6 +197,16 @@ impl Sweep<'_> {
         }
     }
 
+    /// A new value for the channels-last form of `id`.
+    fn add_twin(&mut self, id: Id) -> Id {
+        let info = self.graph.value(id).clone();
+        let ty = info.ty.map(|ty| ty.with_shape(permute(ty.shape, &to_last(ty.rank()))));
+        let twin = self.graph.add_value(info.name, info.dtype, ty);
+        self.graph.values[twin.0].origin = info.origin.map(|origin| Origin { channels_last: true, ..origin });
+        self.twins.insert(id, twin);
+        twin
+    }
+
     /// The channels-last form of a value of rank 3 or more.
     fn twin(&mut self, id: Id) -> Id {
         if let Some(&twin) = self.twins.get(&id) {
@@ -208,20 +215,15 @@ impl Sweep<'_> {
         let info = self.graph.value(id).clone();
         let Some(ty) = info.ty else { unreachable!("only values of known type have twins") };
         let perm = to_last(ty.rank());
-        let shape = permute(ty.shape, &perm);
-        let twin = match info.constant.as_ref().and_then(|literal| literal.elements()) {
-            Some(elements) => {
-                let mut permuted = vec![0.0; ty.count()];
-                coreml_kernels::reference::transpose(&ty.shape, &perm, &elements.floats()[..ty.count()], &mut permuted);
-                let tensor = store_tensor(&ty.with_shape(shape), &permuted);
-                self.graph.add_constant(info.name, Arc::new(Constant::Tensor(Arc::new(tensor))))
-            }
-            None => {
-                let twin = self.graph.add_value(info.name, info.dtype, Some(ty.with_shape(shape)));
-                self.transposition(id, twin, &perm);
-                twin
-            }
+        let Some(elements) = info.constant.as_ref().and_then(|literal| literal.elements()) else {
+            let twin = self.add_twin(id);
+            self.transposition(id, twin, &perm);
+            return twin;
         };
+        let mut permuted = vec![0.0; ty.count()];
+        coreml_kernels::reference::transpose(&ty.shape, &perm, &elements.floats()[..ty.count()], &mut permuted);
+        let tensor = store_tensor(&ty.with_shape(permute(ty.shape, &perm)), &permuted);
+        let twin = self.graph.add_constant(info.name, Arc::new(Constant::Tensor(Arc::new(tensor))));
         self.twins.insert(id, twin);
         twin
     }
@@ -229,10 +231,7 @@ impl Sweep<'_> {
     /// Adds a node that computes the twins of `outputs`.
     fn emit_twins(&mut self, op: Arc<dyn Op>, kind: String, inputs: Vec<Option<Id>>, outputs: &[Id]) {
         let outputs = outputs.iter().map(|&id| {
-            let info = self.graph.value(id).clone();
-            let ty = info.ty.map(|ty| ty.with_shape(permute(ty.shape, &to_last(ty.rank()))));
-            let twin = self.graph.add_value(info.name, info.dtype, ty);
-            self.twins.insert(id, twin);
+            let twin = self.add_twin(id);
             self.plain_missing.insert(id);
             twin
         });

@@ -1,0 +1,238 @@
+//! A part of a program by itself: what makes some of its values of others.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use coreml_convert::name_constants;
+use coreml_core::{Error, ErrorKind};
+use coreml_model::{
+    Argument, ArrayFeature, Block, Constant, DictionaryKey, Dim, Feature, FeatureKind, Function, Interface, Operation,
+    Opset, ShapeConstraint, TensorType, Value, ValueId, ValueType,
+};
+use coreml_tensor::{DType, Shape, Tensor};
+
+/// Finds parts of a function.
+pub(crate) struct Cutter<'a> {
+    function: &'a Function,
+    /// The operation of the body that gives a value.
+    producers: HashMap<ValueId, usize>,
+}
+
+/// A part of a function, as a function whose values are numbered as in the whole.
+pub(crate) struct Part {
+    /// Takes the values that the part was given.
+    pub(crate) function: Function,
+    /// The operations it consists of, as positions in the whole body; those that give constants are left out.
+    pub(crate) operations: Vec<usize>,
+}
+
+impl<'a> Cutter<'a> {
+    pub(crate) fn new(function: &'a Function) -> Self {
+        let results = function.body.operations.iter().enumerate();
+        let producers = results.flat_map(|(at, operation)| operation.outputs.iter().map(move |&id| (id, at))).collect();
+        Self { function, producers }
+    }
+
+    /// What makes `outputs` of the values that are `given`, which tells their shapes. A value that `constant` tells is taken to
+    /// have these elements always.
+    ///
+    /// # Errors
+    /// In words, when the part would read or write a state.
+    pub(crate) fn part(
+        &self,
+        outputs: &[ValueId],
+        given: impl Fn(ValueId) -> Option<Shape>,
+        constant: impl Fn(ValueId) -> Option<Tensor>,
+    ) -> Result<Part, String> {
+        let (mut inputs, mut constants) = (BTreeMap::new(), BTreeMap::new());
+        let (mut needed, mut seen) = (BTreeSet::new(), HashSet::new());
+        let mut open = outputs.to_vec();
+        while let Some(id) = open.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            if !outputs.contains(&id) {
+                // Lists are nothing that a function is given: what made them is part of it.
+                if let (Some(dtype), Some(shape)) = (self.dtype(id), given(id)) {
+                    inputs.insert(id, array(dtype, shape));
+                    continue;
+                }
+                if let Some(tensor) = constant(id) {
+                    constants.insert(id, tensor);
+                    continue;
+                }
+            }
+            let Some(&at) = self.producers.get(&id) else {
+                return Err(format!("it depends on the state {}", self.function.value(id).name));
+            };
+            if needed.insert(at) {
+                self.uses(&self.function.body.operations[at], &mut open);
+            }
+        }
+        let mut values = self.function.values.clone();
+        for (id, ty) in &inputs {
+            values[id.index()].ty.clone_from(ty);
+        }
+        let constants = constants.into_iter().map(|(id, tensor)| {
+            values[id.index()].ty = array(tensor.dtype(), tensor.shape());
+            operation("const", id, Vec::new(), vec![("val".into(), Constant::Tensor(Arc::new(tensor)))])
+        });
+        let mut operations: Vec<Operation> = constants.collect();
+        let all = &self.function.body.operations;
+        operations.extend(needed.iter().map(|&at| all[at].clone()));
+        let body = Block { inputs: Vec::new(), operations, outputs: outputs.to_vec() };
+        let inputs = inputs.into_keys().collect();
+        let function = Function { opset: self.function.opset, values, inputs, body };
+        needed.retain(|&at| all[at].kind != "const");
+        Ok(Part { function, operations: needed.into_iter().collect() })
+    }
+
+    /// The declared element type of an array.
+    fn dtype(&self, id: ValueId) -> Option<DType> {
+        match &self.function.value(id).ty {
+            ValueType::Tensor(ty) => Some(ty.dtype),
+            ValueType::Unranked(dtype) => Some(*dtype),
+            _ => None,
+        }
+    }
+
+    /// The values that an operation reads, those that its blocks take from around them included.
+    fn uses(&self, operation: &Operation, found: &mut Vec<ValueId>) {
+        let outside = |id: &ValueId| self.producers.contains_key(id) || self.function.inputs.contains(id);
+        for argument in operation.inputs.iter().flat_map(|(_, arguments)| arguments) {
+            if let Argument::Value(id) = argument
+                && outside(id)
+            {
+                found.push(*id);
+            }
+        }
+        for block in &operation.blocks {
+            block.operations.iter().for_each(|operation| self.uses(operation, found));
+            found.extend(block.outputs.iter().copied().filter(outside));
+        }
+    }
+}
+
+impl Part {
+    /// The part as a function that a package can hold, with its interface. Arrays of types that interfaces do not have are cast at
+    /// its borders. `shape` tells the shapes of its results, `lowered` finishes a part of a neural network.
+    ///
+    /// # Errors
+    /// When an operation has no form that packages hold.
+    pub(crate) fn stand_alone(
+        self,
+        shape: impl Fn(ValueId) -> Option<Shape>,
+        lowered: Option<impl FnOnce(Function) -> Result<Function, Error>>,
+    ) -> Result<(Function, Interface), Error> {
+        let mut function = match lowered {
+            Some(finish) => finish(self.function)?,
+            None => name_constants(&self.function, false),
+        };
+        let mut interface = Interface {
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            states: Vec::new(),
+            predicted_feature: None,
+            predicted_probabilities: None,
+        };
+        let mut casts = Vec::new();
+        for i in 0..function.inputs.len() {
+            let inner = function.inputs[i];
+            let Some(shape) = shape(inner) else { return Err(no_feature(&function, inner)) };
+            let ValueType::Tensor(ty) = &function.value(inner).ty else { return Err(no_feature(&function, inner)) };
+            let (wanted, name) = (ty.dtype, function.value(inner).name.clone());
+            let dtype = portable(wanted, function.opset);
+            let outer = if dtype == wanted { inner } else { new_value(&mut function, &name, dtype, shape) };
+            if outer != inner {
+                casts.push(cast(outer, inner, wanted));
+                function.inputs[i] = outer;
+            }
+            interface.inputs.push(feature(&function.value(outer).name, dtype, shape));
+        }
+        function.body.operations.splice(0..0, casts);
+        for i in 0..function.body.outputs.len() {
+            let inner = function.body.outputs[i];
+            let Value { name, ty } = function.value(inner).clone();
+            let plain = |kind| Feature { name: name.clone(), description: String::new(), kind, optional: false };
+            // What `classify` gives are no arrays.
+            let of_classes =
+                function.body.operations.iter().any(|o| o.kind == "classify" && o.outputs.contains(&inner));
+            match ty {
+                ValueType::Strings(_) => {
+                    interface.predicted_feature = Some(name.clone());
+                    interface.outputs.push(plain(FeatureKind::String));
+                }
+                ValueType::Tensor(_) if of_classes => {
+                    interface.predicted_feature = Some(name.clone());
+                    interface.outputs.push(plain(FeatureKind::Int64));
+                }
+                ValueType::Dictionary(label, _) => {
+                    let strings = matches!(*label, ValueType::Strings(_));
+                    let key = if strings { DictionaryKey::String } else { DictionaryKey::Int64 };
+                    interface.predicted_probabilities = Some(name.clone());
+                    interface.outputs.push(plain(FeatureKind::Dictionary(key)));
+                }
+                ValueType::Tensor(TensorType { dtype: given, .. }) => {
+                    let Some(shape) = shape(inner) else { return Err(no_feature(&function, inner)) };
+                    let dtype = portable(given, function.opset);
+                    let outer = if dtype == given { inner } else { new_value(&mut function, &name, dtype, shape) };
+                    if outer != inner {
+                        function.body.operations.push(cast(inner, outer, dtype));
+                        function.body.outputs[i] = outer;
+                    }
+                    interface.outputs.push(feature(&function.value(outer).name, dtype, shape));
+                }
+                _ => return Err(no_feature(&function, inner)),
+            }
+        }
+        // The casts have their types in place.
+        Ok((name_constants(&function, false), interface))
+    }
+}
+
+fn no_feature(function: &Function, id: ValueId) -> Error {
+    let Value { name, ty } = function.value(id);
+    Error::feature(ErrorKind::Unsupported, name, format!("no feature of a model is a value of type {ty}"))
+}
+
+fn array(dtype: DType, shape: Shape) -> ValueType {
+    ValueType::Tensor(TensorType { dtype, dims: shape.iter().map(|&size| Dim::Fixed(size)).collect() })
+}
+
+/// The type of an array at the border of a model: interfaces have half precision since iOS 16, and one type of integers.
+fn portable(dtype: DType, opset: Opset) -> DType {
+    match dtype {
+        DType::Float16 if opset >= Opset::Ios16 => dtype,
+        dtype if dtype.is_float() => DType::Float32,
+        _ => DType::Int32,
+    }
+}
+
+fn feature(name: &str, dtype: DType, shape: Shape) -> Feature {
+    // Features have no scalars.
+    let shape = if shape.rank() == 0 { vec![1] } else { shape.to_vec() };
+    let array = ArrayFeature { dtype, shape, constraint: ShapeConstraint::Fixed, default: None };
+    Feature { name: name.into(), description: String::new(), kind: FeatureKind::MultiArray(array), optional: false }
+}
+
+fn new_value(function: &mut Function, inner: &str, dtype: DType, shape: Shape) -> ValueId {
+    let id = ValueId::new(u32::try_from(function.values.len()).unwrap_or(u32::MAX));
+    function.values.push(Value { name: format!("{inner}_as_{}", dtype.name()), ty: array(dtype, shape) });
+    id
+}
+
+fn operation(
+    kind: &str,
+    output: ValueId,
+    inputs: Vec<(String, Vec<Argument>)>,
+    attributes: Vec<(String, Constant)>,
+) -> Operation {
+    Operation { kind: kind.into(), name: String::new(), inputs, outputs: vec![output], blocks: Vec::new(), attributes }
+}
+
+fn cast(from: ValueId, to: ValueId, dtype: DType) -> Operation {
+    let dtype = Constant::Strings(Shape::SCALAR, vec![dtype.name().into()]);
+    let inputs =
+        vec![("x".into(), vec![Argument::Value(from)]), ("dtype".into(), vec![Argument::Constant(Arc::new(dtype))])];
+    operation("cast", to, inputs, Vec::new())
+}
