@@ -15,7 +15,7 @@ pub(crate) struct Failure {
     /// For programs: `difference`, `usage`, `file`, `inconclusive`, or the library's kind of error.
     kind: &'static str,
     message: String,
-    source: Option<Box<dyn StdError>>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Failure {
@@ -30,7 +30,7 @@ impl Failure {
     }
 
     /// A file is missing, unreadable or not what it should be: exit code 3.
-    pub(crate) fn file(message: impl Into<String>, source: impl Into<Box<dyn StdError>>) -> Self {
+    pub(crate) fn file(message: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { code: 3, kind: "file", message: message.into(), source: Some(source.into()) }
     }
 
@@ -71,7 +71,7 @@ impl Failure {
     fn causes(&self) -> Vec<String> {
         let mut told = self.message.clone();
         let mut causes = Vec::new();
-        let mut cause: Option<&dyn StdError> = self.source.as_deref();
+        let mut cause: Option<&dyn StdError> = self.source.as_deref().map(|source| source as _);
         while let Some(error) = cause {
             let text = error.to_string();
             if !told.contains(&text) {

@@ -17,7 +17,6 @@ use tracing_subscriber::prelude::*;
 
 mod baseline;
 mod bench;
-mod bench_args;
 mod compare;
 mod convert;
 mod doctor;
@@ -27,7 +26,6 @@ mod io_files;
 mod manual;
 mod model_args;
 mod ops;
-mod profile;
 mod report;
 mod run;
 #[cfg(feature = "server")]
@@ -35,7 +33,6 @@ mod serve;
 mod stats;
 mod table;
 mod tame;
-mod trace;
 mod validate;
 
 /// Runs Core ML models on any machine.
@@ -54,7 +51,7 @@ enum Command {
     Run(run::Arguments),
     Inspect(inspect::Arguments),
     Ops(ops::Arguments),
-    Bench(bench_args::Arguments),
+    Bench(bench::Arguments),
     Compare(compare::Arguments),
     Convert(convert::Arguments),
     Validate(validate::Arguments),
