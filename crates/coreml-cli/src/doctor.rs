@@ -131,7 +131,7 @@ fn tested_json(tested: &Result<Tested, Error>) -> Json {
     }
 }
 
-fn cache(Cache { level, holds, bytes }: &Cache) -> String {
+fn cache(Cache { level, holds, bytes, .. }: &Cache) -> String {
     let kind = match holds.as_str() {
         "data" => "d",
         "instruction" => "i",

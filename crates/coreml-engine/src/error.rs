@@ -62,6 +62,7 @@ pub enum PlanErrorKind {
 
 /// One fault, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// The operation's type, `conv` for instance; empty where the fault is not one operation's.
     pub operation: String,

@@ -32,7 +32,7 @@ pub(crate) fn measure(
     let speedup =
         measured.and_then(|(ours, cpu)| Speedup::of_quantile(&ours, &cpu, 0.99).map_err(|refusal| refusal.to_string()));
     match speedup {
-        Ok(Speedup { ratio, low, high, runs }) => {
+        Ok(Speedup { ratio, low, high, runs, .. }) => {
             let n = u64::from(config.iterations);
             let source =
                 format!("measured: p99 against p99, {runs} rounds in turns, 95 % interval {low:.3}..{high:.3}");

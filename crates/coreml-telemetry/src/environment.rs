@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The machine and the software a measurement belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Environment {
     /// The operating system.
     pub os: String,
@@ -29,6 +30,7 @@ pub struct Environment {
 
 /// A cache of a processor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Cache {
     /// 1 is the nearest.
     pub level: u8,

@@ -19,6 +19,7 @@ const MOST: usize = 120;
 
 /// How fast memory grows.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Growth {
     /// Bytes for each call.
     pub bytes_per_call: f64,

@@ -152,6 +152,7 @@ pub struct Snapshot {
 
 /// One metric with one set of label values.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Series {
     /// The metric's name in [`names`](crate::names).
     pub name: &'static str,

@@ -15,6 +15,7 @@ const RESAMPLES: usize = 2_000;
 
 /// How many times faster one thing is than another.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Speedup {
     /// Median time of the slower side's runs over that of the faster side's.
     pub ratio: f64,

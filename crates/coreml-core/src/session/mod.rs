@@ -91,6 +91,7 @@ const MEMORY_EVERY: Duration = Duration::from_millis(100);
 
 /// A backend that the session does without, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Passed {
     /// The backend's name.
     pub backend: &'static str,
@@ -100,6 +101,7 @@ pub struct Passed {
 
 /// One backend's try at a prediction.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Attempt {
     /// The backend's name.
     pub backend: &'static str,

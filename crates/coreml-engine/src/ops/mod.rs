@@ -115,6 +115,7 @@ pub(crate) fn find(name: &str, opset: Opset) -> Option<&'static OpSpec> {
 
 /// An operation the engine has, as its row declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OperationInfo {
     /// The operation's type in a program.
     pub name: &'static str,
@@ -128,6 +129,7 @@ pub struct OperationInfo {
 
 /// A parameter of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ParameterInfo {
     /// The name it is bound by.
     pub name: &'static str,

@@ -20,6 +20,7 @@ pub(crate) enum Sorted {
 
 /// A type of models that cannot run away from Apple's systems.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct RefusedType {
     /// The format's name of it.
     pub name: &'static str,
