@@ -86,9 +86,8 @@ fn every_family() -> String {
             ints(&[0, 1]),
             ints(&[4, 2])
         ),
-        format!(
-            "tensor<fp32, [4, 2]> running = cumsum(x = head, axis = int32(0), exclusive = bool(false), reverse = bool(false));"
-        ),
+        "tensor<fp32, [4, 2]> running = cumsum(x = head, axis = int32(0), exclusive = bool(false), reverse = bool(false));"
+            .to_owned(),
     ];
     program(&operations, "running")
 }

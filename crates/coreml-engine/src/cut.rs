@@ -124,15 +124,24 @@ impl<'a> Cutter<'a> {
 
 impl Part {
     /// The part as a function that a package can hold, with its interface. Arrays of types that interfaces do not have are cast at
-    /// its borders. `shape` tells the shapes of its results, `lowered` finishes a part of a neural network.
+    /// its borders. `known` tells types and shapes of what it takes and gives, `lowered` finishes a part of a neural network.
     ///
     /// # Errors
     /// When an operation has no form that packages hold.
     pub(crate) fn stand_alone(
-        self,
-        shape: impl Fn(ValueId) -> Option<Shape>,
+        mut self,
+        known: impl Fn(ValueId) -> Option<(DType, Shape)>,
         lowered: Option<impl FnOnce(Function) -> Result<Function, Error>>,
     ) -> Result<(Function, Interface), Error> {
+        let shape = |id: ValueId| known(id).map(|(_, shape)| shape);
+        name_ports(&mut self.function);
+        for id in &self.function.body.outputs {
+            // What has no rank in general has one here.
+            let ty = &mut self.function.values[id.index()].ty;
+            if let (ValueType::Unranked(_), Some((dtype, shape))) = (&*ty, known(*id)) {
+                *ty = array(dtype, shape);
+            }
+        }
         let mut function = match lowered {
             Some(finish) => finish(self.function)?,
             None => name_constants(&self.function, false),
@@ -196,6 +205,20 @@ impl Part {
         }
         // The casts have their types in place.
         Ok((name_constants(&function, false), interface))
+    }
+}
+
+/// Gives parameters and results names that differ, which values of networks need not have.
+fn name_ports(function: &mut Function) {
+    let mut names = HashSet::new();
+    for id in function.body.outputs.iter().chain(&function.inputs) {
+        let name = &mut function.values[id.index()].name;
+        let wanted = name.clone();
+        let mut count = 0;
+        while !names.insert(name.clone()) {
+            count += 1;
+            *name = format!("{wanted}_{count}");
+        }
     }
 }
 

@@ -169,8 +169,8 @@ impl Divergence {
             let types = judged.types(&function)?;
             stand_alone(function, &types, false)
         };
-        let shape = |id: ValueId| values.get(&id).map(Tensor::shape);
-        let (function, interface) = part.stand_alone(shape, network.then_some(finish))?;
+        let known = |id: ValueId| values.get(&id).map(|tensor| (tensor.dtype(), tensor.shape()));
+        let (function, interface) = part.stand_alone(known, network.then_some(finish))?;
         let named = inputs.iter().zip(&interface.inputs);
         let inputs = named.filter_map(|(id, feature)| Some((feature.name.clone(), values.get(id)?.clone()))).collect();
         Ok(Cut { inputs, program: Program { functions: [(MAIN.to_owned(), function)].into() }, interface })
