@@ -130,7 +130,10 @@ impl Found {
     pub(super) fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         let steps = &self.divergence.steps;
         match &self.first {
-            None => writeln!(out, "\nNo operation diverges: {} steps are within the bounds.", steps.len())?,
+            None => {
+                let judged = steps.iter().filter(|step| step.own.is_ok()).count();
+                writeln!(out, "\nNo operation diverges: {judged} steps are within the bounds.")?;
+            }
             Some(step) => {
                 writeln!(out, "\nFirst divergence: {} -> %{} {}", step.kind, step.output, step.shape)?;
                 writeln!(out, "  it stands for {}", covers(step))?;
@@ -156,6 +159,12 @@ impl Found {
                 folder.display(),
                 self.flags
             )?;
+        }
+        let mut unknown = steps.iter().filter_map(|step| Some((step, step.own.as_ref().err()?)));
+        if let Some((step, why)) = unknown.next() {
+            let more = unknown.count();
+            let others = if more > 0 { format!(", and {more} more,") } else { String::new() };
+            writeln!(out, "{} -> %{}{others} could not be judged: {why}", step.kind, step.output)?;
         }
         let mut order: Vec<&StepError> = steps.iter().collect();
         let own = |step: &StepError| step.own.as_ref().map_or(-1.0, |own| own.relative_l2);
