@@ -39,7 +39,7 @@ pub use coreml_model as model;
 pub use coreml_telemetry as telemetry;
 pub use coreml_tensor as tensor;
 pub use session::{Session, SessionBuilder, openmetrics};
-pub use synthetic::synthetic_inputs;
+pub use synthetic::{synthetic_inputs, synthetic_inputs_of};
 
 #[cfg(feature = "coreml")]
 pub use coreml_bridge::{CoreMlBackend, CoreMlFailure, CoreMlModel, CoreMlOptions};

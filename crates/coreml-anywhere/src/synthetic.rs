@@ -10,6 +10,19 @@ use coreml_tensor::{DType, Shape, Tensor};
 /// # Errors
 /// [`ErrorKind::Unsupported`] for strings.
 pub fn synthetic_inputs(interface: &Interface, seed: u64) -> Result<Inputs<'static>, Error> {
+    synthetic_inputs_of(interface, seed, |_, shape| shape.to_vec())
+}
+
+/// As [`synthetic_inputs`], with arrays of the shapes that `shape` makes of a feature's name and its default shape. Whether the
+/// model takes them is found out by whoever asks for a prediction.
+///
+/// # Errors
+/// As [`synthetic_inputs`], and [`ErrorKind::InvalidModel`] for shapes that no tensor has.
+pub fn synthetic_inputs_of(
+    interface: &Interface,
+    seed: u64,
+    shape: impl Fn(&str, &[usize]) -> Vec<usize>,
+) -> Result<Inputs<'static>, Error> {
     let mut noise = Noise(seed);
     let mut inputs = Inputs::new();
     for feature in &interface.inputs {
@@ -24,7 +37,8 @@ pub fn synthetic_inputs(interface: &Interface, seed: u64) -> Result<Inputs<'stat
             }
             FeatureKind::MultiArray(array) => {
                 let bad = |message: String| Error::feature(ErrorKind::InvalidModel, &feature.name, message);
-                let shape = Shape::try_new(&array.shape).map_err(|error| bad(error.to_string()))?;
+                let shape =
+                    Shape::try_new(&shape(&feature.name, &array.shape)).map_err(|error| bad(error.to_string()))?;
                 let float = array.dtype.is_float();
                 let mut value = || {
                     let x = noise.next();

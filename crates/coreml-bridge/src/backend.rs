@@ -103,7 +103,7 @@ impl CoreMlBackend {
 
     /// The cache, and this model's key in it.
     fn cache_key(&self, bridge: Bridge, path: &Path, options: &LoadOptions) -> Result<(Cache, String), Error> {
-        let folder = self.options.cache_folder.clone().unwrap_or_else(Cache::default_folder);
+        let folder = self.options.compiled_models();
         let configuration = format!(
             "{} {:?} {:?} {:?} {}",
             options.compute_units,

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cache::Cache;
+
 /// Options of [`CoreMlBackend`](crate::CoreMlBackend).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -43,6 +45,13 @@ impl Default for CoreMlOptions {
             specialization: Specialization::Default,
             low_precision_accumulation: false,
         }
+    }
+}
+
+impl CoreMlOptions {
+    /// Where compiled models are kept.
+    pub fn compiled_models(&self) -> PathBuf {
+        self.cache_folder.clone().unwrap_or_else(Cache::default_folder)
     }
 }
 

@@ -76,8 +76,9 @@ impl Line {
 
 /// Reads a record that `bench`, `validate` or `report` wrote.
 pub(crate) fn read_record(path: &Path) -> Result<Json, Failure> {
-    let unreadable =
-        |error: Box<dyn std::error::Error>| Failure::file(format!("cannot read {}", path.display()), error);
+    let unreadable = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Failure::file(format!("cannot read {}", path.display()), error)
+    };
     let text = if path == Path::new("-") {
         std::io::read_to_string(std::io::stdin()).map_err(|error| unreadable(error.into()))?
     } else {

@@ -6,34 +6,37 @@ use std::io;
 use std::process::ExitCode;
 
 use coreml_anywhere::{Error, ErrorKind};
+use serde_json::{Value as Json, json};
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
+    /// For programs: `difference`, `usage`, `file`, `inconclusive`, or the library's kind of error.
+    kind: &'static str,
     message: String,
-    source: Option<Box<dyn StdError>>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Failure {
     /// A comparison or a gate failed: exit code 1.
     pub(crate) fn different(message: impl Into<String>) -> Self {
-        Self { code: 1, message: message.into(), source: None }
+        Self { code: 1, kind: "difference", message: message.into(), source: None }
     }
 
     /// The call itself is wrong: exit code 2.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { code: 2, message: message.into(), source: None }
+        Self { code: 2, kind: "usage", message: message.into(), source: None }
     }
 
     /// A file is missing, unreadable or not what it should be: exit code 3.
-    pub(crate) fn file(message: impl Into<String>, source: impl Into<Box<dyn StdError>>) -> Self {
-        Self { code: 3, message: message.into(), source: Some(source.into()) }
+    pub(crate) fn file(message: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { code: 3, kind: "file", message: message.into(), source: Some(source.into()) }
     }
 
     /// What was asked cannot be told here: exit code 5.
     pub(crate) fn inconclusive(message: impl Into<String>) -> Self {
-        Self { code: 5, message: message.into(), source: None }
+        Self { code: 5, kind: "inconclusive", message: message.into(), source: None }
     }
 
     pub(crate) fn exit_code(&self) -> ExitCode {
@@ -52,7 +55,8 @@ impl From<Error> for Failure {
             ErrorKind::InvalidInput | ErrorKind::InvalidModel | ErrorKind::Unsupported => 3,
             _ => 4,
         };
-        Self { code, message: error.to_string(), source: error.source().map(|source| source.to_string().into()) }
+        let source = error.source().map(|source| source.to_string().into());
+        Self { code, kind: error.kind().name(), message: error.to_string(), source }
     }
 }
 
@@ -62,20 +66,36 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// The message and what caused it, without saying anything twice.
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+impl Failure {
+    /// What caused it, without saying anything twice.
+    fn causes(&self) -> Vec<String> {
         let mut told = self.message.clone();
-        let mut cause: Option<&dyn StdError> = self.source.as_deref();
+        let mut causes = Vec::new();
+        let mut cause: Option<&dyn StdError> = self.source.as_deref().map(|source| source as _);
         while let Some(error) = cause {
             let text = error.to_string();
             if !told.contains(&text) {
-                write!(f, "\n  because {text}")?;
+                causes.push(text.clone());
             }
             told = text;
             cause = error.source();
         }
-        Ok(())
+        causes
+    }
+
+    /// The failure for programs, on one line.
+    pub(crate) fn to_json(&self) -> Json {
+        json!({
+            "schema": "coreml-anywhere.error/1",
+            "kind": self.kind, "message": self.message, "causes": self.causes(), "exit_code": self.code,
+        })
+    }
+}
+
+/// The message and what caused it.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.causes().iter().try_for_each(|cause| write!(f, "\n  because {cause}"))
     }
 }

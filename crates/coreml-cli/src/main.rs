@@ -7,8 +7,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use coreml_anywhere::{default_backends, isolation};
+use failure::Failure;
 use tame::Tame;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -16,16 +17,15 @@ use tracing_subscriber::prelude::*;
 
 mod baseline;
 mod bench;
-mod bench_args;
 mod compare;
 mod convert;
 mod doctor;
 mod failure;
 mod inspect;
 mod io_files;
+mod manual;
 mod model_args;
 mod ops;
-mod profile;
 mod report;
 mod run;
 #[cfg(feature = "server")]
@@ -33,7 +33,6 @@ mod serve;
 mod stats;
 mod table;
 mod tame;
-mod trace;
 mod validate;
 
 /// Runs Core ML models on any machine.
@@ -52,7 +51,7 @@ enum Command {
     Run(run::Arguments),
     Inspect(inspect::Arguments),
     Ops(ops::Arguments),
-    Bench(bench_args::Arguments),
+    Bench(bench::Arguments),
     Compare(compare::Arguments),
     Convert(convert::Arguments),
     Validate(validate::Arguments),
@@ -60,6 +59,8 @@ enum Command {
     Doctor(doctor::Arguments),
     #[cfg(feature = "server")]
     Serve(serve::Arguments),
+    Completions(manual::Completions),
+    Man(manual::Pages),
     /// Serves a host process on standard input, which is a socket: see `coreml_anywhere::isolation`
     #[command(hide = true)]
     Worker,
@@ -89,8 +90,30 @@ fn log(verbose: u8) {
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 
+/// Every verb that prints JSON has this flag for it.
+fn wants_json() -> bool {
+    std::env::args_os().any(|argument| argument == "--json")
+}
+
+/// Tells why the command failed, to people or to the program that asked for JSON.
+fn tell(failure: &Failure) {
+    let text = if wants_json() { failure.to_json().to_string() } else { format!("error: {failure}") };
+    // With standard error gone there is nobody left to tell.
+    let _ = writeln!(Tame(io::stderr()), "{text}");
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and versions are asked for; a usage error as JSON is told as every other.
+        Err(error) if !error.use_stderr() || !wants_json() => error.exit(),
+        Err(error) => {
+            let message = error.to_string();
+            let failure = Failure::usage(message.strip_prefix("error: ").unwrap_or(&message).trim_end());
+            tell(&failure);
+            return failure.exit_code();
+        }
+    };
     log(cli.verbose);
     let out = &mut Tame(io::stdout().lock());
     let done = match cli.command {
@@ -105,6 +128,8 @@ fn main() -> ExitCode {
         #[cfg(feature = "server")]
         Command::Serve(arguments) => serve::run(&arguments, out),
         Command::Bench(arguments) => bench::run(&arguments, out),
+        Command::Completions(arguments) => manual::complete(&arguments, &mut Cli::command(), out),
+        Command::Man(arguments) => manual::pages(&arguments, Cli::command()),
         Command::Worker => isolation::serve(&default_backends()).map_err(Into::into),
     };
     let done = done.and_then(|()| Ok(out.flush()?));
@@ -113,8 +138,7 @@ fn main() -> ExitCode {
         // Whoever reads the output has seen enough.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            // With standard error gone there is nobody left to tell.
-            let _ = writeln!(Tame(io::stderr()), "error: {failure}");
+            tell(&failure);
             failure.exit_code()
         }
     }

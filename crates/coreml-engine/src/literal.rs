@@ -136,6 +136,13 @@ impl Literal {
         if let Some(kept) = self.elements.get() {
             return Some(kept);
         }
+        // Integers have another representation here than compressed weights give.
+        if let Some(weights) = self.compressed().filter(|weights| weights.dtype().is_float()) {
+            let count = weights.shape().count();
+            buffer.grow(count);
+            weights.decompress(&mut buffer.floats_mut()[..count]);
+            return Some(buffer);
+        }
         let Constant::Tensor(tensor) = &**self.constant() else { return None };
         load_tensor(tensor.view().data(), buffer);
         Some(buffer)
@@ -178,8 +185,11 @@ pub(crate) trait CompressedWeights: Send + Sync {
 
     fn dtype(&self) -> DType;
 
-    /// The decompressed tensor.
+    /// The decompressed tensor, which is kept.
     fn dense(&self) -> &Arc<Constant>;
+
+    /// Puts the elements of the decompressed tensor, as many as its shape has, into `elements`.
+    fn decompress(&self, elements: &mut [f32]);
 
     /// Packs a matrix, `[n, k]` if `transposed` and else `[k, n]`, without decompressing it; `None` if no format suits.
     fn pack(&self, isa: Isa, transposed: bool) -> Option<PackedB>;

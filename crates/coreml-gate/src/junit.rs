@@ -1,28 +1,49 @@
-//! A report as JUnit XML, which continuous integration shows line by line.
+//! Verdicts as JUnit XML, which continuous integration shows line by line.
 
 use std::fmt::Write;
 
-use coreml_anywhere::telemetry::report::{Outcome, RunReport};
+use coreml_anywhere::telemetry::report::{GateLine, Outcome, RunReport};
+
+/// A line of a suite.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// What was asked for.
+    pub name: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What the verdict rests on.
+    pub evidence: String,
+}
 
 /// The gate's lines as test cases: one that fails is a failure, one that cannot be judged here is skipped, with the evidence.
 pub fn junit(report: &RunReport) -> String {
-    let count = |outcome| report.gate.iter().filter(|line| line.outcome == outcome).count();
     let gate = report.config.get("gate").and_then(|name| name.as_str()).unwrap_or("gate");
+    let case = |line: &GateLine| Case {
+        name: line.requirement.clone(),
+        outcome: line.outcome,
+        evidence: line.evidence.clone(),
+    };
+    suite(gate, &report.model.name, &report.gate.iter().map(case).collect::<Vec<_>>())
+}
+
+/// Cases that `judge` decided for `model`.
+pub fn suite(judge: &str, model: &str, cases: &[Case]) -> String {
+    let count = |outcome| cases.iter().filter(|case| case.outcome == outcome).count();
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let mut write = || -> std::fmt::Result {
         writeln!(
             text,
             "<testsuite name=\"{}: {}\" tests=\"{}\" failures=\"{}\" skipped=\"{}\">",
-            escape(gate),
-            escape(&report.model.name),
-            report.gate.len(),
+            escape(judge),
+            escape(model),
+            cases.len(),
             count(Outcome::Fail),
             count(Outcome::Unavailable)
         )?;
-        for line in &report.gate {
-            let (name, evidence) = (escape(&line.requirement), escape(&line.evidence));
-            write!(text, "  <testcase classname=\"{}\" name=\"{name}\">", escape(gate))?;
-            match line.outcome {
+        for case in cases {
+            let (name, evidence) = (escape(&case.name), escape(&case.evidence));
+            write!(text, "  <testcase classname=\"{}\" name=\"{name}\">", escape(judge))?;
+            match case.outcome {
                 Outcome::Pass => write!(text, "<system-out>{evidence}</system-out>")?,
                 Outcome::Fail => write!(text, "<failure message=\"{evidence}\"/>")?,
                 Outcome::Unavailable => write!(text, "<skipped message=\"{evidence}\"/>")?,

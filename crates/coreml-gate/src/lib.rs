@@ -30,7 +30,7 @@ mod table;
 
 pub use audit::audit;
 pub use gate::{FIGURES, Gate, GateError};
-pub use junit::junit;
+pub use junit::{Case, junit, suite};
 pub use plant::Plant;
 pub use table::table;
 

@@ -5,11 +5,9 @@
 
 use metrics::{Label, counter, gauge};
 
+use crate::aggregate::{Aggregate, aggregates};
 use crate::names::{ALL, Kind};
-use crate::registry::{Reading, Snapshot};
-
-/// The quantiles that are told of a histogram that has samples enough.
-const QUANTILES: [(f64, &str); 4] = [(0.5, "0.5"), (0.95, "0.95"), (0.99, "0.99"), (0.999, "0.999")];
+use crate::registry::Snapshot;
 
 /// Sets the recorder's counters and gauges to what `snapshot` holds, each with the labels `common` too. Of a histogram
 /// these are `NAME_count`, `NAME_sum`, and `NAME` with the label `quantile`.
@@ -18,19 +16,17 @@ pub fn publish(snapshot: &Snapshot, common: &[(&'static str, String)]) {
         let Some(spec) = ALL.iter().find(|spec| spec.name == series.name) else { continue };
         let own = spec.labels.iter().zip(&series.labels).map(|(&name, value)| Label::new(name, value.clone()));
         let common = common.iter().map(|(name, value)| Label::new(*name, value.clone()));
-        let labels: Vec<Label> = common.chain(own).collect();
-        match &series.reading {
-            Reading::Counter(count) => counter!(spec.name, labels).absolute(*count),
-            Reading::Gauge(value) => gauge!(spec.name, labels).set(*value),
-            Reading::Histogram(values) => {
-                counter!(format!("{}_count", spec.name), labels.clone()).absolute(values.count());
-                gauge!(format!("{}_sum", spec.name), labels.clone()).set(values.sum() as f64 / 1e9);
-                for (quantile, told) in QUANTILES {
-                    if let Ok(nanoseconds) = values.quantile(quantile) {
-                        let mut labels = labels.clone();
-                        labels.push(Label::new("quantile", told));
-                        gauge!(spec.name, labels).set(nanoseconds / 1e9);
-                    }
+        let mut labels: Vec<Label> = common.chain(own).collect();
+        for aggregate in aggregates(&series.reading) {
+            match aggregate {
+                Aggregate::Counter(count) => counter!(spec.name, labels.clone()).absolute(count),
+                Aggregate::Gauge(value) => gauge!(spec.name, labels.clone()).set(value),
+                Aggregate::Count(count) => counter!(format!("{}_count", spec.name), labels.clone()).absolute(count),
+                Aggregate::Sum(seconds) => gauge!(format!("{}_sum", spec.name), labels.clone()).set(seconds),
+                Aggregate::Quantile(seconds, told) => {
+                    labels.push(Label::new("quantile", told));
+                    gauge!(spec.name, labels.clone()).set(seconds);
+                    labels.pop();
                 }
             }
         }

@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+mod aggregate;
 mod environment;
 #[cfg(feature = "metrics")]
 pub mod facade;
@@ -15,6 +17,8 @@ mod histogram;
 pub mod memory;
 pub mod names;
 pub mod openmetrics;
+#[cfg(feature = "opentelemetry")]
+pub mod otel;
 pub mod percentile;
 mod random;
 mod registry;
@@ -22,7 +26,7 @@ pub mod report;
 mod speedup;
 mod timeline;
 
-pub use environment::Environment;
+pub use environment::{Cache, Environment};
 pub use growth::Growth;
 pub use histogram::{Distribution, Histogram};
 pub use registry::{Counter, Gauge, MOST_SERIES, OVERFLOW, Reading, Registry, Series, Snapshot};

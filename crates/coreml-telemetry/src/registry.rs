@@ -95,8 +95,7 @@ macro_rules! accessors {
 /// The key of these label values, or that of the overflow series when there are too many of this name already.
 fn admitted(series: &BTreeMap<Key, Handle>, spec: &Spec, labels: &[&str]) -> Key {
     let key: Key = (spec.name, labels.iter().map(|&label| label.to_owned()).collect());
-    let of_name = || series.range((spec.name, Vec::new())..).take_while(|((name, _), _)| *name == spec.name);
-    if series.contains_key(&key) || of_name().count() < MOST_SERIES {
+    if series.contains_key(&key) || of_name(series, spec.name).count() < MOST_SERIES {
         return key;
     }
     (spec.name, vec![OVERFLOW.to_owned(); labels.len()])
@@ -118,18 +117,30 @@ impl Registry {
 
     /// Reads everything, by name and labels.
     pub fn snapshot(&self) -> Snapshot {
-        let handles = self.lock();
-        let series = handles.iter().map(|((name, labels), handle)| Series {
-            name,
-            labels: labels.clone(),
-            reading: match handle {
-                Handle::Counter(counter) => Reading::Counter(counter.get()),
-                Handle::Gauge(gauge) => Reading::Gauge(gauge.get()),
-                Handle::Histogram(histogram) => Reading::Histogram(histogram.snapshot()),
-            },
-        });
-        Snapshot { series: series.collect() }
+        Snapshot { series: self.lock().iter().map(|(key, handle)| handle.read(key)).collect() }
     }
+
+    /// Reads the series of one metric, by labels.
+    pub fn series(&self, spec: &'static Spec) -> Vec<Series> {
+        let handles = self.lock();
+        of_name(&handles, spec.name).map(|(key, handle)| handle.read(key)).collect()
+    }
+}
+
+impl Handle {
+    fn read(&self, (name, labels): &Key) -> Series {
+        let reading = match self {
+            Self::Counter(counter) => Reading::Counter(counter.get()),
+            Self::Gauge(gauge) => Reading::Gauge(gauge.get()),
+            Self::Histogram(histogram) => Reading::Histogram(histogram.snapshot()),
+        };
+        Series { name, labels: labels.clone(), reading }
+    }
+}
+
+/// The series with this name.
+fn of_name<'a>(series: &'a BTreeMap<Key, Handle>, name: &'static str) -> impl Iterator<Item = (&'a Key, &'a Handle)> {
+    series.range((name, Vec::new())..).take_while(move |((known, _), _)| *known == name)
 }
 
 /// Everything a [`Registry`] held at one time.

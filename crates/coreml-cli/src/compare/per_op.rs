@@ -65,13 +65,13 @@ impl PerOp {
         threads: usize,
         inputs: impl FnOnce(&Interface) -> Result<Vec<Inputs<'static>>, Failure>,
     ) -> Result<Found, Failure> {
-        let package = Package::open(&model.model).map_err(Error::from)?;
-        let package = Arc::new(with_images(package, &model.image_input)?);
-        let interface = package.interface(model.function.as_deref()).map_err(Error::from)?.clone();
+        let package = Package::open(&model.file.model).map_err(Error::from)?;
+        let package = Arc::new(with_images(package, &model.file.image_input)?);
+        let interface = package.interface(model.file.function.as_deref()).map_err(Error::from)?.clone();
         let [inputs] = <[_; 1]>::try_from(inputs(&interface)?)
             .map_err(|_| Failure::usage("--per-op looks at one prediction; give --inputs once"))?;
         let mut options = LoadOptions::default();
-        options.function.clone_from(&model.function);
+        options.function.clone_from(&model.file.function);
         options.threads = threads;
         let backend = model.engine()?;
         let divergence = Divergence::measure(&backend, &package, &options, &check(&interface, &inputs)?)?;

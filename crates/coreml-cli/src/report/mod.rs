@@ -8,8 +8,8 @@ use coreml_gate::{Gate, ReferenceRun, run as measure};
 use serde_json::{Value as Json, json};
 
 use crate::baseline::read_record;
+use crate::bench::profile;
 use crate::failure::Failure;
-use crate::profile;
 use crate::validate::{Progress, save};
 
 mod charts;
@@ -100,7 +100,9 @@ fn measured(arguments: &Arguments) -> Result<Json, Failure> {
 
 /// The first profile of the file.
 fn read_profile(path: &Path) -> Result<Json, Failure> {
-    let cannot = |error: Box<dyn std::error::Error>| Failure::file(format!("cannot read {}", path.display()), error);
+    let cannot = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Failure::file(format!("cannot read {}", path.display()), error)
+    };
     let text = std::fs::read_to_string(path).map_err(|error| cannot(error.into()))?;
     let mut profile: Json = serde_json::from_str(&text).map_err(|error| cannot(error.into()))?;
     match profile["profiles"].get_mut(0) {

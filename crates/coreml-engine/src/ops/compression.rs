@@ -16,6 +16,7 @@ use crate::literal::Literal;
 use crate::op::{Args, Bind, OpError, OpSpec, axis_of, constant, shape_of};
 
 mod palette;
+mod sparse;
 mod weights;
 
 use weights::{Codes, Compressed, Meaning};
@@ -60,20 +61,13 @@ pub(crate) static OPS: &[OpSpec] = &[
         name: "constexpr_sparse_to_dense",
         since: Opset::Ios16,
         params: &[constant("nonzero_data"), constant("mask"), constant("shape")],
-        bind: Bind::Constants(|args| {
-            let shape = shape_of(&args.sizes("shape")?)?;
-            let mask = unpack_stream(args, "mask", 1, shape.count())?.into_iter().map(|bit| bit != 0).collect();
-            sparse_to_dense(args, shape, mask)
-        }),
+        bind: Bind::Constants(sparse::stream_to_dense),
     },
     OpSpec {
         name: "constexpr_sparse_to_dense",
         since: Opset::Ios18,
         params: &[constant("nonzero_data"), constant("mask")],
-        bind: Bind::Constants(|args| {
-            let (shape, mask) = read_mask(args, "mask")?;
-            sparse_to_dense(args, shape, mask)
-        }),
+        bind: Bind::Constants(sparse::to_dense),
     },
     OpSpec {
         name: "constexpr_blockwise_shift_scale",
@@ -263,12 +257,6 @@ fn cast(args: &Args<'_>) -> Result<Vec<Literal>, OpError> {
     let dtype = dtype.ok_or_else(|| OpError::parameter("output_dtype", format!("`{name}` is not a float type")))?;
     let source = Numbers::read(args, "source_val")?;
     Ok(vec![to_constant(source.shape, source.values, dtype)?.into()])
-}
-
-fn sparse_to_dense(args: &Args<'_>, shape: Shape, mask: Vec<bool>) -> Result<Vec<Literal>, OpError> {
-    let stored = Numbers::read(args, "nonzero_data")?;
-    let dense = spread("nonzero_data", &mask, &stored.values)?;
-    Ok(vec![to_constant(shape, dense, stored.dtype)?.into()])
 }
 
 fn sparse_blockwise(args: &Args<'_>) -> Result<Vec<Literal>, OpError> {

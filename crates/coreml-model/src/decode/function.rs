@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::mem::take;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{constant, types};
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::limits::Limits;
@@ -48,8 +50,8 @@ pub(crate) struct Filed<'t> {
     /// Its own name, in texts; messages have it as an attribute.
     pub(crate) name: String,
     /// By name, in order.
-    pub(crate) inputs: Vec<(String, Vec<FiledArgument<'t>>)>,
-    pub(crate) outputs: Vec<FiledValue<'t>>,
+    pub(crate) inputs: Vec<(String, SmallVec<[FiledArgument<'t>; 1]>)>,
+    pub(crate) outputs: SmallVec<[FiledValue<'t>; 1]>,
     /// By name, in order.
     pub(crate) attributes: Vec<(String, proto::Value)>,
     pub(crate) blocks: Vec<FiledBlock<'t>>,
@@ -85,7 +87,7 @@ impl From<proto::Operation> for Filed<'_> {
             kind: operation.kind,
             name: String::new(),
             inputs: inputs.map(|(name, given)| (name, given.bindings.into_iter().map(argument).collect())).collect(),
-            outputs: filed(operation.outputs),
+            outputs: filed(operation.outputs).into(),
             attributes: operation.attributes.into_iter().collect(),
             blocks: operation.blocks.into_iter().map(FiledBlock::from).collect(),
         }

@@ -5,17 +5,26 @@ use std::borrow::Cow;
 use crate::error::{ReadError, ReadErrorKind, quote};
 
 /// The pieces of the text.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Token<'a> {
     /// A name, a number, or a key word.
     Word(&'a str),
-    /// What quotation marks enclosed.
-    Text(Cow<'a, str>),
+    /// What quotation marks enclose.
+    Text(Text<'a>),
     /// One of `()[]{}<>=,;`.
     Symbol(char),
     /// `->`
     Arrow,
     End,
+}
+
+/// What quotation marks enclose; [`Lexer::unescape`] says what it means.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Text<'a> {
+    raw: &'a str,
+    /// Where it begins.
+    at: usize,
+    escaped: bool,
 }
 
 /// Reads token after token, with a look at the next one.
@@ -81,8 +90,8 @@ impl<'a> Lexer<'a> {
     }
 
     /// The next token, left where it is.
-    pub(super) fn peek(&self) -> &Token<'a> {
-        &self.next
+    pub(super) fn peek(&self) -> Token<'a> {
+        self.next
     }
 
     /// Where the next token begins.
@@ -97,7 +106,7 @@ impl<'a> Lexer<'a> {
 
     /// The next token, taken.
     pub(super) fn take(&mut self) -> Result<Token<'a>, ReadError> {
-        let token = std::mem::replace(&mut self.next, Token::End);
+        let token = self.next;
         self.advance()?;
         Ok(token)
     }
@@ -152,9 +161,9 @@ impl<'a> Lexer<'a> {
 
     /// An error about the next token.
     pub(super) fn unexpected(&self, expected: &str) -> ReadError {
-        let found = match &self.next {
+        let found = match self.next {
             Token::Word(word) => quote(word).to_string(),
-            Token::Text(text) => format!("the text {}", quote(text)),
+            Token::Text(text) => format!("the text {}", quote(text.raw)),
             Token::Symbol(symbol) => format!("`{symbol}`"),
             Token::Arrow => "`->`".to_owned(),
             Token::End => "the end".to_owned(),
@@ -192,8 +201,8 @@ impl<'a> Lexer<'a> {
         };
         self.next = match class(first) {
             Class::Quote => {
-                let (text, end) = self.quoted(at + 1)?;
-                at = end;
+                let text = self.quoted(at + 1)?;
+                at = text.at + text.raw.len() + 1;
                 Token::Text(text)
             }
             Class::Symbol => {
@@ -214,39 +223,49 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// The text from `begin` to the closing quotation mark, and where it ends.
-    fn quoted(&self, begin: usize) -> Result<(Cow<'a, str>, usize), ReadError> {
+    /// The text from `begin` to the closing quotation mark.
+    fn quoted(&self, begin: usize) -> Result<Text<'a>, ReadError> {
         let rest = self.text.get(begin..).unwrap_or_default();
-        let plain = rest
-            .bytes()
-            .position(|byte| matches!(byte, b'"' | b'\\'))
-            .ok_or_else(|| self.refuse_at(begin - 1, "a text does not end"))?;
-        let (before, after) = rest.split_at(plain);
-        if after.starts_with('"') {
-            return Ok((Cow::Borrowed(before), begin + plain + 1));
-        }
-        let mut text = before.to_owned();
-        let mut characters = after.char_indices();
-        while let Some((offset, character)) = characters.next() {
-            match character {
-                '"' => return Ok((Cow::Owned(text), begin + plain + offset + 1)),
-                '\\' => {
-                    let bad = || self.refuse_at(begin + plain + offset, "this escape is not one of the format's");
-                    text.push(match characters.next().map(|(_, escaped)| escaped) {
-                        Some('n') => '\n',
-                        Some('r') => '\r',
-                        Some('t') => '\t',
-                        Some('0') => '\0',
-                        Some('x') => code(&mut characters, 2).ok_or_else(bad)?,
-                        Some('u') => code(&mut characters, 4).ok_or_else(bad)?,
-                        Some(quoted @ ('"' | '\\' | '\'' | '/')) => quoted,
-                        _ => return Err(bad()),
-                    });
+        let (mut end, mut escaped) = (0, false);
+        loop {
+            let bytes = rest.as_bytes().get(end..).unwrap_or_default();
+            match bytes.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+                Some(plain) if bytes.get(plain) == Some(&b'"') => {
+                    let raw = rest.get(..end + plain).unwrap_or_default();
+                    return Ok(Text { raw, at: begin, escaped });
                 }
-                other => text.push(other),
+                // Whatever follows a backslash does not end the text.
+                Some(plain) => (end, escaped) = (end + plain + 2, true),
+                None => return Err(self.refuse_at(begin - 1, "a text does not end")),
             }
         }
-        Err(self.refuse_at(begin - 1, "a text does not end"))
+    }
+
+    /// What a text means.
+    pub(super) fn unescape(&self, text: Text<'a>) -> Result<Cow<'a, str>, ReadError> {
+        if !text.escaped {
+            return Ok(Cow::Borrowed(text.raw));
+        }
+        let mut meant = String::with_capacity(text.raw.len());
+        let mut characters = text.raw.char_indices();
+        while let Some((offset, character)) = characters.next() {
+            if character != '\\' {
+                meant.push(character);
+                continue;
+            }
+            let bad = || self.refuse_at(text.at + offset, "this escape is not one of the format's");
+            meant.push(match characters.next().map(|(_, escaped)| escaped) {
+                Some('n') => '\n',
+                Some('r') => '\r',
+                Some('t') => '\t',
+                Some('0') => '\0',
+                Some('x') => code(&mut characters, 2).ok_or_else(bad)?,
+                Some('u') => code(&mut characters, 4).ok_or_else(bad)?,
+                Some(quoted @ ('"' | '\\' | '\'' | '/')) => quoted,
+                _ => return Err(bad()),
+            });
+        }
+        Ok(Cow::Owned(meant))
     }
 }
 
@@ -266,7 +285,10 @@ mod tests {
     fn tokens(text: &str) -> Result<Vec<Token<'_>>, ReadError> {
         let mut lexer = Lexer::new(text)?;
         let mut tokens = Vec::new();
-        while *lexer.peek() != Token::End {
+        while lexer.peek() != Token::End {
+            if let Token::Text(text) = lexer.peek() {
+                lexer.unescape(text)?;
+            }
             tokens.push(lexer.take()?);
         }
         Ok(tokens)
@@ -275,11 +297,10 @@ mod tests {
     #[test]
     fn words_numbers_texts_and_symbols_are_told_apart() {
         let found = tokens("a=-0x1p-3;// no\n\"x\\n\\\"\\u00e4ö\"->?é").unwrap();
-        let text = Token::Text(Cow::Borrowed("x\n\"äö"));
-        let symbol = Token::Symbol;
-        let expected =
-            [Token::Word("a"), symbol('='), Token::Word("-0x1p-3"), symbol(';'), text, Token::Arrow, Token::Word("?é")];
-        assert_eq!(found, expected);
+        let (text, symbol) = (Text { raw: r#"x\n\"\u00e4ö"#, at: 17, escaped: true }, Token::Symbol);
+        let [a, number, rest] = ["a", "-0x1p-3", "?é"].map(Token::Word);
+        assert_eq!(found, [a, symbol('='), number, symbol(';'), Token::Text(text), Token::Arrow, rest]);
+        assert_eq!(Lexer::new("").unwrap().unescape(text).unwrap(), "x\n\"äö");
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Types and values.
 
-use std::borrow::Cow;
-
 use super::float;
 use super::lexer::Token;
 use super::parse::Parser;
@@ -70,17 +68,8 @@ impl Numbers {
         })
     }
 
-    /// Adds the element that `token` is; whether it is one.
-    fn push(&mut self, token: Token<'_>) -> bool {
-        let word = match token {
-            Token::Text(text) => {
-                let Self::Strings(strings) = self else { return false };
-                strings.push(text.into_owned());
-                return true;
-            }
-            Token::Word(word) => word,
-            _ => return false,
-        };
+    /// Adds the element that `word` is; whether it is one.
+    fn push(&mut self, word: &str) -> bool {
         #[expect(clippy::as_conversions, reason = "rounds to the type that the text names")]
         let pushed = match self {
             Self::Floats(values) => float::parse(word).map(|value| values.push(value as f32)),
@@ -259,7 +248,7 @@ impl Parser<'_> {
         if depth > DEPTH {
             return Err(self.lexer.refuse_at(start, "values lie too deep within each other"));
         }
-        if *self.lexer.peek() == Token::Word("BLOBFILE") {
+        if self.lexer.peek() == Token::Word("BLOBFILE") {
             let blob = self.blob()?;
             return Ok(proto::Value { r#type: Some(ty), kind: Some(value::Kind::BlobFile(blob)) });
         }
@@ -350,11 +339,19 @@ impl Parser<'_> {
     fn rows(&mut self, sizes: &mut [Option<u64>], level: usize, numbers: &mut Numbers) -> Result<(), ReadError> {
         let start = self.lexer.position();
         if level == sizes.len() {
-            let token = self.lexer.take()?;
-            if numbers.push(token) {
-                return Ok(());
+            let is_one = match (self.lexer.peek(), &mut *numbers) {
+                (Token::Text(text), Numbers::Strings(strings)) => {
+                    strings.push(self.lexer.unescape(text)?.into_owned());
+                    true
+                }
+                (Token::Word(word), numbers) => numbers.push(word),
+                _ => false,
+            };
+            if !is_one {
+                return Err(self.lexer.refuse_at(start, "expected an element of the tensor's type"));
             }
-            return Err(self.lexer.refuse_at(start, "expected an element of the tensor's type"));
+            self.lexer.take()?;
+            return Ok(());
         }
         let mut count = 0;
         self.lexer.expect('[')?;
@@ -397,7 +394,7 @@ impl Parser<'_> {
                 parser.lexer.expect(')')?;
             }
             match (key, token) {
-                ("path", Token::Text(path)) => file = Some(path.into_owned()),
+                ("path", Token::Text(path)) => file = Some(parser.lexer.unescape(path)?.into_owned()),
                 ("offset", Token::Word(word)) => offset = word.parse().ok(),
                 _ => {}
             }
@@ -425,7 +422,7 @@ impl Parser<'_> {
             return self.several(open, close, |parser, _| parser.loose(depth + 1)).map(Loose::Several);
         }
         Ok(match self.lexer.take()? {
-            Token::Text(text) => Loose::Text(Cow::into_owned(text)),
+            Token::Text(text) => Loose::Text(self.lexer.unescape(text)?.into_owned()),
             Token::Word(word) => match word.parse() {
                 Ok(number) => Loose::Number(number),
                 Err(_) => Loose::Text(word.to_owned()),

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use smallvec::{SmallVec, smallvec};
+
 use super::lexer::{Lexer, Token};
 use super::literal::Loose;
 use super::print::MAKER;
@@ -70,7 +72,7 @@ impl<'a> Parser<'a> {
             }
             self.function(blobs, &mut parsed)?;
         }
-        if *self.lexer.peek() != Token::End {
+        if self.lexer.peek() != Token::End {
             return Err(self.lexer.unexpected("the end"));
         }
         if parsed.program.functions.is_empty() {
@@ -81,7 +83,7 @@ impl<'a> Parser<'a> {
 
     /// Adds the next function.
     fn function(&mut self, blobs: &mut BlobStore, parsed: &mut Parsed) -> Result<(), ReadError> {
-        if self.lexer.peek() != &Token::Word("func") {
+        if self.lexer.peek() != Token::Word("func") {
             return Err(self.lexer.unexpected("`func`"));
         }
         self.lexer.word("`func`")?;
@@ -124,13 +126,11 @@ impl<'a> Parser<'a> {
     fn borrowed_name(&mut self, what: &str) -> Result<Cow<'a, str>, ReadError> {
         let start = self.lexer.position();
         let name = match self.lexer.peek() {
-            Token::Word(_) | Token::Text(_) => match self.lexer.take()? {
-                Token::Text(text) => text,
-                Token::Word(word) => Cow::Borrowed(word),
-                _ => Cow::Borrowed(""),
-            },
+            Token::Text(text) => self.lexer.unescape(text)?,
+            Token::Word(word) => Cow::Borrowed(word),
             _ => return Err(self.lexer.unexpected(what)),
         };
+        self.lexer.take()?;
         if name.len() > self.limits.name_bytes {
             let message = format!("a name of {} bytes is above the limit of {}", name.len(), self.limits.name_bytes);
             return Err(ReadError::new(ReadErrorKind::Limit, format!("{}: {message}", self.lexer.place(start))));
@@ -156,7 +156,7 @@ impl<'a> Parser<'a> {
     /// The attributes of the program or of a function, of which the shapes of inputs have a meaning here.
     fn attributes(&mut self) -> Result<Flexible, ReadError> {
         let mut flexible = Flexible::default();
-        if *self.lexer.peek() != Token::Symbol('[') {
+        if self.lexer.peek() != Token::Symbol('[') {
             return Ok(flexible);
         }
         self.several('[', ']', |parser, _| {
@@ -185,9 +185,9 @@ impl<'a> Parser<'a> {
             let message = format!("the program has more than the limit of {} operations", self.limits.operations);
             return Err(ReadError::new(ReadErrorKind::Limit, message));
         }
-        let mut outputs = Vec::new();
-        if *self.lexer.peek() == Token::Symbol('(') {
-            outputs = self.parameters()?;
+        let mut outputs = SmallVec::new();
+        if self.lexer.peek() == Token::Symbol('(') {
+            outputs = self.parameters()?.into();
             self.lexer.expect('=')?;
         } else if !self.lexer.begins_call() {
             loop {
@@ -202,16 +202,16 @@ impl<'a> Parser<'a> {
         let mut inputs = self.several('(', ')', |parser, _| {
             let name = parser.name("a parameter")?;
             parser.lexer.expect('=')?;
-            let arguments = if *parser.lexer.peek() == Token::Symbol('(') {
-                parser.several('(', ')', |parser, _| parser.argument())?
+            let arguments = if parser.lexer.peek() == Token::Symbol('(') {
+                parser.several('(', ')', |parser, _| parser.argument())?.into()
             } else {
-                vec![parser.argument()?]
+                smallvec![parser.argument()?]
             };
             Ok((name, arguments))
         })?;
         self.order(&mut inputs, "parameter")?;
         let (mut named, mut attributes) = (None, Vec::new());
-        if *self.lexer.peek() == Token::Symbol('[') {
+        if self.lexer.peek() == Token::Symbol('[') {
             self.several('[', ']', |parser, _| {
                 let name = parser.borrowed_name("an attribute's name")?;
                 parser.lexer.expect('=')?;
@@ -230,7 +230,7 @@ impl<'a> Parser<'a> {
             }
         }
         let mut blocks = Vec::new();
-        while *self.lexer.peek() == Token::Symbol('(') {
+        while self.lexer.peek() == Token::Symbol('(') {
             if depth == self.limits.block_depth {
                 let message = format!("blocks lie more than {depth} deep within each other");
                 return Err(ReadError::new(ReadErrorKind::Limit, message));
@@ -255,13 +255,9 @@ impl<'a> Parser<'a> {
     fn text(&mut self) -> Result<String, ReadError> {
         self.lexer.word("`string`")?;
         self.lexer.expect('(')?;
-        let text = match self.lexer.peek() {
-            Token::Text(_) => match self.lexer.take()? {
-                Token::Text(text) => text.into_owned(),
-                _ => String::new(),
-            },
-            _ => return Err(self.lexer.unexpected("a text")),
-        };
+        let Token::Text(text) = self.lexer.peek() else { return Err(self.lexer.unexpected("a text")) };
+        let text = self.lexer.unescape(text)?.into_owned();
+        self.lexer.take()?;
         self.lexer.expect(')')?;
         Ok(text)
     }

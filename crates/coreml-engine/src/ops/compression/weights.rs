@@ -8,6 +8,7 @@ use coreml_kernels::Isa;
 use coreml_kernels::gemm::{Affine, PALETTE, PackedB};
 use coreml_model::{Constant, PackedType};
 use coreml_tensor::{DType, DataView, Shape, f16};
+use half::slice::HalfFloatSliceExt;
 
 use super::{Blocks, Numbers, to_constant};
 use crate::literal::CompressedWeights;
@@ -64,7 +65,7 @@ pub(super) enum Meaning {
 }
 
 /// A tensor as codes, and as a constant once somebody asks for it.
-pub(crate) struct Compressed {
+pub(super) struct Compressed {
     codes: Codes,
     meaning: Meaning,
     blocks: Blocks,
@@ -72,11 +73,36 @@ pub(crate) struct Compressed {
     dense: OnceLock<Arc<Constant>>,
 }
 
+/// The elements as a constant of their own.
+pub(super) fn constant_of(weights: &impl CompressedWeights) -> Arc<Constant> {
+    let mut values = vec![0.0; weights.shape().count()];
+    weights.decompress(&mut values);
+    match to_constant(weights.shape(), values, weights.dtype()) {
+        Ok(constant) => Arc::new(constant),
+        Err(error) => unreachable!("type and size were checked: {error}"),
+    }
+}
+
+/// Rounds to the nearest numbers that `dtype` has.
+fn round_to(dtype: DType, values: &mut [f32]) {
+    if dtype == DType::Float16 {
+        let mut halves = [f16::ZERO; 256];
+        for values in values.chunks_mut(halves.len()) {
+            let halves = &mut halves[..values.len()];
+            halves.convert_from_f32_slice(values);
+            halves.convert_to_f32_slice(values);
+        }
+    }
+}
+
 impl Compressed {
     /// Checks that the tensor could be decompressed; codes must be within their tables.
-    pub(super) fn new(codes: Codes, meaning: Meaning, blocks: Blocks, dtype: DType) -> Result<Self, OpError> {
+    pub(super) fn new(codes: Codes, mut meaning: Meaning, blocks: Blocks, dtype: DType) -> Result<Self, OpError> {
         // What cannot be a constant's type is refused now.
         to_constant(Shape::new(&[0]), Vec::new(), dtype)?;
+        if let Meaning::Tables { values, .. } = &mut meaning {
+            round_to(dtype, values);
+        }
         Ok(Self { codes, meaning, blocks, dtype, dense: OnceLock::new() })
     }
 
@@ -100,26 +126,27 @@ impl CompressedWeights for Compressed {
     }
 
     fn dense(&self) -> &Arc<Constant> {
-        self.dense.get_or_init(|| {
-            let mut values = vec![0.0; self.codes.values.len()];
-            self.blocks.runs(|run, block| {
-                let elements = values[run.clone()].iter_mut().zip(&self.codes.values[run]);
-                match &self.meaning {
-                    Meaning::Affine { scale, zero } => {
-                        let (scale, zero) = (scale[block], zero.as_ref().map_or(0.0, |zero| zero[block]));
-                        elements.for_each(|(value, &code)| *value = (f32::from(code) + self.codes.base - zero) * scale);
-                    }
-                    Meaning::Tables { values, entries } => {
-                        let table = &values[block * entries..][..*entries];
-                        elements.for_each(|(value, &code)| *value = table[usize::from(code)]);
-                    }
+        self.dense.get_or_init(|| constant_of(self))
+    }
+
+    fn decompress(&self, elements: &mut [f32]) {
+        self.blocks.runs(|run, block| {
+            let decoded = elements[run.clone()].iter_mut().zip(&self.codes.values[run]);
+            match &self.meaning {
+                Meaning::Affine { scale, zero } => {
+                    let (scale, zero) = (scale[block], zero.as_ref().map_or(0.0, |zero| zero[block]));
+                    decoded.for_each(|(value, &code)| *value = (f32::from(code) + self.codes.base - zero) * scale);
                 }
-            });
-            match to_constant(self.codes.shape, values, self.dtype) {
-                Ok(constant) => Arc::new(constant),
-                Err(error) => unreachable!("type and size were checked: {error}"),
+                Meaning::Tables { values, entries } => {
+                    let table = &values[block * entries..][..*entries];
+                    decoded.for_each(|(value, &code)| *value = table[usize::from(code)]);
+                }
             }
-        })
+        });
+        // Tables are rounded already.
+        if let Meaning::Affine { .. } = self.meaning {
+            round_to(self.dtype, elements);
+        }
     }
 
     fn pack(&self, isa: Isa, transposed: bool) -> Option<PackedB> {

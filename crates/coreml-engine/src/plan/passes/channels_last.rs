@@ -36,17 +36,13 @@ use crate::value::{Buffer, Kind, Type, store_tensor};
 
 pub(super) fn run(graph: &mut Graph, compute: &Compute) {
     let nodes = std::mem::take(&mut graph.nodes);
-    let mut sweep = Sweep {
-        graph,
-        compute,
-        twins: HashMap::new(),
-        plain_missing: HashSet::new(),
-        padded: HashMap::new(),
-        weights: Buffer::default(),
-    };
+    let mut sweep =
+        Sweep { graph, compute, twins: HashMap::new(), plain_missing: HashSet::new(), padded: HashMap::new() };
+    nodes.iter().for_each(|node| sweep.remember_padding(node));
+    let convolutions = super::of_each(&nodes, compute, |node, buffer| sweep.convolution(node, buffer));
     sweep.inputs(&nodes);
-    for node in nodes {
-        sweep.node(node);
+    for (node, convolution) in nodes.into_iter().zip(convolutions) {
+        sweep.node(node, convolution);
     }
     for i in 0..sweep.graph.outputs.len() {
         sweep.need_plain(sweep.graph.outputs[i]);
@@ -62,8 +58,6 @@ struct Sweep<'a> {
     plain_missing: HashSet<Id>,
     /// Images with zeros around them: the image, and how many before and after each axis.
     padded: HashMap<Id, (Id, [[usize; 2]; MAX_RANK])>,
-    /// Room for the weights that are being packed: memory that is used again need not be cleared again.
-    weights: Buffer,
 }
 
 /// Channels last, for tensors `[n, c, spatial...]`: output axis `i` is plain axis `perm[i]`.
@@ -133,20 +127,21 @@ impl Sweep<'_> {
         }
     }
 
-    fn node(&mut self, node: Node) {
+    /// The node as a convolution with packed weights, if it is one with constant weights.
+    fn convolution(&self, node: &Node, buffer: &mut Buffer) -> Option<(Box<dyn Op>, Id)> {
+        if self.graph.is_deferred(node) {
+            return None;
+        }
+        self.conv(node, buffer).or_else(|| self.conv_transpose(node, buffer))
+    }
+
+    fn node(&mut self, node: Node, convolution: Option<(Box<dyn Op>, Id)>) {
         // Where a type depends on data, there is no telling which axes there are.
         if self.graph.is_deferred(&node) {
             self.keep(node);
             return;
         }
-        self.remember_padding(&node);
-        let mut weights = std::mem::take(&mut self.weights);
-        let lowered = self
-            .conv(&node, &mut weights)
-            .or_else(|| self.conv_transpose(&node, &mut weights))
-            .or_else(|| self.pool(&node))
-            .or_else(|| self.batch_norm(&node));
-        self.weights = weights;
+        let lowered = convolution.or_else(|| self.pool(&node)).or_else(|| self.batch_norm(&node));
         if let Some((op, x)) = lowered {
             self.graph.packed += 1;
             let x = self.twin(x);
@@ -170,6 +165,9 @@ impl Sweep<'_> {
     }
 
     fn remember_padding(&mut self, node: &Node) {
+        if self.graph.is_deferred(node) {
+            return;
+        }
         let operands = GraphOperands { graph: self.graph, inputs: &node.inputs };
         let pad = node.op.is::<Pad>();
         if let (Some(amounts), Some(x)) =

@@ -1,8 +1,13 @@
 //! The passes of the optimised plan, in order. Each rewrites the graph without changing what it computes, beyond
 //! rounding; a graph whose types are partly unknown is left alone where they are.
 
+use std::sync::OnceLock;
+
+use parking_lot::Mutex;
+
 use super::Compute;
-use crate::graph::Graph;
+use crate::graph::{Graph, Node};
+use crate::value::Buffer;
 
 mod chain;
 mod channels_last;
@@ -32,6 +37,25 @@ pub(super) fn run(graph: &mut Graph, compute: &Compute) {
     for (_, pass) in PASSES {
         pass(graph, compute);
     }
+}
+
+/// What `make` makes of each node, on all threads: most of the time that loading takes goes into packing weights. It is
+/// given room for the elements of a constant.
+fn of_each<T: Send + Sync>(
+    nodes: &[Node],
+    compute: &Compute,
+    make: impl Fn(&Node, &mut Buffer) -> Option<T> + Sync,
+) -> Vec<Option<T>> {
+    // Memory that is used again need not be cleared again.
+    let rooms: Vec<_> = (0..compute.pool.threads()).map(|_| Mutex::new(Buffer::default())).collect();
+    let made: Vec<_> = nodes.iter().map(|_| OnceLock::new()).collect();
+    compute.pool.run_indexed(nodes.len(), &|participant, at| {
+        if let Some(one) = make(&nodes[at], &mut rooms[participant].lock()) {
+            // Each node has its task, and nobody else sets this one.
+            let _ = made[at].set(one);
+        }
+    });
+    made.into_iter().map(OnceLock::into_inner).collect()
 }
 
 /// What an operation is called whose factors are rounded to bf16.

@@ -14,18 +14,15 @@ use crate::ops::linear::{Linear, MatMul};
 use crate::value::{Buffer, Kind};
 
 pub(super) fn run(graph: &mut Graph, compute: &Compute) {
-    // Memory that is used again need not be cleared again.
-    let mut buffer = Buffer::default();
-    for at in 0..graph.nodes.len() {
-        if let Some((linear, x)) = packed(graph, &graph.nodes[at], compute, &mut buffer) {
-            graph.packed += 1;
-            let node = &mut graph.nodes[at];
-            if linear.weight.format() == Format::Bf16 {
-                node.kind = super::in_bf16(&node.kind);
-            }
-            node.op = Arc::new(linear);
-            node.inputs = vec![Some(x)];
+    let products = super::of_each(&graph.nodes, compute, |node, buffer| packed(graph, node, compute, buffer));
+    for (node, product) in graph.nodes.iter_mut().zip(products) {
+        let Some((linear, x)) = product else { continue };
+        graph.packed += 1;
+        if linear.weight.format() == Format::Bf16 {
+            node.kind = super::in_bf16(&node.kind);
         }
+        node.op = Arc::new(linear);
+        node.inputs = vec![Some(x)];
     }
 }
 

@@ -13,11 +13,11 @@ use coreml_anywhere::telemetry::Environment;
 use coreml_anywhere::{CpuBackend, Error, LoadOptions, SystemClock, check, synthetic_inputs};
 use serde_json::{Value as Json, json};
 
-use crate::bench_args::{Arguments, Format, heading, inputs};
+use super::args::{Arguments, Cell, Format, heading};
+use super::trace::{self, microseconds};
 use crate::failure::Failure;
 use crate::model_args::with_images;
 use crate::table::markdown;
-use crate::trace::{self, microseconds};
 
 /// Every step of every prediction is kept.
 const MOST_ITERATIONS: u32 = 10_000;
@@ -28,35 +28,35 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
     }
     let profiles = measure(arguments)?;
     if let Some(path) = &arguments.trace {
-        let events = trace::events(&arguments.model.name(), &profiles);
+        let events = trace::events(&arguments.file.name(), &profiles);
         let failed = |error| Failure::file(format!("cannot write {}", path.display()), error);
         fs::write(path, events.to_string()).map_err(failed)?;
     }
-    match arguments.format {
+    match arguments.format() {
         Format::Md => tables(arguments, &profiles, out)?,
         Format::Csv => csv(&profiles, out)?,
         Format::Json => writeln!(out, "{}", report(arguments, &profiles))?,
+        Format::Jsonl | Format::Junit => return Err(Failure::usage("a profile is printed as md, csv or json")),
     }
     Ok(())
 }
 
-/// A profile for each thread count.
+/// A profile for each combination.
 fn measure(arguments: &Arguments) -> Result<Vec<Profile>, Failure> {
-    let backend = arguments.model.engine()?;
-    let function = arguments.model.function.as_deref();
-    let package = Package::open(&arguments.model.model).map_err(Error::from)?;
-    let package = Arc::new(with_images(package, &arguments.model.image_input)?);
-    let interface = package.interface(function).map_err(Error::from)?.clone();
-    let inputs = inputs(arguments, &interface)?;
+    let file = &arguments.file;
+    let package = Package::open(&file.model).map_err(Error::from)?;
+    let package = Arc::new(with_images(package, &file.image_input)?);
+    let interface = package.interface(file.function.as_deref()).map_err(Error::from)?.clone();
+    let inputs = arguments.inputs_of(&interface, None)?;
     let checked = check(&interface, &inputs)?;
     let repetitions = Repetitions { warmup: arguments.warmup as usize, runs: arguments.iterations as usize };
-    let profile = |&threads: &usize| {
+    let profile = |cell: Cell| {
         let mut options = LoadOptions::default();
-        options.function = function.map(str::to_owned);
-        options.threads = threads;
-        Ok(Profile::measure(&backend, &package, &options, &checked, repetitions, &SystemClock)?)
+        options.function.clone_from(&file.function);
+        options.threads = cell.threads;
+        Ok(Profile::measure(&cell.model.engine()?, &package, &options, &checked, repetitions, &SystemClock)?)
     };
-    arguments.threads.iter().map(profile).collect()
+    arguments.cells().into_iter().map(profile).collect()
 }
 
 /// The profile of a model on inputs that are made up, as the report has it.
@@ -264,7 +264,7 @@ fn report(arguments: &Arguments, profiles: &[Profile]) -> Json {
     json!({
         "schema": "coreml-anywhere.profile/1",
         "environment": Environment::detect(isa, env!("CARGO_PKG_VERSION")),
-        "model": arguments.model.name(),
+        "model": arguments.file.name(),
         "warmup": arguments.warmup,
         "profiles": profiles.iter().map(profile_json).collect::<Vec<_>>(),
     })
