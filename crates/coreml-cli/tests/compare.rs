@@ -182,6 +182,8 @@ fn what_needs_the_plans_says_so() {
         let (told, code) = compare(&[&[model.as_str()], &alone[..]].concat());
         assert!(code == Some(2) && told.contains(why), "{alone:?}: {told}");
     }
+    let (told, code) = compare(&[&golden("state/two-states"), "--plans", "--per-op"]);
+    assert!(code == Some(0) && told.contains(", and 3 more, could not be judged: it depends on the state"), "{told}");
     let classic = repository("tests/fixtures/classic/tree-three-words.mlmodel");
     let (told, code) = compare(&[&classic, "--plans", "--per-op"]);
     assert!(code == Some(3) && told.contains("has no program, whose operations could diverge"), "{told}");

@@ -11,6 +11,8 @@ use coreml_model::{
 };
 use coreml_tensor::{DType, Shape, Tensor};
 
+use crate::value::Kind;
+
 /// Finds parts of a function.
 pub(crate) struct Cutter<'a> {
     function: &'a Function,
@@ -33,30 +35,36 @@ impl<'a> Cutter<'a> {
         Self { function, producers }
     }
 
-    /// What makes `outputs` of the values that are `given`, which tells their shapes. A value that `constant` tells is taken to
-    /// have these elements always.
+    /// What makes `outputs` of the values that are `read`. `known` tells type and shape of all that could be read; a value that
+    /// `constant` tells is taken to have these elements always.
     ///
     /// # Errors
     /// In words, when the part would read or write a state.
     pub(crate) fn part(
         &self,
         outputs: &[ValueId],
-        given: impl Fn(ValueId) -> Option<Shape>,
+        read: &[ValueId],
+        known: impl Fn(ValueId) -> Option<(DType, Shape)>,
         constant: impl Fn(ValueId) -> Option<Tensor>,
     ) -> Result<Part, String> {
         let (mut inputs, mut constants) = (BTreeMap::new(), BTreeMap::new());
         let (mut needed, mut seen) = (BTreeSet::new(), HashSet::new());
-        let mut open = outputs.to_vec();
-        while let Some(id) = open.pop() {
+        // Lists are nothing that a function is given, so what made them is part of it, as far back as to arrays that are known.
+        let mut open: Vec<(ValueId, bool)> = outputs.iter().map(|&id| (id, false)).collect();
+        let mut uses = Vec::new();
+        while let Some((id, mut behind_list)) = open.pop() {
             if !seen.insert(id) {
                 continue;
             }
             if !outputs.contains(&id) {
-                // Lists are nothing that a function is given: what made them is part of it.
-                if let (Some(dtype), Some(shape)) = (self.dtype(id), given(id)) {
+                let border = behind_list || read.contains(&id) || self.function.inputs.contains(&id);
+                if let (true, Some(declared), Some((found, shape))) = (border, self.dtype(id), known(id)) {
+                    // Networks do not declare what is no float.
+                    let dtype = if Kind::of(declared) == Kind::of(found) { declared } else { found };
                     inputs.insert(id, array(dtype, shape));
                     continue;
                 }
+                behind_list = border;
                 if let Some(tensor) = constant(id) {
                     constants.insert(id, tensor);
                     continue;
@@ -66,7 +74,8 @@ impl<'a> Cutter<'a> {
                 return Err(format!("it depends on the state {}", self.function.value(id).name));
             };
             if needed.insert(at) {
-                self.uses(&self.function.body.operations[at], &mut open);
+                self.uses(&self.function.body.operations[at], &mut uses);
+                open.extend(uses.drain(..).map(|id| (id, behind_list)));
             }
         }
         let mut values = self.function.values.clone();
@@ -115,15 +124,24 @@ impl<'a> Cutter<'a> {
 
 impl Part {
     /// The part as a function that a package can hold, with its interface. Arrays of types that interfaces do not have are cast at
-    /// its borders. `shape` tells the shapes of its results, `lowered` finishes a part of a neural network.
+    /// its borders. `known` tells types and shapes of what it takes and gives, `lowered` finishes a part of a neural network.
     ///
     /// # Errors
     /// When an operation has no form that packages hold.
     pub(crate) fn stand_alone(
-        self,
-        shape: impl Fn(ValueId) -> Option<Shape>,
+        mut self,
+        known: impl Fn(ValueId) -> Option<(DType, Shape)>,
         lowered: Option<impl FnOnce(Function) -> Result<Function, Error>>,
     ) -> Result<(Function, Interface), Error> {
+        let shape = |id: ValueId| known(id).map(|(_, shape)| shape);
+        name_ports(&mut self.function);
+        for id in &self.function.body.outputs {
+            // What has no rank in general has one here.
+            let ty = &mut self.function.values[id.index()].ty;
+            if let (ValueType::Unranked(_), Some((dtype, shape))) = (&*ty, known(*id)) {
+                *ty = array(dtype, shape);
+            }
+        }
         let mut function = match lowered {
             Some(finish) => finish(self.function)?,
             None => name_constants(&self.function, false),
@@ -187,6 +205,20 @@ impl Part {
         }
         // The casts have their types in place.
         Ok((name_constants(&function, false), interface))
+    }
+}
+
+/// Gives parameters and results names that differ, which values of networks need not have.
+fn name_ports(function: &mut Function) {
+    let mut names = HashSet::new();
+    for id in function.body.outputs.iter().chain(&function.inputs) {
+        let name = &mut function.values[id.index()].name;
+        let wanted = name.clone();
+        let mut count = 0;
+        while !names.insert(name.clone()) {
+            count += 1;
+            *name = format!("{wanted}_{count}");
+        }
     }
 }
 

@@ -63,13 +63,13 @@ fn numbers(found: &Tensor, expected: &Tensor, tolerance: Tolerance) -> Compariso
         return Comparison::Impossible(format!("has the shape {}, not {}", found.shape(), expected.shape()));
     }
     let distance = Distance::between(found, expected);
-    let pairs = found.view().to_f64_vec().into_iter().zip(expected.view().to_f64_vec());
+    let mut pairs = found.view().to_f64_vec().into_iter().zip(expected.view().to_f64_vec());
     let within = |(a, b): (f64, f64)| {
         let (difference, admitted) = ((a - b).abs(), tolerance.atol + tolerance.rtol * b.abs());
         // A part of infinity would admit every number.
         a == b || (a.is_nan() && b.is_nan()) || (difference <= admitted && difference.is_finite())
     };
-    Comparison::Numbers { distance, within: pairs.map(within).all(|within| within) }
+    Comparison::Numbers { distance, within: pairs.all(within) }
 }
 
 #[cfg(test)]

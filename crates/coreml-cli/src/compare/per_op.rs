@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -36,7 +36,7 @@ pub(super) struct PerOp {
     op_largest: f64,
     /// Write the operation that was found as DIR/model.mlpackage, with DIR/inputs.npz and DIR/expected.npz
     #[arg(long, value_name = "DIR", requires = "per_op")]
-    cut: Option<std::path::PathBuf>,
+    cut: Option<PathBuf>,
 }
 
 /// What was found, and where it was written.
@@ -44,7 +44,7 @@ pub(super) struct Found {
     divergence: Divergence,
     bounds: Bounds,
     first: Option<StepError>,
-    cut: Option<(std::path::PathBuf, Distance)>,
+    cut: Option<(PathBuf, Result<Distance, Failure>)>,
     /// What makes the engine plan the cut model as it planned the whole.
     flags: String,
 }
@@ -77,13 +77,11 @@ impl PerOp {
         let divergence = Divergence::measure(&backend, &package, &options, &check(&interface, &inputs)?)?;
         let bounds = Bounds { relative_l2: self.op_l2, relative_largest: self.op_largest };
         let first = divergence.first(bounds).cloned();
-        let cut = match (&self.cut, &first) {
-            (Some(folder), Some(step)) => {
-                let shown = write(&divergence.cut(step)?, folder, backend, threads)?;
-                Some((folder.clone(), shown))
-            }
-            _ => None,
-        };
+        let cut = self.cut.as_ref().zip(first.as_ref()).map(|(folder, step)| {
+            // What was found is told all the same.
+            let cut = divergence.cut(step).map_err(Failure::from);
+            (folder.clone(), cut.and_then(|cut| write(&cut, folder, backend, threads)))
+        });
         Ok(Found { divergence, bounds, first, cut, flags: model.engine_flags() })
     }
 }
@@ -132,7 +130,10 @@ impl Found {
     pub(super) fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         let steps = &self.divergence.steps;
         match &self.first {
-            None => writeln!(out, "\nNo operation diverges: {} steps are within the bounds.", steps.len())?,
+            None => {
+                let judged = steps.iter().filter(|step| step.own.is_ok()).count();
+                writeln!(out, "\nNo operation diverges: {judged} steps are within the bounds.")?;
+            }
             Some(step) => {
                 writeln!(out, "\nFirst divergence: {} -> %{} {}", step.kind, step.output, step.shape)?;
                 writeln!(out, "  it stands for {}", covers(step))?;
@@ -145,7 +146,10 @@ impl Found {
                 }
             }
         }
-        if let Some((folder, shown)) = &self.cut {
+        if let Some((folder, Err(error))) = &self.cut {
+            writeln!(out, "  it is not written to {}: {error}", folder.display())?;
+        }
+        if let Some((folder, Ok(shown))) = &self.cut {
             let shows = if self.bounds.admit(*shown) { "does NOT show it by itself" } else { "shows it by itself" };
             writeln!(
                 out,
@@ -155,6 +159,12 @@ impl Found {
                 folder.display(),
                 self.flags
             )?;
+        }
+        let mut unknown = steps.iter().filter_map(|step| Some((step, step.own.as_ref().err()?)));
+        if let Some((step, why)) = unknown.next() {
+            let more = unknown.count();
+            let others = if more > 0 { format!(", and {more} more,") } else { String::new() };
+            writeln!(out, "{} -> %{}{others} could not be judged: {why}", step.kind, step.output)?;
         }
         let mut order: Vec<&StepError> = steps.iter().collect();
         let own = |step: &StepError| step.own.as_ref().map_or(-1.0, |own| own.relative_l2);
@@ -199,12 +209,13 @@ impl Found {
                 "shape": step.shape.dims(), "covers": covers,
                 "own": step.own.as_ref().ok().map(distance), "unknown": step.own.as_ref().err(),
                 "total": step.total.as_ref().map(distance),
-                "diverges": step.own.as_ref().is_ok_and(|&own| !self.bounds.admit(own)),
+                "rounding": distance(&step.rounding), "diverges": step.diverges(self.bounds),
             })
         };
-        let cut = self.cut.as_ref().map(
-            |(folder, shown)| json!({"folder": folder, "own": distance(shown), "shows_it": !self.bounds.admit(*shown)}),
-        );
+        let cut = self.cut.as_ref().map(|(folder, shown)| match shown {
+            Ok(shown) => json!({"folder": folder, "own": distance(shown), "shows_it": !self.bounds.admit(*shown)}),
+            Err(error) => json!({"folder": folder, "error": error.to_string()}),
+        });
         json!({
             "relative_l2_bound": self.bounds.relative_l2, "relative_largest_bound": self.bounds.relative_largest,
             "first": self.first.as_ref().map(one), "cut": cut,

@@ -25,6 +25,9 @@ mod record;
 
 pub use self::distance::{Bounds, Distance};
 
+/// How many times as far as by the last bit of its inputs a result may be off through rounding.
+const ROUNDINGS: f64 = 16.0;
+
 /// The function of a model that was cut out of another.
 const MAIN: &str = "main";
 
@@ -57,6 +60,9 @@ pub struct StepError {
     /// What the step itself adds: its results against those of the same operations in the reference plan, of the same numbers. Or
     /// why it is not known, in words.
     pub own: Result<Distance, String>,
+    /// How far its results move if each number that it read moves by the last bit: where terms cancel out, that is much, and any
+    /// order of summing them is as wrong. Zero where its own error is too small to ask.
+    pub rounding: Distance,
     /// Its results against those of the reference plan's run of the whole model: what steps before it added is in it.
     pub total: Option<Distance>,
 }
@@ -88,6 +94,19 @@ impl Cut {
             default_function: MAIN.into(),
             metadata: Metadata::default(),
         }
+    }
+}
+
+impl StepError {
+    /// Whether its own error is beyond the bounds, and beyond what rounding explains.
+    pub fn diverges(&self, bounds: Bounds) -> bool {
+        // What leaves the range of numbers when it moves explains nothing.
+        let or = |bound: f64, moved: f64| if moved.is_finite() { bound.max(ROUNDINGS * moved) } else { bound };
+        let bounds = Bounds {
+            relative_l2: or(bounds.relative_l2, self.rounding.relative_l2),
+            relative_largest: or(bounds.relative_largest, self.rounding.relative_largest),
+        };
+        self.own.as_ref().is_ok_and(|&own| !bounds.admit(own))
     }
 }
 
@@ -124,9 +143,9 @@ impl Divergence {
         Ok(Self { steps, members })
     }
 
-    /// The first step whose own error is beyond the bounds.
+    /// The first step that [diverges](StepError::diverges).
     pub fn first(&self, bounds: Bounds) -> Option<&StepError> {
-        self.steps.iter().find(|step| step.own.as_ref().is_ok_and(|&own| !bounds.admit(own)))
+        self.steps.iter().find(|step| step.diverges(bounds))
     }
 
     /// The operations of one step as a model, with what the step read as its inputs.
@@ -150,8 +169,8 @@ impl Divergence {
             let types = judged.types(&function)?;
             stand_alone(function, &types, false)
         };
-        let shape = |id: ValueId| values.get(&id).map(Tensor::shape);
-        let (function, interface) = part.stand_alone(shape, network.then_some(finish))?;
+        let known = |id: ValueId| values.get(&id).map(|tensor| (tensor.dtype(), tensor.shape()));
+        let (function, interface) = part.stand_alone(known, network.then_some(finish))?;
         let named = inputs.iter().zip(&interface.inputs);
         let inputs = named.filter_map(|(id, feature)| Some((feature.name.clone(), values.get(id)?.clone()))).collect();
         Ok(Cut { inputs, program: Program { functions: [(MAIN.to_owned(), function)].into() }, interface })
