@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 pub mod networks;
+pub mod random;
 pub mod scripted;
 pub mod tiny;
 pub mod wire;
