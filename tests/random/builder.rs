@@ -228,7 +228,8 @@ impl Builder {
         let Made { dtype, shape, exact, most } = made;
         let id = ValueId::new(self.values.len() as u32);
         let dims = shape.iter().map(|&size| Dim::Fixed(size)).collect();
-        self.values.push(Value { name: format!("{prefix}{}", id.index()), ty: ValueType::Tensor(TensorType { dtype, dims }) });
+        self.values
+            .push(Value { name: format!("{prefix}{}", id.index()), ty: ValueType::Tensor(TensorType { dtype, dims }) });
         self.exact.push(exact);
         Val { id, dtype, shape, exact, most }
     }
@@ -236,7 +237,8 @@ impl Builder {
     /// An input of the program, with what it is.
     pub(crate) fn input(&mut self, shape: &[usize], data: Data) -> Val {
         let tensor = Tensor::from_data(Shape::new(shape), data).unwrap();
-        let (dtype, most) = (tensor.dtype(), tensor.view().to_f64_vec().into_iter().fold(0.0, |m: f64, x| m.max(x.abs())));
+        let (dtype, most) =
+            (tensor.dtype(), tensor.view().to_f64_vec().into_iter().fold(0.0, |m: f64, x| m.max(x.abs())));
         let val = self.value("x", Made { dtype, shape: shape.to_vec(), exact: true, most: most as f32 });
         self.parameters.push(val.id);
         self.inputs.push(tensor);
@@ -258,6 +260,8 @@ impl Builder {
     /// Adds an operation. Its results can be used from then on.
     pub(crate) fn emit(&mut self, op: Op, made: Vec<Made>) -> Vec<Val> {
         let mut operation = op.0;
+        // As files have them.
+        operation.inputs.sort_by(|(a, _), (b, _)| a.cmp(b));
         let results: Vec<_> = made.into_iter().map(|made| self.value("v", made)).collect();
         operation.outputs = results.iter().map(|val| val.id).collect();
         self.operations.push(operation);
@@ -312,7 +316,11 @@ impl Builder {
     }
 
     /// A nested block: what `body` adds is in it, and it gives what `body` returns.
-    pub(crate) fn block(&mut self, parameters: Vec<Made>, body: impl FnOnce(&mut Self, &[Val]) -> Vec<ValueId>) -> Block {
+    pub(crate) fn block(
+        &mut self,
+        parameters: Vec<Made>,
+        body: impl FnOnce(&mut Self, &[Val]) -> Vec<ValueId>,
+    ) -> Block {
         let (outer, visible) = (std::mem::take(&mut self.operations), self.scope.len());
         self.depth += 1;
         let inputs: Vec<Val> = parameters.into_iter().map(|made| self.value("p", made)).collect();

@@ -81,8 +81,10 @@ pub(crate) fn check(case: &Case) -> Result<(), Failure> {
         let value = case.function.value(*id);
         check_type(value, tensor).map_err(failed("types"))?;
     }
-    let reference = run(case, &case.function, &PlanOptions::reference(), &COMPUTE[0]).map_err(failed("reference plan"))?;
-    let optimised = run(case, &case.function, &PlanOptions::default(), &COMPUTE[0]).map_err(failed("optimised plan"))?;
+    let reference =
+        run(case, &case.function, &PlanOptions::reference(), &COMPUTE[0]).map_err(failed("reference plan"))?;
+    let optimised =
+        run(case, &case.function, &PlanOptions::default(), &COMPUTE[0]).map_err(failed("optimised plan"))?;
     let threads = run(case, &case.function, &PlanOptions::default(), &COMPUTE[1]).map_err(failed("two threads"))?;
     let same = optimised.iter().flatten().zip(threads.iter().flatten()).all(|(a, b)| bits(a) == bits(b));
     if !same {
@@ -138,7 +140,13 @@ fn check_type(value: &Value, found: &Tensor) -> Result<(), String> {
     let dims: Vec<usize> = declared.dims.iter().map(|dim| if let Dim::Fixed(size) = *dim { size } else { 0 }).collect();
     let kinds = |dtype: DType| (dtype.is_float(), dtype == DType::Bool);
     if *found.shape() != *dims || kinds(found.dtype()) != kinds(declared.dtype) {
-        return Err(format!("{} is {}{}, not {:?}{dims:?}", value.name, found.dtype().name(), found.shape(), declared.dtype));
+        return Err(format!(
+            "{} is {}{}, not {:?}{dims:?}",
+            value.name,
+            found.dtype().name(),
+            found.shape(),
+            declared.dtype
+        ));
     }
     Ok(())
 }

@@ -8,7 +8,8 @@ use crate::builder::{Builder, Given, Made, Op, Val, constant, floats, scalar};
 /// One operation, or a few that belong together. `None` if there is nothing that it could be done with.
 pub(crate) type Maker = fn(&mut Builder) -> Option<()>;
 
-pub(crate) static ELEMENTWISE: &[Maker] = &[activation, activation, function, of_positive, binary, binary, binary, prelu, cast];
+pub(crate) static ELEMENTWISE: &[Maker] =
+    &[activation, activation, function, of_positive, binary, binary, binary, prelu, cast];
 pub(crate) static INTEGERS: &[Maker] = &[integers, integers, compare, compare, logic, select, select, rounding];
 pub(crate) static REDUCTIONS: &[Maker] = &[reduce, reduce, softmax, extreme, order, cumsum];
 
@@ -18,16 +19,35 @@ const EXACT: &[&str] = &["relu", "abs", "relu6", "clip", "threshold"];
 fn activation(b: &mut Builder) -> Option<()> {
     let x = b.float()?;
     let kinds = [
-        "relu", "abs", "relu6", "clip", "threshold", "sigmoid", "tanh", "silu", "gelu", "erf", "softplus", "softsign", "elu",
-        "leaky_relu", "sigmoid_hard", "scaled_tanh", "linear_activation",
+        "relu",
+        "abs",
+        "relu6",
+        "clip",
+        "threshold",
+        "sigmoid",
+        "tanh",
+        "silu",
+        "gelu",
+        "erf",
+        "softplus",
+        "softsign",
+        "elu",
+        "leaky_relu",
+        "sigmoid_hard",
+        "scaled_tanh",
+        "linear_activation",
     ];
     let kind = *b.random.of(&kinds);
     let (dtype, mut most) = (x.dtype, x.most);
     let op = Op::new(kind).with("x", &x);
     let op = match kind {
-        "sigmoid" | "tanh" | "erf" | "softsign" | "sigmoid_hard" => {
+        "sigmoid" | "tanh" | "erf" | "softsign" => {
             most = 1.0;
             op
+        }
+        "sigmoid_hard" => {
+            most = 1.0;
+            op.with("alpha", scalar(dtype, 0.25)).with("beta", scalar(dtype, 0.375))
         }
         "scaled_tanh" | "linear_activation" => {
             most = 1.5 * most + 0.5;
@@ -37,10 +57,6 @@ fn activation(b: &mut Builder) -> Option<()> {
         "clip" => op.with("alpha", scalar(dtype, -0.5)).with("beta", scalar(dtype, 0.75)),
         "threshold" => op.with("alpha", scalar(dtype, 0.125)),
         "gelu" => op.with("mode", *b.random.of(&["EXACT", "TANH_APPROXIMATION", "SIGMOID_APPROXIMATION"])),
-        _ => op,
-    };
-    let op = match kind {
-        "sigmoid_hard" if b.random.once_in(2) => op.with("alpha", scalar(dtype, 0.25)).with("beta", scalar(dtype, 0.375)),
         _ => op,
     };
     let exact = x.exact && EXACT.contains(&kind);
@@ -113,7 +129,8 @@ pub(crate) fn broadcast_operand(b: &mut Builder, x: &Val) -> Option<Val> {
     let limit = b.limit;
     if !b.random.once_in(3) {
         let fits = |val: &Val| {
-            val.dtype == x.dtype && broadcast(&val.shape, &x.shape).is_some_and(|shape| shape.iter().product::<usize>() <= limit)
+            val.dtype == x.dtype
+                && broadcast(&val.shape, &x.shape).is_some_and(|shape| shape.iter().product::<usize>() <= limit)
         };
         if let Some(other) = b.pick(fits) {
             return Some(other);
@@ -191,8 +208,14 @@ pub(crate) fn as_integers(b: &mut Builder) -> Option<Val> {
         return Some(x);
     }
     let x = b.pick(|val| val.exact && val.is_float() && val.most < 1000.0)?;
-    let wide = b.one(Op::new("mul").with("x", &x).with("y", scalar(x.dtype, 8.0)), Made { most: 8.0 * x.most, ..x.shaped(&x.shape) });
-    Some(b.one(Op::new("cast").with("x", &wide).with("dtype", "int32"), Made { dtype: DType::Int32, ..wide.shaped(&wide.shape) }))
+    let wide = b.one(
+        Op::new("mul").with("x", &x).with("y", scalar(x.dtype, 8.0)),
+        Made { most: 8.0 * x.most, ..x.shaped(&x.shape) },
+    );
+    Some(b.one(
+        Op::new("cast").with("x", &wide).with("dtype", "int32"),
+        Made { dtype: DType::Int32, ..wide.shaped(&wide.shape) },
+    ))
 }
 
 /// Indices of this shape for an axis of `size` elements; some count from the end.
@@ -296,9 +319,17 @@ fn reduce(b: &mut Builder) -> Option<()> {
     let keep = b.random.once_in(2);
     let (axes, shape) = some_axes(b, &x.shape, keep);
     let kinds: &[&str] = match x.is_float() {
-        true if x.most <= 8.0 => {
-            &["reduce_sum", "reduce_mean", "reduce_mean", "reduce_max", "reduce_min", "reduce_l1_norm", "reduce_l2_norm", "reduce_sum_square", "reduce_log_sum_exp"]
-        }
+        true if x.most <= 8.0 => &[
+            "reduce_sum",
+            "reduce_mean",
+            "reduce_mean",
+            "reduce_max",
+            "reduce_min",
+            "reduce_l1_norm",
+            "reduce_l2_norm",
+            "reduce_sum_square",
+            "reduce_log_sum_exp",
+        ],
         true => &["reduce_mean", "reduce_max", "reduce_min"],
         false => &["reduce_sum", "reduce_max", "reduce_min", "reduce_prod"],
     };
@@ -343,7 +374,8 @@ fn extreme(b: &mut Builder) -> Option<()> {
 fn order(b: &mut Builder) -> Option<()> {
     let x = b.pick(|val| val.exact && val.dtype != DType::Bool && val.rank() > 0)?;
     let (axis, ascending) = (b.random.below(x.rank()), b.random.once_in(2));
-    let places = |shape: &[usize]| Made { dtype: DType::Int32, shape: shape.to_vec(), exact: true, most: shape[axis] as f32 };
+    let places =
+        |shape: &[usize]| Made { dtype: DType::Int32, shape: shape.to_vec(), exact: true, most: shape[axis] as f32 };
     if b.random.once_in(2) {
         let op = Op::new("argsort").with("x", &x).with("axis", axis as i32).with("ascending", ascending);
         b.one(op, places(&x.shape));

@@ -86,7 +86,13 @@ fn state(b: &mut Builder) -> Option<()> {
     let held = b.state(&x.shape);
     let old = b.one(Op::new("read_state").with("input", held), x.rounded(4.0 * x.most));
     let sum = b.one(Op::new("add").with("x", &old).with("y", &x), x.rounded(4.0 * x.most));
-    let new = b.one(Op::new("clip").with("x", &sum).with("alpha", crate::builder::scalar(x.dtype, -64.0)).with("beta", crate::builder::scalar(x.dtype, 64.0)), x.rounded(64.0f32.min(sum.most)));
+    let new = b.one(
+        Op::new("clip")
+            .with("x", &sum)
+            .with("alpha", crate::builder::scalar(x.dtype, -64.0))
+            .with("beta", crate::builder::scalar(x.dtype, 64.0)),
+        x.rounded(64.0f32.min(sum.most)),
+    );
     b.emit(Op::new("write_state").with("input", held).with("data", &new), Vec::new());
     if b.random.once_in(2) {
         b.one(Op::new("read_state").with("input", held), new.rounded(new.most));

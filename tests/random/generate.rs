@@ -11,8 +11,20 @@ use crate::patterns::PATTERNS;
 use crate::products::{CONVOLUTIONS, NORMS, PRODUCTS, RECURRENT, RESIZING};
 use crate::shapes::{PLACES, SHAPES};
 
-static FAMILIES: &[&[Maker]] =
-    &[ELEMENTWISE, INTEGERS, REDUCTIONS, SHAPES, PLACES, CONVOLUTIONS, PRODUCTS, NORMS, RESIZING, RECURRENT, PATTERNS, FLOW];
+static FAMILIES: &[&[Maker]] = &[
+    ELEMENTWISE,
+    INTEGERS,
+    REDUCTIONS,
+    SHAPES,
+    PLACES,
+    CONVOLUTIONS,
+    PRODUCTS,
+    NORMS,
+    RESIZING,
+    RECURRENT,
+    PATTERNS,
+    FLOW,
+];
 /// What large images go through: these are quick enough on the reference plan, and some passes only look at what is large.
 static OF_LARGE_IMAGES: &[&[Maker]] = &[CONVOLUTIONS, PATTERNS, PATTERNS, ELEMENTWISE];
 

@@ -10,6 +10,8 @@ mod differ;
 mod elementwise;
 mod flow;
 mod generate;
+mod mutants;
+mod package;
 mod patterns;
 mod products;
 mod shapes;
@@ -25,6 +27,16 @@ use differ::check;
 
 fn text(case: &Case) -> String {
     Program { functions: BTreeMap::from([("main".to_owned(), case.function.clone())]) }.to_string()
+}
+
+/// What is built is what the rules of the format admit, and is read as it was written.
+#[test]
+fn random_programs_are_valid_models() {
+    for seed in 1..100 {
+        let Some((program, parts)) = package::packaged(&generate::program(seed)) else { continue };
+        let package = parts.open().unwrap_or_else(|error| panic!("COREML_SEED={seed}: {error}\n{program}"));
+        assert_eq!(package.program().to_string(), program.to_string(), "COREML_SEED={seed}");
+    }
 }
 
 #[test]

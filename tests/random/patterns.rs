@@ -6,8 +6,21 @@ use crate::elementwise::{Maker, broadcast};
 use crate::products::{Conv, Padding, conv, image, linear_to, normalized};
 use crate::shapes::transposed;
 
-pub(crate) static PATTERNS: &[Maker] =
-    &[gated, gated, hard_swish, residual, residual, inverted_bottleneck, inverted_bottleneck, heads, written_norm, channels_last, gated_halves, padded_conv, excitation];
+pub(crate) static PATTERNS: &[Maker] = &[
+    gated,
+    gated,
+    hard_swish,
+    residual,
+    residual,
+    inverted_bottleneck,
+    inverted_bottleneck,
+    heads,
+    written_norm,
+    channels_last,
+    gated_halves,
+    padded_conv,
+    excitation,
+];
 
 fn unary(b: &mut Builder, kind: &str, x: &Val, most: f32) -> Val {
     b.one(Op::new(kind).with("x", x), x.rounded(most))
@@ -30,7 +43,9 @@ fn gated(b: &mut Builder) -> Option<()> {
 fn hard_swish(b: &mut Builder) -> Option<()> {
     let x = b.float()?;
     let limited = match b.random.once_in(2) && x.exact {
-        true => b.one(Op::new("thresholded_relu").with("x", &x).with("alpha", scalar(x.dtype, -3.0)), x.shaped(&x.shape)),
+        true => {
+            b.one(Op::new("thresholded_relu").with("x", &x).with("alpha", scalar(x.dtype, -3.0)), x.shaped(&x.shape))
+        }
         false => x.clone(),
     };
     let op = Op::new("sigmoid_hard").with("x", &limited).with("alpha", scalar(x.dtype, 1.0 / 6.0));
@@ -115,7 +130,8 @@ fn heads(b: &mut Builder) -> Option<()> {
     for _ in 0..3 {
         let y = linear_to(b, &x, heads * width)?;
         let shape = [batch as i32, length as i32, heads as i32, width as i32];
-        let y = b.one(Op::new("reshape").with("x", &y).with("shape", &shape[..]), y.shaped(&[batch, length, heads, width]));
+        let y =
+            b.one(Op::new("reshape").with("x", &y).with("shape", &shape[..]), y.shaped(&[batch, length, heads, width]));
         parts.push(transposed(b, &y, &[0, 2, 1, 3]));
     }
     let [q, k, v] = parts.try_into().ok()?;
@@ -123,8 +139,10 @@ fn heads(b: &mut Builder) -> Option<()> {
     if !b.fits(&made.shape) {
         return None;
     }
-    let scores = b.one(Op::new("matmul").with("x", &q).with("y", &k).with("transpose_x", false).with("transpose_y", true), made);
-    let scores = b.one(Op::new("mul").with("x", &scores).with("y", scalar(x.dtype, 0.25)), scores.rounded(0.25 * scores.most));
+    let scores =
+        b.one(Op::new("matmul").with("x", &q).with("y", &k).with("transpose_x", false).with("transpose_y", true), made);
+    let scores =
+        b.one(Op::new("mul").with("x", &scores).with("y", scalar(x.dtype, 0.25)), scores.rounded(0.25 * scores.most));
     let weights = b.one(Op::new("softmax").with("x", &scores).with("axis", -1), scores.rounded(1.0));
     let made = Made { exact: false, most: v.most, ..v.shaped(&[batch, heads, length, width]) };
     let y = b.one(Op::new("matmul").with("x", &weights).with("y", &v), made);
@@ -151,7 +169,8 @@ fn written_norm(b: &mut Builder) -> Option<()> {
     let epsilon = scalar(x.dtype, 1e-2);
     let variance = b.one(Op::new("add").with("x", &variance).with("y", epsilon), variance.rounded(variance.most));
     let normal = if b.random.once_in(2) {
-        let factor = b.one(Op::new("rsqrt").with("x", &variance).with("epsilon", scalar(x.dtype, 1e-5)), variance.rounded(10.0));
+        let factor =
+            b.one(Op::new("rsqrt").with("x", &variance).with("epsilon", scalar(x.dtype, 1e-5)), variance.rounded(10.0));
         b.one(Op::new("mul").with("x", &centred).with("y", &factor), x.rounded(4.0))
     } else {
         let deviation = unary(b, "sqrt", &variance, variance.most.sqrt());

@@ -85,7 +85,11 @@ fn any_conv(b: &mut Builder) -> Option<()> {
         1 => *b.random.of(&divisors),
         _ => 1,
     };
-    let cout = if groups == cin && !b.random.once_in(3) { groups } else { groups * b.random.between(1, 17usize.div_ceil(groups)) };
+    let cout = if groups == cin && !b.random.once_in(3) {
+        groups
+    } else {
+        groups * b.random.between(1, 17usize.div_ceil(groups))
+    };
     let square = b.random.once_in(2);
     let size = *b.random.of(&[1, 1, 3, 3, 3, 5, 2]);
     let kernel: Vec<usize> = (0..spatial).map(|_| if square { size } else { b.random.between(1, 4) }).collect();
@@ -136,7 +140,8 @@ fn compressed(b: &mut Builder, dims: &[usize], most: f32) -> Argument {
         let op = Op::new("constexpr_blockwise_shift_scale").with("data", constant(dims, Data::Int8(bytes)));
         op.with("scale", constant(&grid, Data::Float32(scales)))
     } else {
-        let op = Op::new("constexpr_affine_dequantize").with_attribute("quantized_data", constant(dims, Data::Int8(bytes)));
+        let op =
+            Op::new("constexpr_affine_dequantize").with_attribute("quantized_data", constant(dims, Data::Int8(bytes)));
         let op = op.with_attribute("zero_point", constant(&[], Data::Int8(vec![3])));
         let op = op.with_attribute("scale", constant(&[rows], Data::Float32(scales)));
         op.with_attribute("axis", constant(&[], Data::Int32(vec![0])))
@@ -155,7 +160,8 @@ fn conv_transpose(b: &mut Builder) -> Option<()> {
     let per_group = b.random.between(1, 4);
     let kernel: Vec<usize> = (0..spatial).map(|_| b.random.between(1, 4)).collect();
     let stride: Vec<usize> = (0..spatial).map(|_| b.random.between(1, 2)).collect();
-    let pad: Vec<usize> = kernel.iter().flat_map(|&size| [size, size]).map(|size| b.random.below(size.div_ceil(2))).collect();
+    let pad: Vec<usize> =
+        kernel.iter().flat_map(|&size| [size, size]).map(|size| b.random.below(size.div_ceil(2))).collect();
     let mut shape = vec![x.shape[0], groups * per_group];
     for (axis, &size) in x.shape[2..].iter().enumerate() {
         let full = (size - 1) * stride[axis] + kernel[axis];
@@ -294,7 +300,8 @@ pub(crate) fn normalized(b: &mut Builder, x: &Val) -> Val {
 }
 
 fn instance_norm(b: &mut Builder) -> Option<()> {
-    let x = b.pick(|val| val.is_float() && matches!(val.rank(), 3 | 4) && val.shape[2..].iter().product::<usize>() > 1)?;
+    let x =
+        b.pick(|val| val.is_float() && matches!(val.rank(), 3 | 4) && val.shape[2..].iter().product::<usize>() > 1)?;
     let channels = [x.shape[1]];
     let op = Op::new("instance_norm").with("x", &x).with("gamma", b.weights(x.dtype, &channels, 1.0));
     let op = op.with("beta", b.weights(x.dtype, &channels, 0.5)).with("epsilon", scalar(x.dtype, 1e-2));
@@ -382,7 +389,10 @@ fn resize(b: &mut Builder) -> Option<()> {
 fn crop(b: &mut Builder) -> Option<()> {
     let x = b.pick(|val| val.is_float() && val.rank() == 4 && val.shape[2] > 2 && val.shape[3] > 2)?;
     let shape = [x.shape[0], x.shape[1], x.shape[2] - 2, x.shape[3] - 1];
-    b.one(Op::new("crop").with("x", &x).with("crop_height", &[1, 1][..]).with("crop_width", &[0, 1][..]), x.shaped(&shape));
+    b.one(
+        Op::new("crop").with("x", &x).with("crop_height", &[1, 1][..]).with("crop_width", &[0, 1][..]),
+        x.shaped(&shape),
+    );
     Some(())
 }
 
@@ -393,7 +403,9 @@ fn lstm(b: &mut Builder) -> Option<()> {
     let op = Op::new("lstm").with("x", &x).with("initial_h", b.weights(dtype, &[batch, hidden], 0.5));
     let op = op.with("initial_c", b.weights(dtype, &[batch, hidden], 0.5));
     let op = op.with("weight_ih", matrix(b, dtype, &[4 * hidden, features]));
-    let op = op.with("weight_hh", b.weights(dtype, &[4 * hidden, hidden], 0.5)).with("bias", b.weights(dtype, &[4 * hidden], 0.5));
+    let op = op
+        .with("weight_hh", b.weights(dtype, &[4 * hidden, hidden], 0.5))
+        .with("bias", b.weights(dtype, &[4 * hidden], 0.5));
     let op = op.with("direction", *b.random.of(&["forward", "reverse"])).with("output_sequence", sequence);
     let made = |shape: &[usize]| Made { exact: false, most: 1.0, ..x.shaped(shape) };
     let last = [batch, hidden];
@@ -407,7 +419,9 @@ fn gru(b: &mut Builder) -> Option<()> {
     let (hidden, sequence, dtype) = (b.random.between(1, 17), b.random.once_in(2), x.dtype);
     let op = Op::new("gru").with("x", &x).with("initial_h", b.weights(dtype, &[batch, hidden], 0.5));
     let op = op.with("weight_ih", matrix(b, dtype, &[3 * hidden, features]));
-    let op = op.with("weight_hh", b.weights(dtype, &[3 * hidden, hidden], 0.5)).with("bias", b.weights(dtype, &[3 * hidden], 0.5));
+    let op = op
+        .with("weight_hh", b.weights(dtype, &[3 * hidden, hidden], 0.5))
+        .with("bias", b.weights(dtype, &[3 * hidden], 0.5));
     let op = op.with("direction", *b.random.of(&["forward", "reverse"])).with("output_sequence", sequence);
     let made = |shape: &[usize]| Made { exact: false, most: 1.0, ..x.shaped(shape) };
     b.emit(op, vec![made(&[if sequence { steps } else { 1 }, batch, hidden]), made(&[batch, hidden])]);

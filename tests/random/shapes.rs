@@ -5,10 +5,37 @@ use coreml_anywhere::tensor::DType;
 use crate::builder::{Builder, Given, Made, Op, Val, scalar};
 use crate::elementwise::{Maker, indices};
 
-pub(crate) static SHAPES: &[Maker] =
-    &[reshape, transpose, transpose, expand, squeeze, concat, concat, split, stack, slice, slice, slice_by_size, shape_of];
-pub(crate) static PLACES: &[Maker] =
-    &[pad, pad, tile, reverse, gather, gather, gather_along, gather_nd, scatter, band_part, one_hot, blocks, windows, identity];
+pub(crate) static SHAPES: &[Maker] = &[
+    reshape,
+    transpose,
+    transpose,
+    expand,
+    squeeze,
+    concat,
+    concat,
+    split,
+    stack,
+    slice,
+    slice,
+    slice_by_size,
+    shape_of,
+];
+pub(crate) static PLACES: &[Maker] = &[
+    pad,
+    pad,
+    tile,
+    reverse,
+    gather,
+    gather,
+    gather_along,
+    gather_nd,
+    scatter,
+    band_part,
+    one_hot,
+    blocks,
+    windows,
+    identity,
+];
 
 fn ints(values: &[usize]) -> Vec<i32> {
     values.iter().map(|&value| value as i32).collect()
@@ -127,8 +154,9 @@ fn split(b: &mut Builder) -> Option<()> {
 
 fn stack(b: &mut Builder) -> Option<()> {
     let x = b.pick(|val| val.rank() < 4)?;
-    let parts: Vec<Val> =
-        (0..b.random.between(1, 3)).filter_map(|_| b.pick(|val| val.dtype == x.dtype && val.shape == x.shape)).collect();
+    let parts: Vec<Val> = (0..b.random.between(1, 3))
+        .filter_map(|_| b.pick(|val| val.dtype == x.dtype && val.shape == x.shape))
+        .collect();
     let axis = b.random.below(x.rank() + 1);
     let mut shape = x.shape.clone();
     shape.insert(axis, parts.len());
@@ -193,7 +221,10 @@ fn slice_by_size(b: &mut Builder) -> Option<()> {
     let op = match computed {
         Some(begin) => {
             let steps: Vec<i32> = room.iter().map(|&room| room + 1).collect();
-            let begin = b.one(Op::new("mod").with("x", &begin).with("y", &steps[..]), Made { most: 99.0, ..begin.shaped(&begin.shape) });
+            let begin = b.one(
+                Op::new("mod").with("x", &begin).with("y", &steps[..]),
+                Made { most: 99.0, ..begin.shaped(&begin.shape) },
+            );
             op.with("begin", &begin)
         }
         None => op.with("begin", &room[..]),
@@ -343,7 +374,8 @@ fn one_hot(b: &mut Builder) -> Option<()> {
     let length = b.random.between(1, 5);
     // Counting from the end is not said of `one_hot`, so these are not.
     let x = b.pick(|val| val.is_int() && val.count() >= length && val.rank() == 1)?;
-    let x = b.one(Op::new("mod").with("x", &x).with("y", size as i32), Made { most: size as f32, ..x.shaped(&x.shape) });
+    let x =
+        b.one(Op::new("mod").with("x", &x).with("y", size as i32), Made { most: size as f32, ..x.shaped(&x.shape) });
     let op = Op::new("one_hot").with("indices", &x).with("one_hot_vector_size", size as i32).with("axis", -1);
     let op = op.with("on_value", scalar(b.float, 1.0)).with("off_value", scalar(b.float, 0.0));
     let made = Made { dtype: b.float, shape: vec![x.shape[0], size], exact: true, most: 1.0 };

@@ -35,7 +35,9 @@ fn candidates(case: &Case) -> Vec<Case> {
     // What an operation in the middle computes, instead of everything after it.
     let operations = &case.function.body.operations;
     for operation in operations.iter().rev().skip(1).filter(|operation| operation.kind != "const") {
-        found.extend(operation.outputs.iter().filter(|id| outputs.len() > 1 || !outputs.contains(id)).map(|&id| only(case, id)));
+        found.extend(
+            operation.outputs.iter().filter(|id| outputs.len() > 1 || !outputs.contains(id)).map(|&id| only(case, id)),
+        );
     }
     // What operations give as an input, instead of everything before them.
     if let Ok(values) = values(case) {
@@ -60,7 +62,9 @@ fn candidates(case: &Case) -> Vec<Case> {
         found.push(cleaned(smaller));
     }
     let size = |case: &Case| case.function.body.operations.len();
-    found.retain(|smaller| size(smaller) < size(case) || smaller.function.body.outputs.len() < outputs.len() || smaller.runs < case.runs);
+    found.retain(|smaller| {
+        size(smaller) < size(case) || smaller.function.body.outputs.len() < outputs.len() || smaller.runs < case.runs
+    });
     found.sort_by_key(size);
     found
 }

@@ -43,6 +43,18 @@ impl Random {
         &choices[self.below(choices.len())]
     }
 
+    /// Changes one to three bytes, of which there is one at least.
+    pub fn damage(&mut self, bytes: &mut [u8]) {
+        for _ in 0..=self.below(3) {
+            let at = self.below(bytes.len());
+            bytes[at] = match self.below(3) {
+                0 => bytes[at] ^ 1 << self.below(8),
+                1 => self.below(256) as u8,
+                _ => 0xff,
+            };
+        }
+    }
+
     /// A number between -1 and 1.
     pub fn float(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
