@@ -262,6 +262,7 @@ impl Builder {
         let mut operation = op.0;
         // As files have them.
         operation.inputs.sort_by(|(a, _), (b, _)| a.cmp(b));
+        operation.attributes.sort_by(|(a, _), (b, _)| a.cmp(b));
         let results: Vec<_> = made.into_iter().map(|made| self.value("v", made)).collect();
         operation.outputs = results.iter().map(|val| val.id).collect();
         self.operations.push(operation);

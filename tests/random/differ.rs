@@ -4,8 +4,9 @@
 //! small random number added to every value that operations round. How far that moves an output is how much it
 //! depends on rounding. The numbers are up to 2^-18 of the value's largest element, 64 units in the last place; the optimised
 //! plan's sums in another order and approximated functions differ by a few units. So an output may be off by
-//! [`SLACK`] times what the noise moved it by, and by 2^-20 of its own size where that is nothing. Where a value
-//! is [`exact`](Case::exact), every bit must agree.
+//! [`SLACK`] times what the noise moved it by, and by 2^-20 of its own size where that is nothing. What is smaller than
+//! [`USUAL`] may be the difference of numbers that are not, and counts as that large. Where a value is
+//! [`exact`](Case::exact), every bit must agree.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
@@ -20,6 +21,8 @@ use crate::builder::{Case, floats};
 
 const NOISE: f32 = 1.0 / (1 << 18) as f32;
 const SLACK: f64 = 8.0;
+/// About the size of what operations compute with.
+const USUAL: f64 = 0.25;
 
 /// The outputs of every run, and what the states hold in the end.
 type Answer = Vec<Vec<Tensor>>;
@@ -76,16 +79,29 @@ pub(crate) fn values(case: &Case) -> Result<Vec<(ValueId, Tensor)>, Failure> {
 
 /// Checks everything about a program.
 pub(crate) fn check(case: &Case) -> Result<(), Failure> {
+    check_planned(case, |case, _| case.function.clone())
+}
+
+/// The function with errors of a thousandth in it: what [`check_planned`] must notice.
+pub(crate) fn with_errors(case: &Case, values: &[(ValueId, Tensor)]) -> Function {
+    with_noise(case, values, 3, 1e-3)
+}
+
+/// As [`check`], where the optimised plan is given what `planned` makes of the program and its values.
+pub(crate) fn check_planned(
+    case: &Case,
+    planned: impl Fn(&Case, &[(ValueId, Tensor)]) -> Function,
+) -> Result<(), Failure> {
     let values = values(case)?;
     for (id, tensor) in &values {
         let value = case.function.value(*id);
         check_type(value, tensor).map_err(failed("types"))?;
     }
+    let planned = planned(case, &values);
     let reference =
         run(case, &case.function, &PlanOptions::reference(), &COMPUTE[0]).map_err(failed("reference plan"))?;
-    let optimised =
-        run(case, &case.function, &PlanOptions::default(), &COMPUTE[0]).map_err(failed("optimised plan"))?;
-    let threads = run(case, &case.function, &PlanOptions::default(), &COMPUTE[1]).map_err(failed("two threads"))?;
+    let optimised = run(case, &planned, &PlanOptions::default(), &COMPUTE[0]).map_err(failed("optimised plan"))?;
+    let threads = run(case, &planned, &PlanOptions::default(), &COMPUTE[1]).map_err(failed("two threads"))?;
     let same = optimised.iter().flatten().zip(threads.iter().flatten()).all(|(a, b)| bits(a) == bits(b));
     if !same {
         return Err(failed("two threads")("two threads do not give the bytes of one".to_owned()));
@@ -105,22 +121,50 @@ pub(crate) fn check(case: &Case) -> Result<(), Failure> {
             }
             if noisy.is_none() {
                 let with = |seed| {
-                    let function = with_noise(case, &values, seed);
+                    let function = with_noise(case, &values, seed, NOISE);
                     self::run(case, &function, &PlanOptions::reference(), &COMPUTE[0]).map_err(failed("noise"))
                 };
                 noisy = Some([with(1)?, with(2)?]);
             }
             let moved = noisy.iter().flatten().map(|noisy| distance(noisy[run][i].view(), expected.view()).absolute);
             let moved = moved.fold(0.0, f64::max);
-            let size = largest(expected);
+            let size = largest(expected).max(USUAL);
             let bound = SLACK * moved + size / f64::from(1 << 20);
             // Not a number, where noise makes none, too.
             if off.is_nan() || off > bound {
                 return Err(failed("values")(format!(
-                    "{name}{} of run {run} is off by {off:e}, at most {bound:e} is due to rounding; its largest element is {size}",
-                    expected.shape()
+                    "{name}{} of run {run} is off by {off:e}, at most {bound:e} is due to rounding; its largest element is {}",
+                    expected.shape(),
+                    largest(expected)
                 )));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Checks a program whose values are exact, or an operation away from it: element by element.
+pub(crate) fn check_elements(case: &Case) -> Result<(), Failure> {
+    let reference =
+        run(case, &case.function, &PlanOptions::reference(), &COMPUTE[0]).map_err(failed("reference plan"))?;
+    let optimised =
+        run(case, &case.function, &PlanOptions::default(), &COMPUTE[0]).map_err(failed("optimised plan"))?;
+    for (i, (expected, found)) in reference[0].iter().zip(&optimised[0]).enumerate() {
+        let id = case.function.body.outputs[i];
+        // As far as the kernels' own tests let fast forms of functions go, which look some up in tables.
+        let [relative, absolute] = if case.exact[id.index()] { [0.0; 2] } else { [1.0 / f64::from(1 << 19), 1e-6] };
+        let close = |a: f64, b: f64| {
+            a == b
+                || a.is_nan() && b.is_nan()
+                || (a - b).abs() <= relative * b.abs().min(f64::from(f32::MAX)) + absolute
+        };
+        if expected.shape() != found.shape() {
+            return Err(failed("shapes")(format!("{} is not {}", found.shape(), expected.shape())));
+        }
+        let (expected, found) = (expected.view().to_f64_vec(), found.view().to_f64_vec());
+        if let Some(at) = (0..expected.len()).find(|&at| !close(found[at], expected[at])) {
+            let name = &case.function.value(id).name;
+            return Err(failed("values")(format!("{name}[{at}] is {:e}, not {:e}", found[at], expected[at])));
         }
     }
     Ok(())
@@ -152,7 +196,7 @@ fn check_type(value: &Value, found: &Tensor) -> Result<(), String> {
 }
 
 /// The function with a little noise in all that it rounds.
-fn with_noise(case: &Case, known: &[(ValueId, Tensor)], seed: u64) -> Function {
+fn with_noise(case: &Case, known: &[(ValueId, Tensor)], seed: u64, amplitude: f32) -> Function {
     let mut random = Random::new(seed);
     let mut function = case.function.clone();
     let mut renamed: Vec<Option<ValueId>> = vec![None; function.values.len()];
@@ -167,7 +211,7 @@ fn with_noise(case: &Case, known: &[(ValueId, Tensor)], seed: u64) -> Function {
             if case.exact[id.index()] || !ty.dtype.is_float() {
                 continue;
             }
-            let most = largest(tensor) as f32 * NOISE;
+            let most = largest(tensor).max(USUAL) as f32 * amplitude;
             let noise = (0..tensor.shape().count()).map(|_| random.float() * most).collect();
             let noisy = ValueId::new(function.values.len() as u32);
             // In single precision, so that the noise is not rounded to nothing.

@@ -356,7 +356,7 @@ fn softmax(b: &mut Builder) -> Option<()> {
 }
 
 /// The place of the largest or smallest element.
-fn extreme(b: &mut Builder) -> Option<()> {
+pub(crate) fn extreme(b: &mut Builder) -> Option<()> {
     let x = b.pick(|val| val.exact && val.dtype != DType::Bool && val.rank() > 0)?;
     let (axis, keep) = (b.random.below(x.rank()), b.random.once_in(2));
     let mut shape = x.shape.clone();
@@ -371,7 +371,7 @@ fn extreme(b: &mut Builder) -> Option<()> {
     Some(())
 }
 
-fn order(b: &mut Builder) -> Option<()> {
+pub(crate) fn order(b: &mut Builder) -> Option<()> {
     let x = b.pick(|val| val.exact && val.dtype != DType::Bool && val.rank() > 0)?;
     let (axis, ascending) = (b.random.below(x.rank()), b.random.once_in(2));
     let places =

@@ -79,7 +79,7 @@ pub(crate) fn program(seed: u64) -> Case {
 }
 
 /// Images, sequences, rows, and what does not look like anything.
-fn shape(b: &mut Builder) -> Vec<usize> {
+pub(crate) fn shape(b: &mut Builder) -> Vec<usize> {
     let channels = *b.random.of(&[1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 24, 32]);
     let mut size = || b.random.between(1, 12);
     let (first, second) = (size(), size());
@@ -111,7 +111,7 @@ fn input(b: &mut Builder, shape: &[usize]) {
 }
 
 /// Most of what nothing else uses, and some of what something does.
-fn outputs(b: &mut Builder) -> Vec<ValueId> {
+pub(crate) fn outputs(b: &mut Builder) -> Vec<ValueId> {
     let computed: Vec<ValueId> = b.results();
     let mut outputs: Vec<ValueId> = Vec::new();
     for &id in computed.iter().rev() {

@@ -8,6 +8,7 @@
 mod builder;
 mod differ;
 mod elementwise;
+mod extremes;
 mod flow;
 mod generate;
 mod mutants;
@@ -23,7 +24,7 @@ use coreml_anywhere::model::Program;
 use coreml_testing::random::setting;
 
 use builder::Case;
-use differ::check;
+use differ::{Failure, check, check_elements, check_planned, with_errors};
 
 fn text(case: &Case) -> String {
     Program { functions: BTreeMap::from([("main".to_owned(), case.function.clone())]) }.to_string()
@@ -41,13 +42,21 @@ fn random_programs_are_valid_models() {
 
 #[test]
 fn plans_of_random_programs_agree() {
-    let (count, first) = (setting("COREML_PROGRAMS", 300), setting("COREML_SEED", 1));
+    compare(setting("COREML_PROGRAMS", 300), generate::program, check);
+}
+
+#[test]
+fn plans_agree_on_extremes() {
+    compare(setting("COREML_PROGRAMS", 300), extremes::program, check_elements);
+}
+
+/// Checks programs of so many seeds, and shrinks and prints those that fail.
+fn compare(count: u64, program: fn(u64) -> Case, check: fn(&Case) -> Result<(), Failure>) {
+    let first = setting("COREML_SEED", 1);
     let mut failures = Vec::new();
     let mut operations: BTreeMap<String, usize> = BTreeMap::new();
-    let quiet = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| ()));
     for seed in first..first + count {
-        let case = generate::program(seed);
+        let case = program(seed);
         for operation in &case.function.body.operations {
             *operations.entry(operation.kind.clone()).or_default() += 1;
         }
@@ -57,7 +66,30 @@ fn plans_of_random_programs_agree() {
             failures.push(seed);
         }
     }
-    std::panic::set_hook(quiet);
     println!("{count} programs of {operations:?}");
     assert!(failures.is_empty(), "programs of these seeds fail: {failures:?}");
+}
+
+/// A comparison that cannot fail is no test: errors of a thousandth in all that is rounded are noticed, and shrinking finds
+/// a single operation that has one.
+#[test]
+fn errors_are_noticed() {
+    let planted = |case: &Case| check_planned(case, |case, values| with_errors(case, values));
+    let (mut noticed, mut tried) = (0, 0);
+    for seed in 1..60 {
+        let case = generate::program(seed);
+        if case.function.body.outputs.iter().all(|id| case.exact[id.index()]) {
+            continue;
+        }
+        tried += 1;
+        let Err(failure) = planted(&case) else { continue };
+        noticed += 1;
+        if failure.at == "values" && noticed <= 5 {
+            let (smallest, _) = shrink::shrink(case, failure, planted);
+            let operations = &smallest.function.body.operations;
+            let computing = operations.iter().filter(|operation| !operation.kind.starts_with("const")).count();
+            assert_eq!(computing, 1, "COREML_SEED={seed}: {}", text(&smallest));
+        }
+    }
+    assert!(10 * noticed > 9 * tried, "{noticed} of {tried}");
 }
