@@ -11,6 +11,7 @@ mod elementwise;
 mod extremes;
 mod flow;
 mod generate;
+mod met;
 mod mutants;
 mod package;
 mod patterns;
