@@ -105,6 +105,11 @@ fn arithmetic(b: &mut Builder) -> Option<()> {
     let y = broadcast_operand(b, &x).filter(|val| val.exact)?;
     let shape = broadcast(&x.shape, &y.shape)?;
     let kind = *b.random.of(&["add", "sub", "mul", "real_div"]);
+    let y = match kind {
+        // `relu` and its like may give either zero, which a division turns into opposite infinities.
+        "real_div" => b.one(Op::new("abs").with("x", &y), y.shaped(&y.shape)),
+        _ => y,
+    };
     b.one(Op::new(kind).with("x", &x).with("y", &y), Made { exact: false, ..x.shaped(&shape) });
     Some(())
 }
