@@ -157,23 +157,23 @@ impl Tree {
         if size == 0 {
             return;
         }
-        let donor = {
-            let mut all = Vec::new();
-            self.collect(&mut all);
-            // Something of the same kind, from where the message speaks of something else.
-            (*random.of(&all)).clone()
-        };
-        let same = {
-            let mut all = Vec::new();
-            self.collect(&mut all);
-            all.into_iter()
-                .filter(|(_, node)| matches!(node, Node::Bytes(bytes) if is_text(bytes)))
-                .cloned()
-                .collect::<Vec<_>>()
-        };
         let at = random.below(size);
+        let Some((number, kind)) = self.holder(at).map(|(holder, place)| {
+            let (number, node) = &holder.0[place];
+            (*number, std::mem::discriminant(node))
+        }) else {
+            return;
+        };
+        let mut all = Vec::new();
+        self.collect(&mut all);
+        // What stands in the same place elsewhere, more often than not: it is more likely to make sense.
+        let alike = |field: &&&(u32, Node)| field.0 == number && std::mem::discriminant(&field.1) == kind;
+        let donors: Vec<_> = all.iter().filter(alike).collect();
+        let (_, donor) = if random.once_in(4) { random.of(&all) } else { random.of(&donors) };
+        let donor = donor.clone();
+        let texts = all.iter().filter(|(_, node)| matches!(node, Node::Bytes(bytes) if is_text(bytes)));
+        let texts: Vec<Node> = texts.map(|(_, node)| node.clone()).collect();
         let Some((holder, place)) = self.holder(at) else { return };
-        let number = holder.0[place].0;
         match random.below(12) {
             0 => _ = holder.0.remove(place),
             1 => {
@@ -185,16 +185,16 @@ impl Tree {
                 let others: Vec<usize> = (0..holder.0.len()).filter(|&other| holder.0[other].0 == number).collect();
                 holder.0.swap(place, *random.of(&others));
             }
-            3 => holder.0[place].1 = donor.1,
-            4 => holder.0.insert(place, donor),
-            5 => {
+            3 => holder.0[place].1 = donor,
+            4 => holder.0.insert(place, (number, donor)),
+            5 if random.once_in(2) => {
                 let deep = if random.once_in(4) { random.below(300) } else { random.below(3) };
                 for _ in 0..=deep {
                     let inner = std::mem::replace(&mut holder.0[place].1, Node::Number(0));
                     holder.0[place].1 = Node::Message(Self(vec![(number, inner)]));
                 }
             }
-            _ => changed(&mut holder.0[place].1, random, &same),
+            _ => changed(&mut holder.0[place].1, random, &texts),
         }
     }
 }
@@ -237,14 +237,14 @@ fn number(value: u64, random: &mut Random) -> u64 {
     }
 }
 
-fn changed(node: &mut Node, random: &mut Random, texts: &[(u32, Node)]) {
+fn changed(node: &mut Node, random: &mut Random, texts: &[Node]) {
     const FLOATS: &[f64] = &[0.0, -1.0, 1.0, 0.5, 1e-30, 1e30, f64::MAX, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
     match node {
         Node::Number(value) => *value = number(*value, random),
         Node::Fixed32(bytes) => *bytes = (*random.of(FLOATS) as f32).to_le_bytes(),
         Node::Fixed64(bytes) => *bytes = random.of(FLOATS).to_le_bytes(),
         Node::Bytes(bytes) if is_text(bytes) && !texts.is_empty() && !random.once_in(4) => {
-            *node = random.of(texts).1.clone();
+            *node = random.of(texts).clone();
         }
         Node::Bytes(bytes) => row(bytes, random),
         // The form of what it says stays, and something in it changes.
