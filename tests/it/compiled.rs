@@ -131,7 +131,8 @@ fn damaged_text_costs_an_error() {
     let mut mutants = Mutants::new();
     for seed in first..first + count {
         let mut dice = Random::new(seed);
-        let text = damaged(dice.of(&texts), &mut dice);
+        let text = dice.of::<String>(&texts);
+        let text = damaged(text, &mut dice);
         std::fs::write(compiled.join("model.mil"), text).unwrap();
         mutants.attempt(&format!("COREML_SEED={seed}"), || {
             match open(&compiled).and_then(|session| answer(&session)) {
