@@ -366,7 +366,8 @@ pub(crate) fn extreme(b: &mut Builder) -> Option<()> {
     } else {
         shape.remove(axis);
     }
-    let op = Op::new(*b.random.of(&["reduce_argmax", "reduce_argmin"])).with("x", &x);
+    let kind = *b.random.of(&["reduce_argmax", "reduce_argmin"]);
+    let op = Op::new(kind).with("x", &x);
     b.one(op.with("axis", axis as i32).with("keep_dims", keep), Made { dtype: DType::Int32, shape, exact: true, most });
     Some(())
 }

@@ -119,13 +119,15 @@ fn least_or_most(b: &mut Builder) -> Option<()> {
     if b.random.once_in(2) {
         let y = broadcast_operand(b, &x)?;
         let shape = broadcast(&x.shape, &y.shape)?;
-        let op = Op::new(*b.random.of(&["maximum", "minimum"])).with("x", &x).with("y", &y);
+        let kind = *b.random.of(&["maximum", "minimum"]);
+        let op = Op::new(kind).with("x", &x).with("y", &y);
         b.one(op, Made { exact: x.exact && y.exact, ..x.shaped(&shape) });
     } else {
         let axis = b.random.below(x.rank());
         let mut shape = x.shape.clone();
         shape[axis] = 1;
-        let op = Op::new(*b.random.of(&["reduce_max", "reduce_min"])).with("x", &x);
+        let kind = *b.random.of(&["reduce_max", "reduce_min"]);
+        let op = Op::new(kind).with("x", &x);
         b.one(op.with("axes", &[axis as i32][..]).with("keep_dims", true), x.shaped(&shape));
     }
     Some(())

@@ -75,7 +75,7 @@ fn compare(count: u64, program: fn(u64) -> Case, check: fn(&Case) -> Result<(), 
 /// a single operation that has one.
 #[test]
 fn errors_are_noticed() {
-    let planted = |case: &Case| check_planned(case, |case, values| with_errors(case, values));
+    let planted = |case: &Case| check_planned(case, with_errors);
     let (mut noticed, mut tried) = (0, 0);
     for seed in 1..60 {
         let case = generate::program(seed);

@@ -1,7 +1,9 @@
 //! Convolutions, matrix products, pools, normalisations, resizing.
 
-use coreml_anywhere::model::{Argument, Opset};
-use coreml_anywhere::tensor::{DType, Data};
+use std::sync::Arc;
+
+use coreml_anywhere::model::{Argument, Constant, Opset, PackedTensor, PackedType};
+use coreml_anywhere::tensor::{DType, Data, Shape};
 
 use crate::builder::{Builder, Given, Made, Op, Val, constant, scalar};
 use crate::elementwise::Maker;
@@ -63,7 +65,8 @@ fn ints(values: &[usize]) -> Vec<i32> {
 
 /// A value that convolutions take.
 pub(crate) fn image(b: &mut Builder) -> Option<Val> {
-    b.pick(|val| val.is_float() && matches!(val.rank(), 3 | 4))
+    let volumes = b.random.once_in(4);
+    b.pick(|val| val.is_float() && (3..=4 + usize::from(volumes)).contains(&val.rank()))
 }
 
 fn paddings(b: &mut Builder, kernel: &[usize]) -> Padding {
@@ -129,22 +132,44 @@ fn matrix(b: &mut Builder, dtype: DType, dims: &[usize]) -> Argument {
     b.weights(dtype, dims, most)
 }
 
+/// Eight bits, four bits or a palette, each with a scale for every row.
 fn compressed(b: &mut Builder, dims: &[usize], most: f32) -> Argument {
-    let count = dims.iter().product();
+    let count: usize = dims.iter().product();
     let rows = dims[0];
-    let bytes: Vec<i8> = (0..count).map(|_| b.random.below(255) as u8 as i8).collect();
-    let scales: Vec<f32> = (0..rows).map(|_| (0.5 + 0.5 * b.random.float().abs()) * most / 128.0).collect();
+    let bytes: Vec<u8> = (0..count).map(|_| b.random.below(256) as u8).collect();
+    let signed = || bytes.iter().map(|&byte| byte.cast_signed()).collect();
+    let scales: Vec<f32> = (0..rows).map(|_| (0.5 + 0.5 * b.random.float().abs()) * most).collect();
+    let scaled = |steps: f32| Data::Float32(scales.iter().map(|scale| scale / steps).collect());
+    let packed = |ty| {
+        let bytes = bytes[..count.div_ceil(2)].to_vec();
+        Constant::Packed(Arc::new(PackedTensor { ty, shape: Shape::new(dims), bytes }))
+    };
+    let mut grid = vec![1; dims.len()];
+    grid[0] = rows;
     let op = if b.opset >= Opset::Ios18 {
-        let mut grid = vec![1; dims.len()];
-        grid[0] = rows;
-        let op = Op::new("constexpr_blockwise_shift_scale").with("data", constant(dims, Data::Int8(bytes)));
-        op.with("scale", constant(&grid, Data::Float32(scales)))
+        match b.random.below(3) {
+            0 => {
+                let op = Op::new("constexpr_blockwise_shift_scale").with("data", constant(dims, Data::Int8(signed())));
+                op.with("scale", constant(&grid, scaled(128.0)))
+            }
+            1 => {
+                let op = Op::new("constexpr_blockwise_shift_scale").with("data", packed(PackedType::Int4));
+                op.with("scale", constant(&grid, scaled(8.0)))
+            }
+            _ => {
+                let palettes = if b.random.once_in(2) { rows } else { 1 };
+                grid[0] = palettes;
+                grid.extend([16, 1]);
+                let entries = (0..16 * palettes).map(|_| b.random.float() * most).collect();
+                let op = Op::new("constexpr_lut_to_dense").with("indices", packed(PackedType::UInt4));
+                op.with("lut", constant(&grid, Data::Float32(entries)))
+            }
+        }
     } else {
-        let op =
-            Op::new("constexpr_affine_dequantize").with_attribute("quantized_data", constant(dims, Data::Int8(bytes)));
+        let op = Op::new("constexpr_affine_dequantize").with_attribute("axis", constant(&[], Data::Int32(vec![0])));
+        let op = op.with_attribute("quantized_data", constant(dims, Data::Int8(signed())));
         let op = op.with_attribute("zero_point", constant(&[], Data::Int8(vec![3])));
-        let op = op.with_attribute("scale", constant(&[rows], Data::Float32(scales)));
-        op.with_attribute("axis", constant(&[], Data::Int32(vec![0])))
+        op.with_attribute("scale", constant(&[rows], scaled(128.0)))
     };
     let made = Made { dtype: DType::Float32, shape: dims.to_vec(), exact: true, most };
     let val = b.emit(op, vec![made]).remove(0);

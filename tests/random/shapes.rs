@@ -265,11 +265,11 @@ fn pad(b: &mut Builder) -> Option<()> {
     let mode = *b.random.of(&["constant", "constant", "reflect", "replicate"]);
     let mut shape = x.shape.clone();
     let mut amounts = Vec::new();
-    for axis in x.rank() - count..x.rank() {
-        let most = if mode == "reflect" { 3.min(x.shape[axis] - 1) } else { 3 };
+    for size in &mut shape[x.rank() - count..] {
+        let most = if mode == "reflect" { 3.min(*size - 1) } else { 3 };
         let (before, after) = (b.random.between(0, most), b.random.between(0, most));
         amounts.extend([before as i32, after as i32]);
-        shape[axis] += before + after;
+        *size += before + after;
     }
     if !b.fits(&shape) {
         return None;
