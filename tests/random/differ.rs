@@ -65,6 +65,12 @@ fn run(case: &Case, function: &Function, options: &PlanOptions, compute: &Comput
     })
 }
 
+/// The shapes of all results, of any program; or why there are none.
+pub(crate) fn shapes(case: &Case, options: &PlanOptions) -> Result<Vec<Vec<Shape>>, String> {
+    let answer = run(case, &case.function, options, &COMPUTE[0])?;
+    Ok(answer.iter().map(|tensors| tensors.iter().map(Tensor::shape).collect()).collect())
+}
+
 /// What each value of the function's own block is, as the reference plan computes it in the last run.
 pub(crate) fn values(case: &Case) -> Result<Vec<(ValueId, Tensor)>, Failure> {
     let mut all = case.function.clone();

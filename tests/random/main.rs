@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
 mod builder;
+mod changes;
 mod differ;
 mod elementwise;
 mod extremes;
