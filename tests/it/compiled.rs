@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use coreml_anywhere::model::{ColorLayout, Limits, NewModel, Package};
 use coreml_anywhere::{
     Backend, CpuBackend, CpuOptions, Error, ErrorKind, Image, Inputs, Outputs, Session, synthetic_inputs,
 };
+use coreml_testing::mutants::{Mutants, asked_for};
+use coreml_testing::random::Random;
 use coreml_testing::{repository, tensor};
 
 /// Every so many of the golden cases is run; all of them are read back by the tests of `coreml-model`.
@@ -75,18 +77,8 @@ fn compiled_models_answer_as_their_packages() {
     assert!(compared > 100, "only {compared} were compared");
 }
 
-/// A small generator of numbers: the same damage in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % end.max(1)
-    }
-}
-
 /// The text with one to three changes: bytes, words, lines, cuts, numbers made large.
-fn damaged(text: &str, dice: &mut Dice) -> Vec<u8> {
+fn damaged(text: &str, dice: &mut Random) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     for _ in 0..=dice.below(3) {
         if bytes.is_empty() {
@@ -125,7 +117,7 @@ fn damaged(text: &str, dice: &mut Dice) -> Vec<u8> {
 /// `COREML_MUTANTS` is the number of damaged texts; a few thousand without it.
 #[test]
 fn damaged_text_costs_an_error() {
-    let count = std::env::var("COREML_MUTANTS").ok().and_then(|text| text.parse().ok()).unwrap_or(2000);
+    let (count, first) = asked_for(2000);
     let scratch = tempfile::tempdir().unwrap();
     let compiled = scratch.path().join("model.mlmodelc");
     let mut texts = Vec::new();
@@ -136,27 +128,22 @@ fn damaged_text_costs_an_error() {
         }
     }
     std::fs::create_dir(&compiled).unwrap();
-    let (mut dice, mut ran, mut refused) = (Dice(7), 0, 0);
-    let mut slowest = Duration::ZERO;
-    for i in 0..count {
-        std::fs::write(compiled.join("model.mil"), damaged(&texts[i % texts.len()], &mut dice)).unwrap();
-        let start = Instant::now();
-        match open(&compiled).and_then(|session| answer(&session)) {
-            Ok(_) => ran += 1,
-            Err(error) => {
-                assert_ne!(error.kind(), ErrorKind::Bug, "{error}");
-                refused += 1;
+    let mut mutants = Mutants::new();
+    for seed in first..first + count {
+        let mut dice = Random::new(seed);
+        let text = dice.of::<String>(&texts);
+        let text = damaged(text, &mut dice);
+        std::fs::write(compiled.join("model.mil"), text).unwrap();
+        mutants.attempt(&format!("COREML_SEED={seed}"), || {
+            match open(&compiled).and_then(|session| answer(&session)) {
+                Ok(_) => Ok("answered"),
+                Err(error) if error.kind() == ErrorKind::Bug => Err(error.to_string()),
+                Err(_) => Ok("refused"),
             }
-        }
-        slowest = slowest.max(start.elapsed());
+        });
     }
-    let peak = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = peak.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default().to_owned();
-    println!(
-        "{count} damaged texts of {} models: {ran} ran, {refused} refused, slowest {slowest:?}, {peak}",
-        texts.len()
-    );
-    assert!(ran > 0 && refused > 0);
+    mutants.finish(&format!("{count} damaged texts of {} models", texts.len()));
+    assert!(mutants.count("answered") > 0 && mutants.count("refused") > 0);
 }
 
 /// `COREML_PARSE_SPEED=1` measures how fast a large program is read.

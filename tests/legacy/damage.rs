@@ -1,22 +1,13 @@
 //! Networks with bytes changed at random: each is an error or another network, soon, and never asks for much memory.
 
-use std::time::{Duration, Instant};
+use coreml_testing::mutants::{Mutants, asked_for};
+use coreml_testing::random::Random;
 
 use super::layers::cases;
 use super::*;
 
 /// What a host grants that does not trust its models.
 const MEMORY: usize = 128 << 20;
-
-/// Numbers that look random and are the same every time.
-struct Lcg(u64);
-
-impl Lcg {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % n
-    }
-}
 
 fn answer(bytes: &[u8], arrays: &Arrays) -> Result<(), Error> {
     let builder = Session::builder().backends([Arc::new(CpuBackend::default()) as Arc<dyn Backend>]);
@@ -48,45 +39,21 @@ fn networks() -> Vec<(String, Vec<u8>, Arrays)> {
 /// `COREML_MUTANTS` is the number of damaged networks; some hundreds without it. `COREML_SEED` draws others.
 #[test]
 fn damaged_networks_cost_an_error() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<usize>().ok());
-    let count = number("COREML_MUTANTS").unwrap_or(600);
+    let (count, first) = asked_for(600);
     let networks = networks();
-    let mut random = Lcg(number("COREML_SEED").unwrap_or(14) as u64);
-    let (mut answered, mut refused, mut bugs) = (0, 0, Vec::new());
-    let mut slowest = (Duration::ZERO, String::new());
-    for i in 0..count {
-        let (name, model, arrays) = &networks[i % networks.len()];
+    let mut mutants = Mutants::new();
+    for seed in first..first + count {
+        let mut random = Random::new(seed);
+        let (name, model, arrays) = random.of(&networks);
         let mut bytes = model.clone();
-        for _ in 0..=random.below(3) {
-            let position = random.below(bytes.len());
-            bytes[position] = match random.below(3) {
-                0 => bytes[position] ^ 1 << random.below(8),
-                1 => random.below(256) as u8,
-                _ => 0xff,
-            };
-        }
-        let start = Instant::now();
-        match answer(&bytes, arrays) {
-            Ok(()) => answered += 1,
-            Err(error) => {
-                if error.kind() == ErrorKind::Bug {
-                    bugs.push(format!("mutant {i}, of {name}: {error}"));
-                }
-                refused += 1;
-            }
-        }
-        let elapsed = start.elapsed();
-        if elapsed > Duration::from_secs(1) {
-            println!("mutant {i}, of {name}, takes {elapsed:.1?}");
-        }
-        if elapsed > slowest.0 {
-            slowest = (elapsed, name.clone());
-        }
+        random.damage(&mut bytes);
+        mutants.attempt(&format!("COREML_SEED={seed}, of {name}"), || match answer(&bytes, arrays) {
+            Ok(()) => Ok("answered"),
+            Err(error) if error.kind() == ErrorKind::Bug => Err(error.to_string()),
+            Err(_) => Ok("refused"),
+        });
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
-    println!("{count} damaged networks: {answered} answered, {refused} refused, slowest {slowest:?}, {peak}");
-    assert!(bugs.is_empty(), "{}", bugs.join("\n"));
+    mutants.finish(&format!("{count} damaged networks"));
     // Neither kind of outcome is the only one, else nothing was tested.
-    assert!(answered > 0 && refused > 0);
+    assert!(mutants.count("answered") > 0 && mutants.count("refused") > 0);
 }

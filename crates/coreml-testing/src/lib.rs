@@ -4,9 +4,12 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod mutants;
 pub mod networks;
+pub mod random;
 pub mod scripted;
 pub mod tiny;
+pub mod tree;
 pub mod wire;
 
 use std::collections::BTreeMap;

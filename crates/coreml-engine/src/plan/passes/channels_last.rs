@@ -451,6 +451,7 @@ impl Sweep<'_> {
                 Some(if own.rank() == ty.rank() {
                     self.twin(id)
                 } else if own.count() == 1 {
+                    self.need_plain(id);
                     id
                 } else {
                     let widened = self.widen(id, own, ty.rank());
