@@ -26,11 +26,11 @@ pub(crate) struct Arguments {
 /// A program with the kernels that most models spend their time in.
 const SELF_TEST: &str = include_str!("self_test.mil");
 /// How far the fast kernels' probabilities may be from those of the reference plan.
-const TOLERANCE: f32 = 1e-4;
+const TOLERANCE: f64 = 1e-4;
 
 /// What the self-test found.
 struct Tested {
-    largest: f32,
+    largest: f64,
     /// Loading and one prediction with the fast kernels.
     took: Duration,
 }
@@ -58,7 +58,7 @@ fn self_test() -> Result<Tested, Error> {
     let distances = fast.iter().zip(&plain).map(|(a, b)| (a - b).abs());
     // `max` would pass over NaN.
     let largest = distances.fold(0.0, |most: f64, distance| if distance <= most { most } else { distance });
-    Ok(Tested { largest: largest as f32, took })
+    Ok(Tested { largest, took })
 }
 
 /// What lies on this machine's disk because of this library.
