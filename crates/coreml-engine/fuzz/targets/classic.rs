@@ -9,6 +9,6 @@ fuzz_target!(|bytes: &[u8]| coreml_engine_fuzz::answer(bytes, |content| matches!
     Content::Classic(_) | Content::Pipeline(_)
 )));
 
-fuzz_mutator!(|bytes: &mut [u8], size: usize, most: usize, seed: u32| coreml_engine_fuzz::change(
-    bytes, size, most, seed
-));
+fuzz_mutator!(|bytes: &mut [u8], size: usize, most: usize, seed: u32| {
+    coreml_engine_fuzz::change(bytes, size, most, seed)
+});
