@@ -6,4 +6,6 @@ use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 
 fuzz_target!(|bytes: &[u8]| coreml_engine_fuzz::answer(bytes, |content| matches!(content, Content::Program(_))));
 
-fuzz_mutator!(|bytes: &mut [u8], size: usize, most: usize, seed: u32| coreml_engine_fuzz::change(bytes, size, most, seed));
+fuzz_mutator!(|bytes: &mut [u8], size: usize, most: usize, seed: u32| {
+    coreml_engine_fuzz::change(bytes, size, most, seed)
+});

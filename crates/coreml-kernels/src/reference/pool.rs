@@ -57,15 +57,15 @@ pub fn pool(
     let mut next = 0;
     for_positions(odims, |at| {
         let (mut sum, mut max, mut count) = (0.0f64, f32::NEG_INFINITY, 0usize);
-        for_positions(kernel, |k| {
+        // The part of the window that lies on the image: with enough padding around it a window may have any size.
+        let axes =
+            || (0..kernel.len()).map(|axis| (at[axis + 2] * strides[axis], pads_begin[axis], xdims[axis + 2], axis));
+        let begins: Vec<usize> = axes().map(|(start, pad, _, _)| start.saturating_sub(pad)).collect();
+        let ends = axes().map(|(start, pad, size, axis)| (start + kernel[axis]).saturating_sub(pad).min(size));
+        let seen: Vec<usize> = ends.zip(&begins).map(|(end, begin)| end.saturating_sub(*begin)).collect();
+        for_positions(&seen, |k| {
             let mut from = vec![at[0], at[1]];
-            for axis in 0..kernel.len() {
-                let padded = at[axis + 2] * strides[axis] + k[axis];
-                match padded.checked_sub(pads_begin[axis]).filter(|&p| p < xdims[axis + 2]) {
-                    Some(position) => from.push(position),
-                    None => return,
-                }
-            }
+            from.extend(begins.iter().zip(k).map(|(begin, k)| begin + k));
             let value = x[offset(xdims, &from)];
             sum += if kind == ReferencePool::L2 { f64::from(value).powi(2) } else { f64::from(value) };
             max = if value > max || value.is_nan() { value } else { max };
@@ -74,7 +74,9 @@ pub fn pool(
         out[next] = match kind {
             ReferencePool::Max => max,
             ReferencePool::Average { exclude_padding: true } => (sum / count.max(1) as f64) as f32,
-            ReferencePool::Average { exclude_padding: false } => (sum / kernel.iter().product::<usize>() as f64) as f32,
+            ReferencePool::Average { exclude_padding: false } => {
+                (sum / kernel.iter().map(|&size| size as f64).product::<f64>()) as f32
+            }
             ReferencePool::L2 => sum.sqrt() as f32,
         };
         next += 1;
