@@ -159,3 +159,30 @@ fn the_engine_s_imports_follow_its_layers() {
     }
     assert!(imports > 100, "only {imports} imports were found");
 }
+
+/// What computes a model's answers reaches nothing outside the process, whatever the model says.
+#[test]
+fn engines_touch_no_file_network_clock_or_environment() {
+    let forbidden = ["fs", "net", "env", "process", "os"].map(|module| format!("std::{module}"));
+    let clocks = ["Instant::now", "SystemTime"].map(str::to_owned);
+    let mut looked_at = 0;
+    for name in ["engine", "classic", "convert"] {
+        let source = repository().join(format!("crates/coreml-{name}/src"));
+        let mut files = Vec::new();
+        texts(&source, &mut files);
+        for file in files {
+            let inside = file.strip_prefix(&source).unwrap().to_string_lossy().replace('\\', "/");
+            let is_test = ["ops/properties", "ops/robustness", "ops/testing", "tests.rs"].iter();
+            if is_test.clone().any(|test| inside.contains(test)) {
+                continue;
+            }
+            let text = std::fs::read_to_string(&file).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            looked_at += 1;
+            for word in forbidden.iter().chain(&clocks) {
+                assert!(!code.contains(word.as_str()), "coreml-{name}/src/{inside} names `{word}`");
+            }
+        }
+    }
+    assert!(looked_at > 60, "only {looked_at} files were found");
+}
