@@ -38,12 +38,14 @@ impl Mutants {
         let before = resident();
         // The system's record of the most memory at a time begins anew.
         let measured = is_long_run() && std::fs::write("/proc/self/clear_refs", "5").is_ok();
-        let start = Instant::now();
+        let (start, computed_before) = (Instant::now(), computed());
         let outcome = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             Err(format!("panics: {}", text.unwrap_or_default()))
         });
-        let elapsed = start.elapsed();
+        // What other programs take meanwhile is not the model's; its work is done on this thread alone.
+        let own = computed().zip(computed_before).map(|(after, before)| after.saturating_sub(before));
+        let elapsed = own.unwrap_or_else(|| start.elapsed());
         match outcome {
             Ok(stage) => *self.stages.entry(stage).or_default() += 1,
             Err(fault) => self.faults.push(format!("{name}: {fault}")),
@@ -87,14 +89,20 @@ impl Mutants {
     }
 }
 
-/// Tests of a few models say nothing of time, which depends on what else the machine does, nor of memory, which the tests
-/// beside them take.
+/// Tests of a few models say nothing of time, which is not the model's alone where the system does not tell, nor of memory, which
+/// the tests beside them take.
 fn is_long_run() -> bool {
     std::env::var_os("COREML_MUTANTS").is_some()
 }
 
 fn resident() -> usize {
     status("VmRSS")
+}
+
+/// How long this thread has computed; `None` where the system does not tell.
+fn computed() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// A number of bytes that the system knows of the process; 0 where it does not tell.
