@@ -27,23 +27,30 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
     match &arguments.model {
         Some(path) => {
             let package = outline(path)?;
-            let leaves = package.model().leaves();
-            if leaves.iter().any(|model| model.network().is_some()) {
-                writeln!(
-                    out,
-                    "a neural network: its layers become operations when it is loaded; `coreml inspect --stage plan` shows them"
-                )?;
-                return Ok(());
+            match without_operations(&package) {
+                Some(note) if arguments.json => {
+                    let schema = "coreml-anywhere.model-ops/1";
+                    let report = json!({"schema": schema, "missing": 0, "operations": [], "note": note});
+                    writeln!(out, "{report:#}")?;
+                }
+                Some(note) => writeln!(out, "{note}")?,
+                None => needed(&package, arguments.json, out)?,
             }
-            if leaves.iter().all(|model| model.classic().is_some()) {
-                writeln!(out, "a model of type `{}`, which needs no operations", package.model().kind())?;
-                return Ok(());
-            }
-            needed(&package, arguments.json, out)?;
         }
         None => all(arguments.json, out)?,
     }
     Ok(())
+}
+
+/// Why there are no operations to tell of; `None` if there are some.
+fn without_operations(package: &Package) -> Option<String> {
+    let leaves = package.model().leaves();
+    if leaves.iter().any(|model| model.network().is_some()) {
+        let shown = "its layers become operations when it is loaded; `coreml inspect --stage plan` shows them";
+        return Some(format!("a neural network: {shown}"));
+    }
+    let all_classic = leaves.iter().all(|model| model.classic().is_some());
+    all_classic.then(|| format!("a model of type `{}`, which needs no operations", package.model().kind()))
 }
 
 fn all(as_json: bool, out: &mut impl Write) -> io::Result<()> {

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value as Json;
@@ -80,5 +82,30 @@ fn the_doctor_tests_the_kernels_of_this_machine() {
     let table = text(&coreml(&["doctor"]).stdout);
     for row in ["memory ", "caches ", "instructions ", "backend cpu ", "self-test "] {
         assert!(table.lines().any(|line| line.starts_with(row)), "no {row} in\n{table}");
+    }
+}
+
+/// `scripts/check-schemas` holds documents against them.
+#[test]
+fn every_document_has_a_schema() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("src")];
+    let mut named = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let names = text.split("\"coreml-anywhere.").skip(1).filter_map(|rest| rest.split_once("/1\""));
+            named.extend(names.map(|(name, _)| name.to_owned()));
+        }
+    }
+    assert!(named.len() >= 11, "{named:?}");
+    for name in named {
+        let path = root.join(format!("../../docs/schemas/{name}.schema.json"));
+        let schema: Json = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(schema["properties"]["schema"]["const"], format!("coreml-anywhere.{name}/1"));
     }
 }
