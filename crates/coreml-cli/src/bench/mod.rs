@@ -91,9 +91,12 @@ fn measure(arguments: &Arguments, cell: Cell) -> Result<Run, Failure> {
     let progress = Progress::new(arguments, &cell, threads);
     let (begun, taken) = (Instant::now(), AtomicU32::new(0));
     // Whether there is another prediction to be made, which is then the asker's.
-    let another = || match arguments.seconds {
-        None => taken.fetch_add(1, Ordering::Relaxed) < arguments.iterations,
-        Some(limit) => begun.elapsed() < limit || taken.fetch_add(1, Ordering::Relaxed) < LEAST,
+    let another = || {
+        let before = taken.fetch_add(1, Ordering::Relaxed);
+        match arguments.seconds {
+            None => before < arguments.iterations,
+            Some(limit) => before < LEAST || begun.elapsed() < limit,
+        }
     };
     let seen = Mutex::new((Vec::new(), ""));
     let calls = |caller: Caller<'_>| {
