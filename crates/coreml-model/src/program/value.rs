@@ -35,30 +35,45 @@ pub struct PackedTensor {
 }
 
 impl PackedTensor {
+    /// The raw bits of every element, in a byte each.
+    pub fn codes(&self) -> Vec<u8> {
+        let mut codes = vec![0; self.shape.count()];
+        match self.ty.bits() {
+            1 => spread::<1, 1, 8>(&self.bytes, &mut codes),
+            2 => spread::<2, 1, 4>(&self.bytes, &mut codes),
+            3 => spread::<3, 3, 8>(&self.bytes, &mut codes),
+            4 => spread::<4, 1, 2>(&self.bytes, &mut codes),
+            6 => spread::<6, 3, 4>(&self.bytes, &mut codes),
+            _ => codes.clone_from_slice(&self.bytes),
+        }
+        codes
+    }
+
     /// The raw bits of every integer element, sign-extended for signed types.
     pub fn unpack(&self) -> Vec<i8> {
-        let bits = self.ty.bits();
-        let mask = ((1u16 << bits) - 1) as u8;
-        let sign_shift = if self.ty == PackedType::Int4 { 4 } else { 0 };
-        let sign = |raw: u8| (raw.cast_signed() << sign_shift) >> sign_shift;
-        let count = self.shape.count();
-        if 8 % bits == 0 {
-            // None straddles two bytes.
-            let in_byte = |&byte: &u8| (0..8).step_by(bits).map(move |shift| sign(byte >> shift & mask));
-            let mut values = Vec::with_capacity(count.next_multiple_of(8));
-            self.bytes[..(count * bits).div_ceil(8)].iter().for_each(|byte| values.extend(in_byte(byte)));
-            values.truncate(count);
-            return values;
-        }
-        (0..count)
-            .map(|i| {
-                let (byte, shift) = (i * bits / 8, i * bits % 8);
-                let low = u16::from(self.bytes[byte]);
-                let high = u16::from(self.bytes.get(byte + 1).copied().unwrap_or(0));
-                sign(((high << 8 | low) >> shift) as u8 & mask)
-            })
-            .collect()
+        let shift = if self.ty == PackedType::Int4 { 4 } else { 0 };
+        self.codes().into_iter().map(|code| (code.cast_signed() << shift) >> shift).collect()
     }
+}
+
+/// Takes a stream of elements of `BITS` bits apart, of which `TOGETHER` fill `BYTES`.
+fn spread<const BITS: usize, const BYTES: usize, const TOGETHER: usize>(bytes: &[u8], codes: &mut [u8]) {
+    const { assert!(BITS * TOGETHER == BYTES * 8 && BYTES <= 4) };
+    let group = |bytes: &[u8], codes: &mut [u8]| {
+        let mut word = [0; 4];
+        word[..bytes.len()].copy_from_slice(bytes);
+        let word = u32::from_le_bytes(word);
+        for (i, code) in codes.iter_mut().enumerate() {
+            *code = (word >> (i * BITS)) as u8 & ((1 << BITS) - 1);
+        }
+    };
+    let (whole, rest) = codes.as_chunks_mut::<TOGETHER>();
+    let (groups, _) = bytes.as_chunks::<BYTES>();
+    for (codes, bytes) in whole.iter_mut().zip(groups) {
+        group(bytes, codes);
+    }
+    let last = bytes.get(whole.len() * BYTES..).unwrap_or_default();
+    group(&last[..last.len().min(BYTES)], rest);
 }
 
 impl Constant {
@@ -95,6 +110,23 @@ mod tests {
         assert_eq!(unpack(PackedType::UInt4, 3, &[0x8f, 0x07]), [15, 8, 7]);
         assert_eq!(unpack(PackedType::UInt2, 5, &[0b11_10_01_00, 0b10]), [0, 1, 2, 3, 2]);
         assert_eq!(unpack(PackedType::UInt1, 9, &[0b1000_0001, 1]), [1, 0, 0, 0, 0, 0, 0, 1, 1]);
+    }
+
+    /// Bit by bit, for every type and numbers of elements that do not fill their last bytes.
+    #[test]
+    fn elements_lie_in_the_stream_one_after_the_other() {
+        use PackedType::{Float8E5M2, Int4, UInt1, UInt2, UInt3, UInt4, UInt6};
+        let stream: Vec<u8> = (0..64u8).map(|i| i.wrapping_mul(151).wrapping_add(29)).collect();
+        for ty in [UInt1, UInt2, UInt3, UInt4, Int4, UInt6, Float8E5M2] {
+            for count in 0..40 {
+                let bit = |at: usize| stream[at / 8] >> (at % 8) & 1;
+                let code = |i: usize| (0..ty.bits()).map(|k| bit(i * ty.bits() + k) << k).sum();
+                let expected: Vec<u8> = (0..count).map(code).collect();
+                let bytes = stream[..(count * ty.bits()).div_ceil(8)].to_vec();
+                let packed = PackedTensor { ty, shape: Shape::new(&[count]), bytes };
+                assert_eq!(packed.codes(), expected, "{count} of {ty:?}");
+            }
+        }
     }
 
     #[test]

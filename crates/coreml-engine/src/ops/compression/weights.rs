@@ -38,12 +38,17 @@ impl Codes {
                 _ => return None,
             },
             Constant::Packed(packed) => {
+                let mut codes = packed.codes();
                 let base = match packed.ty {
                     PackedType::Float8E4M3Fn | PackedType::Float8E5M2 => return None,
-                    PackedType::Int4 => -8,
+                    PackedType::Int4 => {
+                        // Two's complement, counted from the least.
+                        codes.iter_mut().for_each(|code| *code ^= 8);
+                        -8
+                    }
                     _ => 0,
                 };
-                (packed.shape, base, packed.unpack().into_iter().map(|x| (i16::from(x) - base) as u8).collect())
+                (packed.shape, base, codes)
             }
             _ => return None,
         };
