@@ -48,9 +48,9 @@ fn function(kind: &str, dims: &[usize], results: usize, arguments: impl FnOnce(A
     let outputs: Vec<_> = function.body.operations.drain(1..).flat_map(|operation| operation.outputs).collect();
     let operation = &mut function.body.operations[0];
     operation.outputs.extend(outputs);
-    operation.kind = kind.to_owned();
+    operation.kind = kind.into();
     let arguments = arguments(Argument::Value(function.inputs[0]));
-    operation.inputs = arguments.into_iter().map(|(name, arguments)| (name.to_owned(), arguments)).collect();
+    operation.inputs = arguments.into_iter().map(|(name, arguments)| (name.into(), arguments.into())).collect();
     function
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coreml_anywhere::model::{
-    Argument, Block, Constant, Dim, Function, Operation, Opset, TensorType, Value, ValueId, ValueType,
+    Argument, Block, Constant, Dim, Function, Operation, Opset, Results, SmolStr, TensorType, Value, ValueId, ValueType,
 };
 use coreml_anywhere::tensor::{DType, Data, Shape, Tensor, f16};
 use coreml_testing::random::Random;
@@ -146,10 +146,10 @@ pub(crate) struct Op(Operation);
 impl Op {
     pub(crate) fn new(kind: &str) -> Self {
         Self(Operation {
-            kind: kind.to_owned(),
-            name: String::new(),
+            kind: kind.into(),
+            name: SmolStr::default(),
             inputs: Vec::new(),
-            outputs: Vec::new(),
+            outputs: Results::new(),
             blocks: Vec::new(),
             attributes: Vec::new(),
         })
@@ -160,7 +160,7 @@ impl Op {
     }
 
     pub(crate) fn with_all(mut self, name: &str, given: Vec<Argument>) -> Self {
-        self.0.inputs.push((name.to_owned(), given));
+        self.0.inputs.push((name.into(), given.into()));
         self
     }
 
@@ -170,7 +170,7 @@ impl Op {
     }
 
     pub(crate) fn with_attribute(mut self, name: &str, constant: Constant) -> Self {
-        self.0.attributes.push((name.to_owned(), constant));
+        self.0.attributes.push((name.into(), constant));
         self
     }
 }
@@ -228,8 +228,10 @@ impl Builder {
         let Made { dtype, shape, exact, most } = made;
         let id = ValueId::new(self.values.len() as u32);
         let dims = shape.iter().map(|&size| Dim::Fixed(size)).collect();
-        self.values
-            .push(Value { name: format!("{prefix}{}", id.index()), ty: ValueType::Tensor(TensorType { dtype, dims }) });
+        self.values.push(Value {
+            name: format!("{prefix}{}", id.index()).into(),
+            ty: ValueType::Tensor(TensorType { dtype, dims }),
+        });
         self.exact.push(exact);
         Val { id, dtype, shape, exact, most }
     }

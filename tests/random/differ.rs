@@ -11,7 +11,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
-use coreml_anywhere::model::{Argument, Block, Dim, Function, Operation, Value, ValueId, ValueType};
+use coreml_anywhere::model::{Argument, Block, Dim, Function, Operation, SmolStr, Value, ValueId, ValueType};
 use coreml_anywhere::tensor::{DType, Shape, Tensor};
 use coreml_engine::{Compute, Plan, PlanOptions};
 use coreml_testing::distance;
@@ -223,14 +223,14 @@ fn with_noise(case: &Case, known: &[(ValueId, Tensor)], seed: u64, amplitude: f3
             // In single precision, so that the noise is not rounded to nothing.
             let constant = Argument::Constant(Arc::new(floats(DType::Float32, tensor.shape().dims(), noise)));
             operations.push(Operation {
-                kind: "add".to_owned(),
-                name: String::new(),
-                inputs: vec![("x".to_owned(), vec![Argument::Value(id)]), ("y".to_owned(), vec![constant])],
-                outputs: vec![noisy],
+                kind: "add".into(),
+                name: SmolStr::default(),
+                inputs: vec![("x".into(), vec![Argument::Value(id)].into()), ("y".into(), vec![constant].into())],
+                outputs: vec![noisy].into(),
                 blocks: Vec::new(),
                 attributes: Vec::new(),
             });
-            function.values.push(Value { name: format!("noisy{}", id.index()), ty: ValueType::Tensor(ty) });
+            function.values.push(Value { name: format!("noisy{}", id.index()).into(), ty: ValueType::Tensor(ty) });
             renamed[id.index()] = Some(noisy);
         }
     }

@@ -60,7 +60,7 @@ fn compare(count: u64, program: fn(u64) -> Case, check: fn(&Case) -> Result<(), 
     for seed in first..first + count {
         let case = program(seed);
         for operation in &case.function.body.operations {
-            *operations.entry(operation.kind.clone()).or_default() += 1;
+            *operations.entry(operation.kind.to_string()).or_default() += 1;
         }
         if let Err(failure) = check(&case) {
             let (case, failure) = shrink::shrink(case, failure, check);

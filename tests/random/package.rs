@@ -42,7 +42,7 @@ fn feature(case: &Case, id: ValueId) -> Option<Feature> {
         ValueType::State(ty) => FeatureKind::State(array(ty)),
         _ => return None,
     };
-    Some(Feature { name: value.name.clone(), description: String::new(), kind, optional: false })
+    Some(Feature { name: value.name.to_string(), description: String::new(), kind, optional: false })
 }
 
 /// The program as a model, with those outputs that a model can have; `None` if there are none.

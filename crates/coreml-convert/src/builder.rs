@@ -3,11 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use coreml_model::{Argument, Block, Constant, Function, Operation, Opset, Value, ValueId, ValueType};
+use coreml_model::{Argument, Block, Constant, Function, Operation, Opset, SmolStr, Value, ValueId, ValueType};
 use coreml_tensor::{DType, Element, Shape, Tensor};
 
 use crate::error::ConvertError;
 use crate::sizes::{self, Arguments, Sizes};
+
+/// A parameter's only argument.
+fn one(argument: Argument) -> coreml_model::Arguments {
+    [argument].into_iter().collect()
+}
 
 /// A tensor of the program, with its rank: what the older layers' meaning depends on. Sizes are left to the engine, so that
 /// one program serves all shapes of a flexible model.
@@ -108,7 +113,7 @@ pub(crate) struct Builder {
 impl Builder {
     pub(crate) fn value(&mut self, name: &str, ty: ValueType) -> ValueId {
         let position = u32::try_from(self.values.len()).unwrap_or_else(|_| unreachable!("layers are bounded"));
-        self.values.push(Value { name: name.to_owned(), ty });
+        self.values.push(Value { name: name.into(), ty });
         self.sizes.push(None);
         ValueId::new(position)
     }
@@ -125,11 +130,11 @@ impl Builder {
         let sizes = sizes::of_result(kind, &Arguments { all: &inputs, known: &self.sizes });
         let bind = |(name, arg): (&str, Arg)| {
             let arguments = match arg {
-                Arg::Blob(blob) => vec![Argument::Value(blob.id)],
+                Arg::Blob(blob) => one(Argument::Value(blob.id)),
                 Arg::Blobs(blobs) => blobs.into_iter().map(|blob| Argument::Value(blob.id)).collect(),
-                Arg::Constant(constant) => vec![Argument::Constant(Arc::new(constant))],
+                Arg::Constant(constant) => one(Argument::Constant(Arc::new(constant))),
             };
-            (name.to_owned(), arguments)
+            (name.into(), arguments)
         };
         let inputs = inputs.into_iter().map(bind).collect();
         let blobs = self.operation(kind, ranks, inputs, Vec::new());
@@ -202,14 +207,14 @@ impl Builder {
         &mut self,
         kind: &str,
         ranks: &[usize],
-        inputs: Vec<(String, Vec<Argument>)>,
+        inputs: Vec<(SmolStr, coreml_model::Arguments)>,
         blocks: Vec<Block>,
     ) -> Vec<Blob> {
         let named = format!("{kind}_{}", self.values.len());
         let blobs: Vec<_> = ranks.iter().map(|&rank| self.blob(&named, rank)).collect();
         let outputs = blobs.iter().map(|blob| blob.id).collect();
-        let (kind, attributes) = (kind.to_owned(), Vec::new());
-        self.operations.push(Operation { kind, name: named, inputs, outputs, blocks, attributes });
+        let (kind, attributes) = (kind.into(), Vec::new());
+        self.operations.push(Operation { kind, name: named.into(), inputs, outputs, blocks, attributes });
         blobs
     }
 
@@ -232,7 +237,7 @@ impl Builder {
 
     /// What one of two blocks gives: blobs of these ranks.
     pub(crate) fn cond(&mut self, condition: Blob, ranks: &[usize], blocks: Vec<Block>) -> Vec<Blob> {
-        let inputs = vec![("pred".to_owned(), vec![Argument::Value(condition.id)])];
+        let inputs = vec![("pred".into(), one(Argument::Value(condition.id)))];
         self.operation("cond", ranks, inputs, blocks)
     }
 
@@ -249,7 +254,7 @@ impl Builder {
     /// Replaces variables by what the second block makes of them, of these ranks, as long as the first says so.
     pub(crate) fn repeat(&mut self, variables: &[Blob], ranks: &[usize], blocks: [Block; 2]) -> Vec<Blob> {
         let variables = variables.iter().map(|variable| Argument::Value(variable.id)).collect();
-        self.operation("while_loop", ranks, vec![("loop_vars".to_owned(), variables)], blocks.into())
+        self.operation("while_loop", ranks, vec![("loop_vars".into(), variables)], blocks.into())
     }
 
     /// As [`Builder::many`], for operations with one result.
@@ -283,7 +288,7 @@ impl Builder {
         let blob = self.op("const", rank, Vec::new());
         self.assume(blob, Some(tensor.shape().iter().copied().map(Some).collect()));
         if let Some(operation) = self.operations.last_mut() {
-            operation.attributes.push(("val".to_owned(), Constant::Tensor(Arc::new(tensor))));
+            operation.attributes.push(("val".into(), Constant::Tensor(Arc::new(tensor))));
         }
         blob
     }
@@ -339,7 +344,7 @@ impl Builder {
     /// Names a value as the network calls it, for messages.
     pub(crate) fn name(&mut self, blob: Blob, name: &str) {
         if let Some(value) = self.values.get_mut(blob.id.index()) {
-            name.clone_into(&mut value.name);
+            value.name = name.into();
         }
     }
 

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use coreml_model::{Argument, Block, Constant, Dim, Function, Operation, TensorType, Value, ValueId, ValueType};
+use coreml_model::{
+    Argument, Block, Constant, Dim, Function, Operation, SmolStr, TensorType, Value, ValueId, ValueType,
+};
 use coreml_tensor::{DType, Shape, Tensor, f16};
 
 /// Weights of fewer elements are not worth halving.
@@ -26,7 +28,7 @@ pub fn name_constants(function: &Function, half: bool) -> Function {
 
 struct Namer {
     values: Vec<Value>,
-    names: HashSet<String>,
+    names: HashSet<SmolStr>,
     half: bool,
 }
 
@@ -35,7 +37,7 @@ impl Namer {
         let mut operations = Vec::new();
         for operation in &block.operations {
             let owner = operation.outputs.first().map_or(operation.kind.as_str(), |&id| &self.values[id.index()].name);
-            let owner = owner.to_owned();
+            let owner = SmolStr::from(owner);
             let mut inputs = Vec::new();
             for (parameter, arguments) in &operation.inputs {
                 let arguments = arguments.iter().map(|argument| match argument {
@@ -59,12 +61,12 @@ impl Namer {
     }
 
     /// A name that nothing has yet.
-    fn free(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_owned();
+    fn free(&mut self, wanted: &str) -> SmolStr {
+        let mut name = SmolStr::from(wanted);
         let mut count = 0;
         while !self.names.insert(name.clone()) {
             count += 1;
-            name = format!("{wanted}_{count}");
+            name = format!("{wanted}_{count}").into();
         }
         name
     }
@@ -75,20 +77,20 @@ impl Namer {
             _ => None,
         };
         let id = ValueId::new(u32::try_from(self.values.len()).unwrap_or(u32::MAX));
-        self.values.push(Value { name: name.to_owned(), ty: type_of(constant) });
+        self.values.push(Value { name: name.into(), ty: type_of(constant) });
         let (kind, attributes) = match halved {
             Some(half) => {
                 let narrow = Constant::Tensor(Arc::new(half));
                 let wide = Constant::Strings(Shape::SCALAR, vec!["fp32".to_owned()]);
-                ("constexpr_cast", vec![("output_dtype".to_owned(), wide), ("source_val".to_owned(), narrow)])
+                ("constexpr_cast", vec![("output_dtype".into(), wide), ("source_val".into(), narrow)])
             }
-            None => ("const", vec![("val".to_owned(), Constant::clone(constant))]),
+            None => ("const", vec![("val".into(), Constant::clone(constant))]),
         };
         let operation = Operation {
-            kind: kind.to_owned(),
-            name: name.to_owned(),
+            kind: kind.into(),
+            name: name.into(),
             inputs: Vec::new(),
-            outputs: vec![id],
+            outputs: [id].into_iter().collect(),
             blocks: Vec::new(),
             attributes,
         };

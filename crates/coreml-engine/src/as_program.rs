@@ -222,9 +222,9 @@ fn reshape(function: &Function, operation: &Operation) -> Option<Operation> {
         _ => None,
     };
     let with = |kind: &str, parameter: Option<(&str, Argument)>| {
-        let mut inputs = vec![("x".to_owned(), vec![x.clone()])];
-        inputs.extend(parameter.map(|(name, value)| (name.to_owned(), vec![value])));
-        Some(Operation { kind: kind.to_owned(), inputs, ..operation.clone() })
+        let mut inputs = vec![("x".into(), [x.clone()].into_iter().collect())];
+        inputs.extend(parameter.map(|(name, value)| (name.into(), [value].into_iter().collect())));
+        Some(Operation { kind: kind.into(), inputs, ..operation.clone() })
     };
     let (Some(given), Some(wanted)) = (dims(*from), dims(*operation.outputs.first()?)) else {
         // The results of loops have no types; one operation only states a rank, the other may name the shape.

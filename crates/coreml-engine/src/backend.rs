@@ -373,10 +373,10 @@ impl CpuModel {
         let function = self.program()?;
         let values = function.inputs.iter().map(|&id| function.value(id));
         let tensors = values.filter_map(|value| match &value.ty {
-            ValueType::Tensor(ty) => Some((&value.name, ty.dims.as_slice())),
+            ValueType::Tensor(ty) => Some((value.name.as_str(), ty.dims.as_slice())),
             _ => None,
         });
-        let with_feature = |(name, dims): (&String, _)| match self.interface.input(name) {
+        let with_feature = |(name, dims): (&str, _)| match self.interface.input(name) {
             Some(feature) => Ok((dims, feature)),
             None => Err(Error::feature(ErrorKind::InvalidModel, name, "the program takes it, the interface does not")),
         };

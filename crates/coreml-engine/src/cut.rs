@@ -6,8 +6,8 @@ use std::sync::Arc;
 use coreml_convert::name_constants;
 use coreml_core::{Error, ErrorKind};
 use coreml_model::{
-    Argument, ArrayFeature, Block, Constant, DictionaryKey, Dim, Feature, FeatureKind, Function, Interface, Operation,
-    Opset, ShapeConstraint, TensorType, Value, ValueId, ValueType,
+    Argument, Arguments, ArrayFeature, Block, Constant, DictionaryKey, Dim, Feature, FeatureKind, Function, Interface,
+    Operation, Opset, ShapeConstraint, SmolStr, TensorType, Value, ValueId, ValueType,
 };
 use coreml_tensor::{DType, Shape, Tensor};
 
@@ -171,23 +171,23 @@ impl Part {
         for i in 0..function.body.outputs.len() {
             let inner = function.body.outputs[i];
             let Value { name, ty } = function.value(inner).clone();
-            let plain = |kind| Feature { name: name.clone(), description: String::new(), kind, optional: false };
+            let plain = |kind| Feature { name: name.to_string(), description: String::new(), kind, optional: false };
             // What `classify` gives are no arrays.
             let of_classes =
                 function.body.operations.iter().any(|o| o.kind == "classify" && o.outputs.contains(&inner));
             match ty {
                 ValueType::Strings(_) => {
-                    interface.predicted_feature = Some(name.clone());
+                    interface.predicted_feature = Some(name.to_string());
                     interface.outputs.push(plain(FeatureKind::String));
                 }
                 ValueType::Tensor(_) if of_classes => {
-                    interface.predicted_feature = Some(name.clone());
+                    interface.predicted_feature = Some(name.to_string());
                     interface.outputs.push(plain(FeatureKind::Int64));
                 }
                 ValueType::Dictionary(label, _) => {
                     let strings = matches!(*label, ValueType::Strings(_));
                     let key = if strings { DictionaryKey::String } else { DictionaryKey::Int64 };
-                    interface.predicted_probabilities = Some(name.clone());
+                    interface.predicted_probabilities = Some(name.to_string());
                     interface.outputs.push(plain(FeatureKind::Dictionary(key)));
                 }
                 ValueType::Tensor(TensorType { dtype: given, .. }) => {
@@ -217,7 +217,7 @@ fn name_ports(function: &mut Function) {
         let mut count = 0;
         while !names.insert(name.clone()) {
             count += 1;
-            *name = format!("{wanted}_{count}");
+            *name = format!("{wanted}_{count}").into();
         }
     }
 }
@@ -249,22 +249,31 @@ fn feature(name: &str, dtype: DType, shape: Shape) -> Feature {
 
 fn new_value(function: &mut Function, inner: &str, dtype: DType, shape: Shape) -> ValueId {
     let id = ValueId::new(u32::try_from(function.values.len()).unwrap_or(u32::MAX));
-    function.values.push(Value { name: format!("{inner}_as_{}", dtype.name()), ty: array(dtype, shape) });
+    function.values.push(Value { name: format!("{inner}_as_{}", dtype.name()).into(), ty: array(dtype, shape) });
     id
 }
 
 fn operation(
     kind: &str,
     output: ValueId,
-    inputs: Vec<(String, Vec<Argument>)>,
-    attributes: Vec<(String, Constant)>,
+    inputs: Vec<(SmolStr, Arguments)>,
+    attributes: Vec<(SmolStr, Constant)>,
 ) -> Operation {
-    Operation { kind: kind.into(), name: String::new(), inputs, outputs: vec![output], blocks: Vec::new(), attributes }
+    Operation {
+        kind: kind.into(),
+        name: SmolStr::default(),
+        inputs,
+        outputs: [output].into_iter().collect(),
+        blocks: Vec::new(),
+        attributes,
+    }
 }
 
 fn cast(from: ValueId, to: ValueId, dtype: DType) -> Operation {
     let dtype = Constant::Strings(Shape::SCALAR, vec![dtype.name().into()]);
-    let inputs =
-        vec![("x".into(), vec![Argument::Value(from)]), ("dtype".into(), vec![Argument::Constant(Arc::new(dtype))])];
+    let inputs = vec![
+        ("x".into(), [Argument::Value(from)].into_iter().collect()),
+        ("dtype".into(), [Argument::Constant(Arc::new(dtype))].into_iter().collect()),
+    ];
     operation("cast", to, inputs, Vec::new())
 }

@@ -35,6 +35,9 @@ mod stage;
 mod wire;
 mod write;
 
+/// The strings of programs: short ones, as almost all are, lie in the program itself.
+pub use smol_str::SmolStr;
+
 pub use classic::ClassicModel;
 pub use decode::kinds::{REFUSED_TYPES, RefusedType};
 pub use error::{ReadError, ReadErrorKind, tame};
@@ -45,8 +48,8 @@ pub use limits::Limits;
 pub use neural_network::{Layer, NetworkKind, NeuralNetwork};
 pub use package::{Compiler, Fingerprint, Metadata, Package};
 pub use program::{
-    Argument, Block, Constant, Dim, Function, Operation, Opset, PackedTensor, PackedType, Program, TensorType, Value,
-    ValueId, ValueType,
+    Argument, Arguments, Block, Constant, Dim, Function, Operation, Opset, PackedTensor, PackedType, Program, Results,
+    TensorType, Value, ValueId, ValueType,
 };
 pub use stage::{Content, Stage};
 pub use wire::{Fields, Held};

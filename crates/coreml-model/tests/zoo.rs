@@ -52,7 +52,7 @@ fn every_package_opens() {
 
 fn count(block: &Block, counts: &mut BTreeMap<String, u64>) {
     for operation in block.operations.iter().filter(|operation| operation.kind != "const") {
-        *counts.entry(operation.kind.clone()).or_default() += 1;
+        *counts.entry(operation.kind.to_string()).or_default() += 1;
         operation.blocks.iter().for_each(|block| count(block, counts));
     }
 }

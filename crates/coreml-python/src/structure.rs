@@ -59,7 +59,7 @@ fn function<'py>(py: Python<'py>, function: &Function) -> PyResult<Bound<'py, Py
 }
 
 fn block<'py>(py: Python<'py>, function: &Function, of: &Block) -> PyResult<Bound<'py, PyDict>> {
-    let names = |ids: &[_]| -> Vec<String> { ids.iter().map(|&id| function.value(id).name.clone()).collect() };
+    let names = |ids: &[_]| -> Vec<String> { ids.iter().map(|&id| function.value(id).name.to_string()).collect() };
     let operations = PyList::empty(py);
     for operation in &of.operations {
         let inputs = PyDict::new(py);
@@ -71,13 +71,13 @@ fn block<'py>(py: Python<'py>, function: &Function, of: &Block) -> PyResult<Boun
                     Argument::Constant(_) => None,
                 })
                 .collect();
-            inputs.set_item(name, names)?;
+            inputs.set_item(name.as_str(), names)?;
         }
         let blocks = PyList::empty(py);
         for inner in &operation.blocks {
             blocks.append(block(py, function, inner)?)?;
         }
-        operations.append((&operation.kind, inputs, names(&operation.outputs), blocks))?;
+        operations.append((operation.kind.as_str(), inputs, names(&operation.outputs), blocks))?;
     }
     let found = PyDict::new(py);
     found.set_item("inputs", names(&of.inputs))?;

@@ -64,14 +64,17 @@ impl Judged {
 
     pub(super) fn step(&self, step: &Recorded, member: usize) -> StepError {
         let Record { function, values, .. } = &self.record;
-        let name = |id: Option<&ValueId>| id.map_or_else(String::new, |&id| function.value(id).name.clone());
+        let name = |id: Option<&ValueId>| id.map_or_else(String::new, |&id| function.value(id).name.to_string());
         let (mut covers, mut own) = (Vec::new(), Ok(step.again.unwrap_or_default()));
         let mut rounding = Distance::default();
         if step.again.is_none() {
             own = self.part(step).and_then(|part| {
                 let operations = part.operations.iter().map(|&at| &function.body.operations[at]);
                 covers = operations
-                    .map(|operation| Covered { kind: operation.kind.clone(), output: name(operation.outputs.first()) })
+                    .map(|operation| Covered {
+                        kind: operation.kind.to_string(),
+                        output: name(operation.outputs.first()),
+                    })
                     .collect();
                 let expected = self.results(&part, values)?;
                 let found = step

@@ -70,13 +70,13 @@ pub(crate) fn build(
                     PlanError::general(PlanErrorKind::Invalid, format!("state {} has no fixed shape", value.name))
                 })?;
                 scope.states.insert(id, states.len());
-                states.push((value.name.clone(), Type::new(Kind::of(ty.dtype), shape)));
+                states.push((value.name.to_string(), Type::new(Kind::of(ty.dtype), shape)));
             }
             ValueType::Tensor(declared) => {
                 let ty = types.next().copied().ok_or_else(|| {
                     PlanError::general(PlanErrorKind::Inputs, format!("input {} has no shape", value.name))
                 })?;
-                let input = scope.graph.add_value(&value.name, declared.dtype, ty);
+                let input = scope.graph.add_value(value.name.clone(), declared.dtype, ty);
                 scope.graph.inputs.push(input);
                 scope.ids.insert(id, input);
             }
@@ -112,8 +112,9 @@ fn check_supported(function: &Function) -> Result<(), PlanError> {
     fn walk(function: &Function, block: &Block, problems: &mut Vec<Problem>) {
         for operation in &block.operations {
             let mut report = |message: String| {
-                let output = operation.outputs.first().map(|&id| function.value(id).name.clone()).unwrap_or_default();
-                problems.push(Problem { operation: operation.kind.clone(), output, message });
+                let output =
+                    operation.outputs.first().map(|&id| function.value(id).name.to_string()).unwrap_or_default();
+                problems.push(Problem { operation: operation.kind.to_string(), output, message });
             };
             match ops::find(&operation.kind, function.opset) {
                 None => report(ops::why_missing(&operation.kind, function.opset)),
@@ -358,7 +359,7 @@ impl Builder<'_> {
                 let compute = move || bind(&Args { opset, constants: &values(&constants), variadic });
                 let literals = self.computed(operation, same_everywhere, compute)?;
                 for (&id, literal) in operation.outputs.iter().zip(literals) {
-                    let output = scope.graph.add_literal(&self.function.value(id).name, literal);
+                    let output = scope.graph.add_literal(self.function.value(id).name.clone(), literal);
                     scope.ids.insert(id, output);
                 }
                 Ok(())
@@ -452,11 +453,11 @@ impl Builder<'_> {
             let dtype = declared_dtype(&value.ty);
             let output = match &folded {
                 Some(constants) => {
-                    let output = graph.add_literal(&value.name, constants[i].clone());
+                    let output = graph.add_literal(value.name.clone(), constants[i].clone());
                     graph.values[output.0].dtype = dtype;
                     output
                 }
-                None => graph.add_value(&value.name, dtype, types.as_ref().map(|types| types[i])),
+                None => graph.add_value(value.name.clone(), dtype, types.as_ref().map(|types| types[i])),
             };
             if !inferred && types.is_some() {
                 graph.declared.insert(output);
@@ -495,7 +496,7 @@ impl Builder<'_> {
         let (Some(constant), Some(&id)) = (operation.attribute("val"), operation.outputs.first()) else {
             return Err(OpError::new("has no value or no output").into());
         };
-        let output = scope.graph.add_literal(&self.function.value(id).name, self.attribute(constant));
+        let output = scope.graph.add_literal(self.function.value(id).name.clone(), self.attribute(constant));
         scope.ids.insert(id, output);
         Ok(())
     }
@@ -531,7 +532,7 @@ impl Builder<'_> {
         let mut scope = Scope { states: outer.states.clone(), ..Scope::new(self.forms) };
         for (&id, ty) in block.inputs.iter().zip(types) {
             let value = self.function.value(id);
-            let input = scope.graph.add_value(&value.name, declared_dtype(&value.ty), *ty);
+            let input = scope.graph.add_value(value.name.clone(), declared_dtype(&value.ty), *ty);
             scope.graph.inputs.push(input);
             scope.ids.insert(id, input);
         }

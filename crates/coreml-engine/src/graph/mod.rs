@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use coreml_model::{Constant, ValueId};
+use coreml_model::{Constant, SmolStr, ValueId};
 use coreml_tensor::DType;
 
 use crate::forms::Forms;
@@ -43,7 +43,7 @@ pub(crate) struct Graph {
 
 #[derive(Debug, Clone)]
 pub(crate) struct ValueInfo {
-    pub(crate) name: String,
+    pub(crate) name: SmolStr,
     /// The declared element type, which only matters at the edge of the model.
     pub(crate) dtype: DType,
     pub(crate) ty: Option<Type>,
@@ -66,7 +66,7 @@ pub(crate) struct Origin {
 pub(crate) struct Node {
     pub(crate) op: Arc<dyn Op>,
     /// The operation's type, for messages and profiles.
-    pub(crate) kind: String,
+    pub(crate) kind: SmolStr,
     pub(crate) inputs: Vec<Option<Id>>,
     pub(crate) outputs: Vec<Id>,
 }
@@ -81,18 +81,18 @@ impl Graph {
     }
 
     /// A new value without a definition yet.
-    pub(crate) fn add_value(&mut self, name: impl Into<String>, dtype: DType, ty: Option<Type>) -> Id {
+    pub(crate) fn add_value(&mut self, name: impl Into<SmolStr>, dtype: DType, ty: Option<Type>) -> Id {
         self.values.push(ValueInfo { name: name.into(), dtype, ty, constant: None, labels: None, origin: None });
         Id(self.values.len() - 1)
     }
 
     /// A new constant.
-    pub(crate) fn add_constant(&mut self, name: impl Into<String>, constant: Arc<Constant>) -> Id {
+    pub(crate) fn add_constant(&mut self, name: impl Into<SmolStr>, constant: Arc<Constant>) -> Id {
         self.add_literal(name, Literal::new(constant))
     }
 
     /// A new constant, in whatever form it is held.
-    pub(crate) fn add_literal(&mut self, name: impl Into<String>, literal: Literal) -> Id {
+    pub(crate) fn add_literal(&mut self, name: impl Into<SmolStr>, literal: Literal) -> Id {
         let (dtype, ty) = match literal.tensor_type() {
             Some((dtype, shape)) => (dtype, Some(Type::new(Kind::of(dtype), shape))),
             None => (DType::Bool, None),

@@ -106,7 +106,7 @@ pub(super) fn lay_out(graph: &Graph, reuse: bool) -> Layout {
         let children = node.op.nested().len();
         steps.push(Step {
             op: node.op.clone(),
-            kind: node.kind.clone(),
+            kind: node.kind.to_string(),
             output_name: graph.place(node).into(),
             inputs: node.inputs.iter().map(|id| id.map(|id| id.0)).collect(),
             outputs: node.outputs.iter().map(|id| id.0).collect(),

@@ -207,7 +207,7 @@ impl Plan {
         let port = |&Id(value): &Id| {
             let info = &graph.values[value];
             let channels_last = graph.channels_last_inputs.contains(&Id(value));
-            Port { name: info.name.clone(), value, labels: info.labels.clone(), channels_last }
+            Port { name: info.name.to_string(), value, labels: info.labels.clone(), channels_last }
         };
         Ok(Self {
             compute: compute.clone(),

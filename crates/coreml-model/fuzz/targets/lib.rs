@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use coreml_model::{
     ArrayFeature, Block, Constant, Dim, Feature, FeatureKind, Function, Interface, Metadata, NewContent, NewModel,
-    Operation, Opset, PackedTensor, PackedType, Program, ShapeConstraint, TensorType, Value, ValueId, ValueType,
+    Operation, Opset, PackedTensor, PackedType, Program, ShapeConstraint, SmolStr, TensorType, Value, ValueId,
+    ValueType,
 };
 use coreml_tensor::{DType, Data, Shape, Tensor, f16};
 
@@ -80,12 +81,12 @@ pub fn weighty() -> (Vec<u8>, Vec<u8>) {
     };
     let (mut values, mut operations) = (Vec::new(), Vec::new());
     for (at, (constant, ty)) in (0..).zip(numbers.into_iter().map(number).chain(packed.map(narrow))) {
-        values.push(Value { name: format!("w{at}"), ty });
+        values.push(Value { name: format!("w{at}").into(), ty });
         operations.push(Operation {
             kind: "const".into(),
-            name: String::new(),
+            name: SmolStr::default(),
             inputs: Vec::new(),
-            outputs: vec![ValueId::new(at)],
+            outputs: [ValueId::new(at)].into_iter().collect(),
             blocks: Vec::new(),
             attributes: vec![("val".into(), constant)],
         });

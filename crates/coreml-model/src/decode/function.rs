@@ -6,13 +6,16 @@ use std::mem::take;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 use super::{constant, types};
 use crate::error::{ReadError, ReadErrorKind, Within, quote};
 use crate::limits::Limits;
 
 use crate::package::blob::BlobStore;
-use crate::program::{Argument, Block, Constant, Dim, Function, Operation, Opset, Value, ValueId, ValueType};
+use crate::program::{
+    Argument, Arguments, Block, Constant, Dim, Function, Operation, Opset, Results, Value, ValueId, ValueType,
+};
 use crate::proto::{self, binding};
 
 fn refuse(message: impl Into<String>) -> ReadError {
@@ -46,14 +49,14 @@ pub(crate) fn function(
 
 /// An operation as a file has it, be the file text or not.
 pub(crate) struct Filed<'t> {
-    pub(crate) kind: String,
+    pub(crate) kind: SmolStr,
     /// Its own name, in texts; messages have it as an attribute.
-    pub(crate) name: String,
+    pub(crate) name: SmolStr,
     /// By name, in order.
-    pub(crate) inputs: Vec<(String, SmallVec<[FiledArgument<'t>; 1]>)>,
+    pub(crate) inputs: Vec<(SmolStr, SmallVec<[FiledArgument<'t>; 1]>)>,
     pub(crate) outputs: SmallVec<[FiledValue<'t>; 1]>,
     /// By name, in order.
-    pub(crate) attributes: Vec<(String, proto::Value)>,
+    pub(crate) attributes: Vec<(SmolStr, proto::Value)>,
     pub(crate) blocks: Vec<FiledBlock<'t>>,
 }
 
@@ -84,11 +87,13 @@ impl From<proto::Operation> for Filed<'_> {
         };
         let inputs = operation.inputs.into_iter();
         Filed {
-            kind: operation.kind,
-            name: String::new(),
-            inputs: inputs.map(|(name, given)| (name, given.bindings.into_iter().map(argument).collect())).collect(),
+            kind: operation.kind.into(),
+            name: SmolStr::default(),
+            inputs: inputs
+                .map(|(name, given)| (name.into(), given.bindings.into_iter().map(argument).collect()))
+                .collect(),
             outputs: filed(operation.outputs).into(),
-            attributes: operation.attributes.into_iter().collect(),
+            attributes: operation.attributes.into_iter().map(|(name, value)| (name.into(), value)).collect(),
             blocks: operation.blocks.into_iter().map(FiledBlock::from).collect(),
         }
     }
@@ -213,7 +218,7 @@ impl<'t> Decoder<'_, 't> {
             .collect::<Result<_, _>>()?;
         check_blocks(kind, &inputs, &blocks, operation.outputs.len())?;
         // After the blocks: the results of an operation are not visible inside it.
-        let outputs = self.define_all(&mut operation.outputs)?;
+        let outputs: Results = self.define_all(&mut operation.outputs)?;
         if kind == "const" {
             self.check_const(val.as_ref(), &outputs)?;
         }
@@ -233,15 +238,15 @@ impl<'t> Decoder<'_, 't> {
     #[allow(clippy::type_complexity, reason = "used once, and a name would say no more than the line above")]
     fn attributes(
         &mut self,
-        attributes: Vec<(String, proto::Value)>,
-        name: &mut String,
-    ) -> Result<(Vec<(String, Constant)>, Option<ValueType>), ReadError> {
+        attributes: Vec<(SmolStr, proto::Value)>,
+        name: &mut SmolStr,
+    ) -> Result<(Vec<(SmolStr, Constant)>, Option<ValueType>), ReadError> {
         let (mut others, mut val) = (Vec::with_capacity(attributes.len()), None);
         for (key, value) in attributes {
             let (constant, ty) =
                 constant::constant(value, self.blobs, self.limits).within(|| format!("attribute {}", quote(&key)))?;
             if key == "name" {
-                constant.as_str().ok_or_else(|| refuse("the attribute `name` is not a string"))?.clone_into(name);
+                *name = constant.as_str().ok_or_else(|| refuse("the attribute `name` is not a string"))?.into();
                 continue;
             }
             if key == "val" {
@@ -259,7 +264,7 @@ impl<'t> Decoder<'_, 't> {
             .ok_or_else(|| refuse(format!("value {} is used, but not defined before and in scope", quote(name))))
     }
 
-    fn define_all(&mut self, values: &mut [FiledValue<'t>]) -> Result<Vec<ValueId>, ReadError> {
+    fn define_all<C: FromIterator<ValueId>>(&mut self, values: &mut [FiledValue<'t>]) -> Result<C, ReadError> {
         values.iter_mut().map(|value| self.define(value)).collect()
     }
 
@@ -293,7 +298,7 @@ impl<'t> Decoder<'_, 't> {
             return Err(refuse(format!("value {} is defined twice", quote(&value.name))));
         }
         self.definitions.push(id);
-        self.values.push(Value { name: take(&mut value.name).into_owned(), ty });
+        self.values.push(Value { name: take(&mut value.name).into(), ty });
         Ok(id)
     }
 }
@@ -302,7 +307,7 @@ impl<'t> Decoder<'_, 't> {
 /// them up. Operations this function does not know are left to whoever does.
 fn check_blocks(
     kind: &str,
-    inputs: &[(String, Vec<Argument>)],
+    inputs: &[(SmolStr, Arguments)],
     blocks: &[Block],
     outputs: usize,
 ) -> Result<(), ReadError> {

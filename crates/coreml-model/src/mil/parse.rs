@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use smallvec::{SmallVec, smallvec};
+use smol_str::SmolStr;
 
 use super::lexer::{Lexer, Token};
 use super::literal::Loose;
@@ -198,9 +199,9 @@ impl<'a> Parser<'a> {
             }
             self.lexer.expect('=')?;
         }
-        let kind = self.name("the type of an operation")?;
+        let kind = self.borrowed_name("the type of an operation")?.into();
         let mut inputs = self.several('(', ')', |parser, _| {
-            let name = parser.name("a parameter")?;
+            let name = parser.borrowed_name("a parameter")?.into();
             parser.lexer.expect('=')?;
             let arguments = if parser.lexer.peek() == Token::Symbol('(') {
                 parser.several('(', ')', |parser, _| parser.argument())?.into()
@@ -220,7 +221,7 @@ impl<'a> Parser<'a> {
                     Token::Word("string") if name == "name" && named.is_none() && parser.lexer.begins_call() => {
                         named = Some(parser.text()?);
                     }
-                    _ => attributes.push((name.into_owned(), parser.value()?)),
+                    _ => attributes.push((name.into(), parser.value()?)),
                 }
                 Ok(())
             })?;
@@ -242,7 +243,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Puts the entries in the order of their names, of which no two may be the same.
-    fn order<T>(&self, entries: &mut [(String, T)], what: &str) -> Result<(), ReadError> {
+    fn order<T>(&self, entries: &mut [(SmolStr, T)], what: &str) -> Result<(), ReadError> {
         entries.sort_by(|(a, _), (b, _)| a.cmp(b));
         if entries.array_windows().any(|[(a, _), (b, _)]| a == b) { Err(self.twice(what)) } else { Ok(()) }
     }
@@ -252,11 +253,11 @@ impl<'a> Parser<'a> {
     }
 
     /// `string("…")`
-    fn text(&mut self) -> Result<String, ReadError> {
+    fn text(&mut self) -> Result<SmolStr, ReadError> {
         self.lexer.word("`string`")?;
         self.lexer.expect('(')?;
         let Token::Text(text) = self.lexer.peek() else { return Err(self.lexer.unexpected("a text")) };
-        let text = self.lexer.unescape(text)?.into_owned();
+        let text = self.lexer.unescape(text)?.into();
         self.lexer.take()?;
         self.lexer.expect(')')?;
         Ok(text)

@@ -299,8 +299,8 @@ fn function(name: &str, function: &Function, shapes: &Flexible) -> Result<proto:
         let value = function.value(id);
         described.outputs.push(feature(&value.name, &value.ty, None)?);
         match value.ty {
-            ValueType::Strings(_) => described.predicted_feature.clone_from(&value.name),
-            ValueType::Dictionary(..) => described.predicted_probabilities.clone_from(&value.name),
+            ValueType::Strings(_) => described.predicted_feature = value.name.to_string(),
+            ValueType::Dictionary(..) => described.predicted_probabilities = value.name.to_string(),
             _ => {}
         }
     }

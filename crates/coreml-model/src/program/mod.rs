@@ -7,6 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+use smol_str::SmolStr;
+
 pub use self::types::{Dim, Opset, PackedType, TensorType, ValueType};
 pub use self::value::{Constant, PackedTensor};
 
@@ -61,7 +64,7 @@ impl ValueId {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
     /// The name, unique among the values visible at its definition.
-    pub name: String,
+    pub name: SmolStr,
     /// The declared type. Data types are reliable; converters are known to declare wrong dimensions after `cond`.
     pub ty: ValueType,
 }
@@ -77,21 +80,27 @@ pub struct Block {
     pub outputs: Vec<ValueId>,
 }
 
+/// What is bound to one parameter; of most, one argument.
+pub type Arguments = SmallVec<[Argument; 1]>;
+
+/// The results of an operation; of most, one.
+pub type Results = SmallVec<[ValueId; 4]>;
+
 /// One operation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operation {
     /// The operation's type: `conv`, `const`, `while_loop`, ….
-    pub kind: String,
+    pub kind: SmolStr,
     /// The `name` attribute; empty if the file has none.
-    pub name: String,
+    pub name: SmolStr,
     /// The parameters by name; a variadic parameter has any number of arguments, others one.
-    pub inputs: Vec<(String, Vec<Argument>)>,
+    pub inputs: Vec<(SmolStr, Arguments)>,
     /// The results, in order.
-    pub outputs: Vec<ValueId>,
+    pub outputs: Results,
     /// Nested blocks of `cond` and `while_loop`.
     pub blocks: Vec<Block>,
     /// Attributes other than `name`: `val` of `const`, the parameters of iOS 16's `constexpr_*`.
-    pub attributes: Vec<(String, Constant)>,
+    pub attributes: Vec<(SmolStr, Constant)>,
 }
 
 impl Operation {

@@ -25,7 +25,7 @@ impl<W: Write + Seek> Encoder<W> {
     }
 
     fn block(&mut self, function: &Function, block: &Block) -> io::Result<proto::Block> {
-        let name = |&id: &ValueId| function.value(id).name.clone();
+        let name = |&id: &ValueId| function.value(id).name.to_string();
         let operations = block.operations.iter().map(|operation| self.operation(function, operation));
         Ok(proto::Block {
             operations: operations.collect::<io::Result<_>>()?,
@@ -39,16 +39,16 @@ impl<W: Write + Seek> Encoder<W> {
         for (name, arguments) in &operation.inputs {
             let bindings = arguments.iter().map(|argument| {
                 let to = match argument {
-                    Argument::Value(id) => binding::To::Name(function.value(*id).name.clone()),
+                    Argument::Value(id) => binding::To::Name(function.value(*id).name.to_string()),
                     Argument::Constant(constant) => binding::To::Value(self.constant(constant, None)?),
                 };
                 Ok(proto::Binding { to: Some(to) })
             });
-            inputs.insert(name.clone(), proto::Argument { bindings: bindings.collect::<io::Result<_>>()? });
+            inputs.insert(name.to_string(), proto::Argument { bindings: bindings.collect::<io::Result<_>>()? });
         }
         let mut attributes = std::collections::BTreeMap::new();
         if !operation.name.is_empty() {
-            let name = Constant::Strings(Shape::SCALAR, vec![operation.name.clone()]);
+            let name = Constant::Strings(Shape::SCALAR, vec![operation.name.to_string()]);
             attributes.insert("name".to_owned(), self.constant(&name, None)?);
         }
         let declared = match operation.outputs.as_slice() {
@@ -57,11 +57,11 @@ impl<W: Write + Seek> Encoder<W> {
         };
         for (name, constant) in &operation.attributes {
             let declared = declared.filter(|_| name == "val");
-            attributes.insert(name.clone(), self.constant(constant, declared)?);
+            attributes.insert(name.to_string(), self.constant(constant, declared)?);
         }
         let blocks = operation.blocks.iter().map(|block| self.block(function, block));
         Ok(proto::Operation {
-            kind: operation.kind.clone(),
+            kind: operation.kind.to_string(),
             inputs,
             blocks: blocks.collect::<io::Result<_>>()?,
             outputs: operation.outputs.iter().map(|&id| named(function.value(id))).collect(),
@@ -166,7 +166,7 @@ fn elements(constant: &Constant) -> Option<proto::Elements> {
 }
 
 fn named(value: &Value) -> proto::NamedType {
-    proto::NamedType { name: value.name.clone(), r#type: Some(value_type(&value.ty)) }
+    proto::NamedType { name: value.name.to_string(), r#type: Some(value_type(&value.ty)) }
 }
 
 fn value_type(ty: &ValueType) -> proto::ValueType {

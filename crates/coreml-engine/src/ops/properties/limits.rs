@@ -85,8 +85,8 @@ fn function(kind: &str, inputs: Vec<(Value, bool)>) -> Function {
     let mut function = package.program().functions["main"].clone();
     let operation = &mut function.body.operations[0];
     let params = crate::ops::find(kind, function.opset).unwrap().params.iter();
-    let argument = |value: Value| vec![Argument::Constant(Arc::new(value.0))];
-    let inputs = params.zip(inputs).map(|(param, (value, _))| (param.name.to_owned(), argument(value))).collect();
+    let argument = |value: Value| [Argument::Constant(Arc::new(value.0))].into_iter().collect();
+    let inputs = params.zip(inputs).map(|(param, (value, _))| (param.name.into(), argument(value))).collect();
     *operation = Operation { kind: kind.into(), inputs, ..operation.clone() };
     function
 }

@@ -142,5 +142,5 @@ fn joined(op: Arc<dyn crate::op::Op>, nodes: &[&Node]) -> Node {
     let (first, last) = (nodes[0], nodes[nodes.len() - 1]);
     let kinds: Vec<_> = nodes.iter().map(|node| node.kind.as_str()).collect();
     let inputs = std::iter::once(first.inputs[0]).chain(last.inputs[1..].iter().copied()).collect();
-    Node { op, kind: kinds.join(" > "), inputs, outputs: last.outputs.clone() }
+    Node { op, kind: kinds.join(" > ").into(), inputs, outputs: last.outputs.clone() }
 }

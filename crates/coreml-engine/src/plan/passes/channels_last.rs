@@ -19,7 +19,7 @@ use coreml_kernels::Activation;
 use coreml_kernels::conv::{Conv2d, ConvShape, ConvTranspose2d, ConvTransposeShape};
 use coreml_kernels::gemm::Precision;
 use coreml_kernels::pool::{PoolKind, PoolShape};
-use coreml_model::Constant;
+use coreml_model::{Constant, SmolStr};
 use coreml_tensor::{MAX_RANK, Shape};
 
 use super::Compute;
@@ -229,7 +229,7 @@ impl Sweep<'_> {
     }
 
     /// Adds a node that computes the twins of `outputs`.
-    fn emit_twins(&mut self, op: Arc<dyn Op>, kind: String, inputs: Vec<Option<Id>>, outputs: &[Id]) {
+    fn emit_twins(&mut self, op: Arc<dyn Op>, kind: SmolStr, inputs: Vec<Option<Id>>, outputs: &[Id]) {
         let outputs = outputs.iter().map(|&id| {
             let twin = self.add_twin(id);
             self.plain_missing.insert(id);

@@ -22,7 +22,7 @@ pub(super) fn run(graph: &mut Graph, _compute: &Compute) {
         let Some((source, op, inputs)) = merged(graph, node, &uses, &producers) else { continue };
         let kind = format!("{}+{}", graph.nodes[source].kind, node.kind);
         let outputs = std::mem::take(&mut graph.nodes[at].outputs);
-        graph.nodes[at] = Node { op, kind, inputs, outputs };
+        graph.nodes[at] = Node { op, kind: kind.into(), inputs, outputs };
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::OnceLock;
 
+use coreml_model::SmolStr;
 use parking_lot::Mutex;
 
 use super::Compute;
@@ -59,6 +60,6 @@ fn of_each<T: Send + Sync>(
 }
 
 /// What an operation is called whose factors are rounded to bf16.
-fn in_bf16(kind: &str) -> String {
-    format!("{kind} bf16")
+fn in_bf16(kind: &str) -> SmolStr {
+    format!("{kind} bf16").into()
 }
