@@ -98,8 +98,8 @@ impl BlobStore {
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
         let Source { files, folder } = &self.source;
         match files {
-            Files::Disk(root) if root == folder => vec![folder.clone()],
-            Files::Disk(root) => {
+            Files::Disk { root, .. } if root == folder => vec![folder.clone()],
+            Files::Disk { root, .. } => {
                 [Some(folder.clone()), root.parent().map(Path::to_path_buf)].into_iter().flatten().collect()
             }
             Files::Memory(_) => Vec::new(),
@@ -148,6 +148,16 @@ impl BlobStore {
     /// What has been read so far; the specification is the caller's to add.
     pub(crate) fn contents(&mut self) -> &mut Contents {
         &mut self.contents
+    }
+
+    /// The files below another folder, of a linked model.
+    pub(crate) fn files_below(&self, root: PathBuf) -> Files {
+        self.source.files.also_below(root)
+    }
+
+    /// Refuses what was not read at one time, linked models included.
+    pub(crate) fn unchanged(&self) -> Result<(), ReadError> {
+        self.source.files.unchanged()
     }
 
     /// Why weights could not be read, if zeros took their place.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::paths;
+use super::witness::Witness;
 use crate::error::{ReadError, ReadErrorKind, quote};
 
 /// What a weight file is read through.
@@ -18,16 +19,37 @@ impl<T: Read + Seek + Send> Stream for T {}
 #[derive(Debug, Clone)]
 pub(crate) enum Files {
     /// Below this folder, whose path is canonical.
-    Disk(PathBuf),
+    Disk { root: PathBuf, witness: Witness },
     /// In memory, by their paths from the root on.
     Memory(Arc<BTreeMap<PathBuf, Bytes>>),
 }
 
 impl Files {
+    /// Those below the folder at `root`, whose path is canonical.
+    pub(crate) fn below(root: PathBuf) -> Self {
+        Self::Disk { root, witness: Witness::default() }
+    }
+
+    /// Those below another folder, of which the same model is read.
+    pub(crate) fn also_below(&self, root: PathBuf) -> Self {
+        match self {
+            Self::Disk { witness, .. } => Self::Disk { root, witness: witness.clone() },
+            Self::Memory(_) => Self::below(root),
+        }
+    }
+
+    /// Refuses a model that was not read at one time: whose files are no longer as they were when they were opened.
+    pub(crate) fn unchanged(&self) -> Result<(), ReadError> {
+        match self {
+            Self::Disk { witness, .. } => witness.unchanged(),
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
     /// The folder that nothing leads out of.
     pub(crate) fn root(&self) -> &Path {
         match self {
-            Self::Disk(root) => root,
+            Self::Disk { root, .. } => root,
             Self::Memory(_) => Path::new(""),
         }
     }
@@ -35,7 +57,7 @@ impl Files {
     /// The file or folder `relative` below `base`, which is below the root.
     pub(crate) fn resolve(&self, base: &Path, relative: &str) -> Result<PathBuf, ReadError> {
         match self {
-            Self::Disk(root) => paths::resolve(root, base, relative),
+            Self::Disk { root, .. } => paths::resolve(root, base, relative),
             Self::Memory(_) => {
                 paths::check(relative)?;
                 let path = base.join(relative);
@@ -51,7 +73,7 @@ impl Files {
     /// Whether there is such a file; following links, on a disk.
     pub(crate) fn is_file(&self, path: &Path) -> bool {
         match self {
-            Self::Disk(_) => path.is_file(),
+            Self::Disk { .. } => path.is_file(),
             Self::Memory(files) => files.contains_key(path),
         }
     }
@@ -59,7 +81,7 @@ impl Files {
     /// Whether there is such a folder; following links, on a disk.
     pub(crate) fn is_folder(&self, path: &Path) -> bool {
         match self {
-            Self::Disk(_) => path.is_dir(),
+            Self::Disk { .. } => path.is_dir(),
             Self::Memory(files) => {
                 files.range(path.to_path_buf()..).any(|(file, _)| file != path && file.starts_with(path))
             }
@@ -69,7 +91,7 @@ impl Files {
     /// The whole of a file that has at most `limit` bytes.
     pub(crate) fn read(&self, path: &Path, limit: u64) -> Result<Bytes, ReadError> {
         match self {
-            Self::Disk(_) => Ok(paths::read_limited(path, limit)?.into()),
+            Self::Disk { witness, .. } => Ok(paths::read_limited(path, limit, witness)?.into()),
             Self::Memory(files) => {
                 let bytes = given(files, path)?;
                 paths::admit(path, bytes.len().try_into().unwrap_or(u64::MAX), limit)?;
@@ -81,8 +103,8 @@ impl Files {
     /// A file to read from, and its length.
     pub(crate) fn open(&self, path: &Path) -> Result<(Box<dyn Stream>, u64), ReadError> {
         match self {
-            Self::Disk(_) => {
-                let (file, length) = paths::open_regular(path)?;
+            Self::Disk { witness, .. } => {
+                let (file, length) = paths::open_regular(path, witness)?;
                 Ok((Box::new(file), length))
             }
             Self::Memory(files) => {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::blob::{BlobStore, Source};
-use super::files::Files;
 use super::{manifest, paths};
 use crate::error::{ReadError, ReadErrorKind, quote};
 use crate::limits::Limits;
@@ -67,12 +66,12 @@ fn read(blobs: &BlobStore, root: &Path, path: &Path, limits: &Limits) -> Result<
         return Err(ReadError::new(ReadErrorKind::Path, message).in_file(path));
     }
     let (files, folder, spec) = if canonical.is_dir() {
-        let files = Files::Disk(canonical);
+        let files = blobs.files_below(canonical);
         let (spec, folder) = manifest::root_model(&files, files.root(), limits)?;
         (files, folder, spec)
     } else {
         let folder = canonical.parent().map_or_else(|| canonical.clone(), Path::to_path_buf);
-        (Files::Disk(folder.clone()), folder, canonical)
+        (blobs.files_below(folder.clone()), folder, canonical)
     };
     let bytes = files.read(&spec, limits.spec_bytes.saturating_sub(blobs.linked_bytes()))?;
     Ok(Linked { blobs: blobs.linked(Source { files, folder }, bytes.len()), path: spec, spec: bytes })

@@ -13,6 +13,7 @@ pub use self::compiled::Compiler;
 pub(crate) use self::compiled::{DATA, PROGRAM};
 use self::files::Files;
 pub use self::fingerprint::Fingerprint;
+pub(crate) use self::witness::Witness;
 use crate::decode::{self, Decoded};
 use crate::error::{ReadError, ReadErrorKind, quote};
 use crate::interface::{ColorLayout, Interface};
@@ -31,6 +32,7 @@ pub(crate) mod impostor;
 pub(crate) mod link;
 mod manifest;
 mod paths;
+mod witness;
 
 /// A model, read and validated: its program with all constants, and the interface of each function.
 #[derive(Debug)]
@@ -94,7 +96,7 @@ impl Package {
         let metadata = fs::metadata(path).map_err(|error| ReadError::io(path, "cannot open", error))?;
         let canonical = fs::canonicalize(path).map_err(|error| ReadError::io(path, "cannot open", error))?;
         if metadata.is_dir() {
-            let files = Files::Disk(canonical);
+            let files = Files::below(canonical);
             if !files.is_file(&files.root().join(manifest::FILE_NAME)) && !compiled::is_compiled(&files, files.root()) {
                 check_folder(path)?;
             }
@@ -104,16 +106,19 @@ impl Package {
         {
             use std::io::{Read, Seek};
 
-            let (mut file, _) = paths::open_regular(&canonical)?;
+            let witness = Witness::default();
+            let (mut file, _) = paths::open_regular(&canonical, &witness)?;
             let mut beginning = [0; archive::MAGIC.len()];
             if file.read_exact(&mut beginning).is_ok() && beginning == archive::MAGIC {
                 let io = |error| ReadError::io(path, "cannot read", error);
                 file.rewind().map_err(io)?;
-                return Self::unpack(path, file, limits, weights).map_err(|error| error.in_file(path));
+                let package = Self::unpack(path, file, limits, weights).map_err(|error| error.in_file(path))?;
+                witness.unchanged()?;
+                return Ok(package);
             }
         }
         let folder = canonical.parent().map_or_else(|| canonical.clone(), Path::to_path_buf);
-        Self::read_file(path, Source { files: Files::Disk(folder.clone()), folder }, &canonical, limits, weights)
+        Self::read_file(path, Source { files: Files::below(folder.clone()), folder }, &canonical, limits, weights)
     }
 
     #[cfg(feature = "zip")]
@@ -153,6 +158,7 @@ impl Package {
     ) -> Result<Self, ReadError> {
         if !files.is_file(&folder.join(manifest::FILE_NAME)) && compiled::is_compiled(files, folder) {
             let read = compiled::read(files, folder, limits, weights).map_err(|error| error.in_file(path))?;
+            files.unchanged()?;
             let compiled::Compiled { decoded, size_bytes, missing_weights, fingerprint, described, compiler } = read;
             let (path, given, compiler) = (path.to_path_buf(), Vec::new(), Some(compiler));
             return Ok(Self {
@@ -255,6 +261,7 @@ impl Package {
 
     fn read(path: &Path, spec: &Bytes, mut blobs: BlobStore, limits: &Limits) -> Result<Self, ReadError> {
         let decoded = decode::model(spec, &mut blobs, limits)?;
+        blobs.unchanged()?;
         let spec_bytes = u64::try_from(spec.len()).unwrap_or(u64::MAX);
         let size_bytes = spec_bytes.saturating_add(blobs.size_bytes());
         blobs.contents().add(spec);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use super::witness::Witness;
 use crate::error::{ReadError, ReadErrorKind, quote};
 
 /// The file or folder `relative` below `base`, with symbolic links resolved.
@@ -51,8 +52,8 @@ pub(crate) fn check(relative: &str) -> Result<(), ReadError> {
 }
 
 /// Opens `path` if it is a regular file, and tells its length. Pipes and devices are refused before they are opened,
-/// since opening alone may block or have effects.
-pub(crate) fn open_regular(path: &Path) -> Result<(fs::File, u64), ReadError> {
+/// since opening alone may block or have effects. `witness` will know whether it changes.
+pub(crate) fn open_regular(path: &Path, witness: &Witness) -> Result<(fs::File, u64), ReadError> {
     let regular = |metadata: &fs::Metadata| {
         if metadata.is_file() {
             Ok(())
@@ -64,6 +65,7 @@ pub(crate) fn open_regular(path: &Path) -> Result<(fs::File, u64), ReadError> {
     let file = fs::File::open(path).map_err(|error| ReadError::io(path, "cannot open", error))?;
     let metadata = file.metadata().map_err(|error| ReadError::io(path, "cannot open", error))?;
     regular(&metadata)?;
+    witness.saw(path, &metadata);
     Ok((file, metadata.len()))
 }
 
@@ -77,10 +79,10 @@ pub(crate) fn admit(path: &Path, length: u64, limit: u64) -> Result<(), ReadErro
 }
 
 /// The whole of a regular file that has at most `limit` bytes.
-pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+pub(crate) fn read_limited(path: &Path, limit: u64, witness: &Witness) -> Result<Vec<u8>, ReadError> {
     use std::io::Read;
 
-    let (file, length) = open_regular(path)?;
+    let (file, length) = open_regular(path, witness)?;
     admit(path, length, limit)?;
     let mut bytes = Vec::new();
     usize::try_from(length)

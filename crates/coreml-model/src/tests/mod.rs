@@ -13,6 +13,7 @@ use crate::{Limits, Package, ReadError, ReadErrorKind};
 #[cfg(feature = "zip")]
 mod archives;
 mod budget;
+mod changes;
 mod packages;
 mod pipelines;
 mod programs;

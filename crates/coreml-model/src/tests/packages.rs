@@ -12,7 +12,7 @@ pub(super) const MANIFEST: &str = r#"{"fileFormatVersion": "1.0.0", "rootModelId
     "W": {"path": "com.apple.CoreML/weights", "name": "weights", "author": "a", "description": "d"}}}"#;
 
 /// The sample as a package.
-fn package() -> TempDir {
+pub(super) fn package() -> TempDir {
     let root = tempfile::tempdir().unwrap();
     let data = root.path().join("Data/com.apple.CoreML");
     fs::create_dir_all(data.join("weights")).unwrap();
@@ -22,11 +22,11 @@ fn package() -> TempDir {
     root
 }
 
-fn spec(root: &TempDir) -> std::path::PathBuf {
+pub(super) fn spec(root: &TempDir) -> std::path::PathBuf {
     root.path().join("Data/com.apple.CoreML/model.mlmodel")
 }
 
-fn weights(root: &TempDir) -> std::path::PathBuf {
+pub(super) fn weights(root: &TempDir) -> std::path::PathBuf {
     root.path().join("Data/com.apple.CoreML/weights/weight.bin")
 }
 
