@@ -13,7 +13,6 @@ pub use self::compiled::Compiler;
 pub(crate) use self::compiled::{DATA, PROGRAM};
 use self::files::Files;
 pub use self::fingerprint::Fingerprint;
-pub(crate) use self::witness::Witness;
 use crate::decode::{self, Decoded};
 use crate::error::{ReadError, ReadErrorKind, quote};
 use crate::interface::{ColorLayout, Interface};
@@ -32,7 +31,7 @@ pub(crate) mod impostor;
 pub(crate) mod link;
 mod manifest;
 mod paths;
-mod witness;
+pub(crate) mod witness;
 
 /// A model, read and validated: its program with all constants, and the interface of each function.
 #[derive(Debug)]
@@ -106,7 +105,7 @@ impl Package {
         {
             use std::io::{Read, Seek};
 
-            let witness = Witness::default();
+            let witness = witness::Witness::default();
             let (mut file, _) = paths::open_regular(&canonical, &witness)?;
             let mut beginning = [0; archive::MAGIC.len()];
             if file.read_exact(&mut beginning).is_ok() && beginning == archive::MAGIC {

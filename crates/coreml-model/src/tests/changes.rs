@@ -110,7 +110,7 @@ fn a_model_whose_files_change_is_one_of_the_two_or_refused() {
 
 #[test]
 fn a_file_that_changed_meanwhile_is_named() {
-    let witness = crate::package::Witness::default();
+    let witness = crate::package::witness::Witness::default();
     let folder = tempfile::tempdir().unwrap();
     let [file, other] = ["weight.bin", "other.bin"].map(|name| folder.path().join(name));
     fs::write(&file, "numbers").unwrap();

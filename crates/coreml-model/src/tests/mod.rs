@@ -15,6 +15,7 @@ mod archives;
 mod budget;
 mod changes;
 mod packages;
+mod paths;
 mod pipelines;
 mod programs;
 mod weights;
