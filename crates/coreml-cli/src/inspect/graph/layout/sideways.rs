@@ -1,0 +1,105 @@
+//! Moves what is in rows sideways, in its order, until lines are as straight as they can be.
+
+use super::Rows;
+use super::rows::{distance, neighbours};
+
+/// How often each row is moved towards its neighbours.
+const SWEEPS: usize = 24;
+
+pub(super) fn place(rows: &mut Rows) {
+    let links = neighbours(rows);
+    let count = rows.rows.len();
+    for sweep in 0..SWEEPS {
+        // The last sweeps look at both sides, so that neither is favoured.
+        let sides: &[usize] = match (sweep + 4 < SWEEPS, sweep % 2) {
+            (true, 0) => &[0],
+            (true, _) => &[1],
+            (false, _) => &[0, 1],
+        };
+        let order: Vec<usize> = if sweep % 2 == 0 { (0..count).collect() } else { (0..count).rev().collect() };
+        for row in order {
+            let wanted: Vec<(f64, f64)> =
+                rows.rows[row].iter().map(|&spot| wanted(rows, &links, spot, sides)).collect();
+            let spots = &rows.spots;
+            let gaps: Vec<f64> =
+                rows.rows[row].windows(2).map(|pair| distance(&spots[pair[0]], &spots[pair[1]])).collect();
+            let places = closest(&wanted, &gaps);
+            for (&spot, x) in rows.rows[row].iter().zip(places) {
+                rows.spots[spot].x = x;
+            }
+        }
+    }
+}
+
+/// Where a spot's lines would be straight, and how much that matters.
+fn wanted(rows: &Rows, links: &[Vec<Vec<usize>>; 2], spot: usize, sides: &[usize]) -> (f64, f64) {
+    let (mut sum, mut weights) = (0.0, 0.0);
+    for &side in sides {
+        for &link in &links[side][spot] {
+            let link = &rows.links[link];
+            let (other, [own, theirs]) = if side == 0 {
+                (link.from, [link.offsets[1], link.offsets[0]])
+            } else {
+                (link.to, [link.offsets[0], link.offsets[1]])
+            };
+            // Bends of lines between operations disturb more than those of a line's ends.
+            let weight = match (rows.spots[spot].is_item(), rows.spots[other].is_item()) {
+                (true, true) => 2.0,
+                (false, false) => 6.0,
+                _ => 1.0,
+            };
+            sum += weight * (rows.spots[other].x + theirs - own);
+            weights += weight;
+        }
+    }
+    if weights > 0.0 { (sum / weights, weights) } else { (rows.spots[spot].x, 0.05) }
+}
+
+/// The places closest to those that are wanted, in the sense of least squares, that keep order and distances: neighbours
+/// that would be too close become a block, which stands at the mean of what its members want.
+fn closest(wanted: &[(f64, f64)], gaps: &[f64]) -> Vec<f64> {
+    struct Run {
+        first: usize,
+        sum: f64,
+        weight: f64,
+    }
+    let mut shift = vec![0.0; wanted.len()];
+    for (i, gap) in gaps.iter().enumerate() {
+        shift[i + 1] = shift[i] + gap;
+    }
+    let mut runs: Vec<Run> = Vec::new();
+    for (i, &(x, weight)) in wanted.iter().enumerate() {
+        runs.push(Run { first: i, sum: weight * (x - shift[i]), weight });
+        while let [.., before, last] = &runs[..]
+            && before.sum / before.weight > last.sum / last.weight
+        {
+            let (sum, weight) = (last.sum, last.weight);
+            runs.pop();
+            if let Some(before) = runs.last_mut() {
+                before.sum += sum;
+                before.weight += weight;
+            }
+        }
+    }
+    let mut places = vec![0.0; wanted.len()];
+    for (r, run) in runs.iter().enumerate() {
+        let end = runs.get(r + 1).map_or(wanted.len(), |next| next.first);
+        for i in run.first..end {
+            places[i] = run.sum / run.weight + shift[i];
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::closest;
+
+    #[test]
+    fn neighbours_keep_their_distance_and_order() {
+        assert_eq!(closest(&[(0.0, 1.0), (100.0, 1.0)], &[10.0]), [0.0, 100.0]);
+        assert_eq!(closest(&[(0.0, 1.0), (0.0, 1.0)], &[10.0]), [-5.0, 5.0]);
+        assert_eq!(closest(&[(50.0, 1.0), (0.0, 3.0)], &[10.0]), [5.0, 15.0]);
+        assert_eq!(closest(&[], &[]), [0.0; 0]);
+    }
+}
