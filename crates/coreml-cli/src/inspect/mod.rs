@@ -87,8 +87,8 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
     let package = outline(&arguments.model)?;
     let interface = package.interface(arguments.function.as_deref()).map_err(Error::from)?.clone();
     if let Some((target, of)) = graph {
-        let picture = graph::picture(package, &interface, arguments.function.as_deref(), of)?;
-        writeln!(out, "{}", target.write(picture)?)?;
+        let written = graph::draw(package, &interface, arguments.function.as_deref(), of, &target)?;
+        writeln!(out, "{written}")?;
         return Ok(());
     }
     let stage = arguments.stage.unwrap_or(Stage::Package);

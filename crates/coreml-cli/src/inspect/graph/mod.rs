@@ -72,7 +72,7 @@ impl Target {
     }
 
     /// Writes the picture, and says what of.
-    pub(super) fn write(&self, mut picture: Picture) -> Result<String, Failure> {
+    fn write(&self, mut picture: Picture) -> Result<String, Failure> {
         let tree = arrange(&mut picture)?;
         let text = match self.form {
             Form::Dot => dot::file(&picture, &tree),
@@ -86,8 +86,19 @@ impl Target {
     }
 }
 
+/// Draws a package's operations, and says what was written.
+pub(super) fn draw(
+    package: Package,
+    interface: &Interface,
+    function: Option<&str>,
+    of: Of,
+    target: &Target,
+) -> Result<String, Failure> {
+    target.write(picture(package, interface, function, of)?)
+}
+
 /// The picture of a package's operations.
-pub(super) fn picture(
+fn picture(
     package: Package,
     interface: &Interface,
     function: Option<&str>,
