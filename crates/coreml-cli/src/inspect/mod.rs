@@ -175,7 +175,7 @@ fn plan(package: Package, function: Option<&str>, options: CpuOptions) -> Result
 fn overview(package: &Package, interface: &Interface, out: &mut impl Write) -> std::io::Result<()> {
     let metadata = package.metadata();
     let mut facts = vec![
-        ("size", format!("{} ({} bytes)", size(package.size_bytes()), count(package.size_bytes()))),
+        ("size", file_size(package.size_bytes())),
         ("specification", format!("version {}", package.specification_version())),
         ("type", package.model().kind().to_owned()),
     ];
@@ -221,6 +221,11 @@ fn overview(package: &Package, interface: &Interface, out: &mut impl Write) -> s
         table::print(out, &features.iter().map(row).collect::<Vec<_>>())?;
     }
     Ok(())
+}
+
+fn file_size(bytes: u64) -> String {
+    let whole = format!("{} bytes", count(bytes));
+    if bytes < 1000 { whole } else { format!("{} ({whole})", size(bytes)) }
 }
 
 /// A line for each member of a pipeline, those of a pipeline within it below it.

@@ -55,7 +55,8 @@ impl Operations {
 }
 
 fn add(block: &Block, counts: &mut BTreeMap<String, u64>) {
-    for operation in block.operations.iter().filter(|operation| operation.kind != "const") {
+    let is_constant = |kind: &str| kind == "const" || kind.starts_with("constexpr_");
+    for operation in block.operations.iter().filter(|operation| !is_constant(&operation.kind)) {
         *counts.entry(operation.kind.clone()).or_default() += 1;
         operation.blocks.iter().for_each(|block| add(block, counts));
     }
@@ -95,9 +96,10 @@ impl Work {
             Err(reason) => return writeln!(out, "  not told: {reason}"),
         };
         let untold = if sums.untold > 0 { format!(" at least; {} depend on data", sums.untold) } else { String::new() };
+        let arithmetic = if sums.flops > 0 { flops(sums.flops) } else { "none".to_owned() };
         let rows = [
             ("steps", count(sums.steps)),
-            ("arithmetic", format!("{} of products for a prediction of the default shapes{untold}", flops(sums.flops))),
+            ("arithmetic", format!("{arithmetic} of products for a prediction of the default shapes{untold}")),
             (
                 "memory traffic",
                 format!("{} at least, if each step reads its inputs and weights once", size(sums.bytes)),

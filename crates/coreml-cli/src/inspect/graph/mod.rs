@@ -98,12 +98,7 @@ pub(super) fn draw(
 }
 
 /// The picture of a package's operations.
-fn picture(
-    package: Package,
-    interface: &Interface,
-    function: Option<&str>,
-    of: Of,
-) -> Result<Picture, Failure> {
+fn picture(package: Package, interface: &Interface, function: Option<&str>, of: Of) -> Result<Picture, Failure> {
     let file = package.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let function = function.unwrap_or(package.default_function()).to_owned();
     let package = Arc::new(package);
@@ -147,7 +142,11 @@ fn arrange(picture: &mut Picture) -> Result<Tree, Failure> {
     if count > MOST_NODES {
         return Err(Failure::usage(format!("{count} operations are too many to draw; the most are {MOST_NODES}")));
     }
-    scopes::fill(picture);
+    let mut scopes: Vec<_> = picture.nodes.iter_mut().map(|node| node.scope.take()).collect();
+    let mut givers = vec![Vec::new(); scopes.len()];
+    picture.edges.iter().for_each(|edge| givers[edge.to].push(edge.from));
+    scopes::fill(&mut scopes, &givers);
+    picture.nodes.iter_mut().zip(scopes).for_each(|(node, scope)| node.scope = scope);
     Ok(Tree::of(picture))
 }
 

@@ -118,29 +118,29 @@ impl Constants {
     }
 }
 
-/// The scopes of results whose operations tell them: by their own names, or by those of their weights.
+/// The scopes of results: those that the names of operations or of their weights tell, and what follows for the others.
 pub(super) fn scopes(function: &Function) -> HashMap<ValueId, Vec<String>> {
-    let mut weights: HashMap<ValueId, &str> = HashMap::new();
-    let mut scopes = HashMap::new();
-    for operation in &function.body.operations {
-        let name = |id: ValueId| function.value(id).name.as_str();
-        if operation.kind == "const" || operation.kind.starts_with("constexpr_") {
-            weights.extend(operation.outputs.iter().map(|&output| (output, name(output))));
-            continue;
-        }
+    let name = |id: ValueId| function.value(id).name.as_str();
+    let makes_weights = |operation: &Operation| operation.kind == "const" || operation.kind.starts_with("constexpr_");
+    let (weights, operations): (Vec<_>, Vec<_>) =
+        function.body.operations.iter().partition(|operation| makes_weights(operation));
+    let weights: HashSet<ValueId> = weights.iter().flat_map(|operation| &operation.outputs).copied().collect();
+    let told = |operation: &Operation| {
         let own = operation.outputs.first().and_then(|&output| scopes::of_path(name(output)));
-        let by_operation = || scopes::of_path(&operation.name);
         let by_weight = || {
-            let arguments = operation.inputs.iter().flat_map(|(_, arguments)| arguments);
-            let names = arguments.filter_map(|argument| match argument {
-                Argument::Value(id) => weights.get(id),
-                Argument::Constant(_) => None,
-            });
-            names.filter_map(|name| scopes::of_weight(name)).max_by_key(Vec::len)
+            let taken = taken(operation).into_iter().filter(|id| weights.contains(id));
+            taken.filter_map(|id| scopes::of_weight(name(id))).max_by_key(Vec::len)
         };
-        if let Some(scope) = own.or_else(by_operation).or_else(by_weight) {
-            scopes.extend(operation.outputs.iter().map(|&output| (output, scope.clone())));
-        }
+        own.or_else(|| scopes::of_path(&operation.name)).or_else(by_weight)
+    };
+    let mut scopes: Vec<_> = operations.iter().map(|operation| told(operation)).collect();
+    let mut makers = HashMap::new();
+    let mut givers = Vec::new();
+    for (i, operation) in operations.iter().enumerate() {
+        givers.push(taken(operation).iter().filter_map(|id| makers.get(id).copied()).collect());
+        makers.extend(operation.outputs.iter().map(|&output| (output, i)));
     }
-    scopes
+    scopes::fill(&mut scopes, &givers);
+    let scope = |(id, i): (ValueId, usize)| Some((id, scopes[i].clone()?));
+    makers.into_iter().filter_map(scope).collect()
 }

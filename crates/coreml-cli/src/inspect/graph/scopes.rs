@@ -3,9 +3,7 @@
 //! Converters of TensorFlow name operations by path (`encoder/layer_0/attention/MatMul`). Converters of PyTorch number them, but
 //! name weights by the module that holds them: `encoder_layer_0_attention_query_weight`. A number belongs to the word before
 //! it. The last word is the operation's own. What has neither lies in the scope that the named operations before and after
-//! it share.
-
-use super::picture::Picture;
+//! it share, or in that which its inputs come from.
 
 /// What converters and compressing tools add to the names of weights.
 const ADDED: [&str; 9] = [
@@ -68,28 +66,38 @@ pub(super) fn shared(a: &[String], b: &[String]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// Gives operations whose names do not tell the scope that those around them share.
-pub(super) fn fill(picture: &mut Picture) {
-    let mut next: Vec<String> = Vec::new();
-    let mut after = vec![Vec::new(); picture.nodes.len()];
-    for (node, after) in picture.nodes.iter().zip(&mut after).rev() {
-        if let Some(scope) = &node.scope {
-            next.clone_from(scope);
-        }
+/// Gives operations whose names do not tell one a scope: what those around them share, in the order they run, or what those
+/// share whose results they take, if that is more. `givers` are the operations before each whose results it takes.
+pub(super) fn fill(scopes: &mut [Option<Vec<String>>], givers: &[Vec<usize>]) {
+    let mut next: Option<Vec<String>> = None;
+    let mut after = vec![None; scopes.len()];
+    for (scope, after) in scopes.iter().zip(&mut after).rev() {
+        next = scope.clone().or(next);
         after.clone_from(&next);
     }
     let mut before: Vec<String> = Vec::new();
-    for (node, after) in picture.nodes.iter_mut().zip(after) {
-        match &node.scope {
-            Some(scope) => before.clone_from(scope),
-            None => node.scope = Some(before[..shared(&before, &after)].to_vec()),
+    for i in 0..scopes.len() {
+        if let Some(scope) = &scopes[i] {
+            before.clone_from(scope);
+            continue;
         }
+        let around = after[i].as_ref().map_or(0, |after| shared(&before, after));
+        let mut found = before[..around].to_vec();
+        // Behind the last name, only what joins two results of a scope belongs to it.
+        if after[i].is_some() || givers[i].len() > 1 {
+            let mut given = givers[i].iter().filter_map(|&giver| scopes[giver].as_deref());
+            let first = given.next().unwrap_or_default();
+            let common = given.fold(first.len(), |common, scope| common.min(shared(first, scope)));
+            if common > found.len() {
+                found = first[..common].to_vec();
+            }
+        }
+        scopes[i] = Some(found);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::picture::Node;
     use super::*;
 
     fn words(text: &str) -> Vec<String> {
@@ -118,12 +126,17 @@ mod tests {
     }
 
     #[test]
-    fn what_tells_nothing_lies_in_what_is_around_it() {
-        let node = |scope: Option<&str>| Node { scope: scope.map(words), ..Node::default() };
+    fn what_tells_nothing_lies_in_what_is_around_it_or_where_its_inputs_come_from() {
+        let filled = |scopes: &[Option<&str>], givers: &[Vec<usize>]| {
+            let mut scopes: Vec<_> = scopes.iter().map(|scope| scope.map(words)).collect();
+            fill(&mut scopes, givers);
+            scopes.into_iter().map(|scope| scope.unwrap().join(" ")).collect::<Vec<_>>()
+        };
         let scopes = [None, Some("a b c"), None, Some("a b d"), None, Some("e"), None];
-        let mut picture = Picture { nodes: scopes.map(node).into(), ..Picture::default() };
-        fill(&mut picture);
-        let filled: Vec<_> = picture.nodes.iter().map(|node| node.scope.as_ref().unwrap().join(" ")).collect();
-        assert_eq!(filled, ["", "a b c", "a b", "a b d", "", "e", ""]);
+        assert_eq!(filled(&scopes, &vec![Vec::new(); 7]), ["", "a b c", "a b", "a b d", "", "e", ""]);
+        // A sum of two results of one block belongs to the block, also when the next block follows.
+        let scopes = [Some("s b_0 m"), Some("s b_0 n"), None, Some("s b_1 m"), None];
+        let givers = [vec![], vec![0], vec![0, 1], vec![2], vec![3]];
+        assert_eq!(filled(&scopes, &givers), ["s b_0 m", "s b_0 n", "s b_0", "s b_1 m", ""]);
     }
 }

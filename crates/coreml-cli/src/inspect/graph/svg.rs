@@ -18,7 +18,9 @@ const LONGEST: usize = 30;
 
 /// The lines of text in a node: the operation, its name, its result.
 pub(super) fn lines(node: &Node) -> [String; 3] {
-    [short(&node.kind, 2 * LONGEST), short(&node.name, LONGEST), short(&node.ty, LONGEST)]
+    // Features are few, and what they are is told in words.
+    let longest = if node.role == Role::Step { LONGEST } else { 2 * LONGEST };
+    [short(&node.kind, 2 * LONGEST), short(&node.name, longest), short(&node.ty, longest)]
 }
 
 /// Text without its middle, if it is long.

@@ -29,6 +29,69 @@ pub(super) fn place(rows: &mut Rows) {
             }
         }
     }
+    // What has moved makes room for others.
+    for _ in 0..3 {
+        straighten(rows, &links);
+    }
+}
+
+/// Makes lines straight where there is room: the sweeps bring distant rows together slowly.
+fn straighten(rows: &mut Rows, links: &[Vec<Vec<usize>>; 2]) {
+    // What is to stand below a spot: where its line goes on, or the only operation that takes an operation's only result.
+    let below = |spot: usize| {
+        let is_item = rows.spots[spot].is_item();
+        let only =
+            |link: &&usize| !is_item || (links[1][spot].len() == 1 && links[0][rows.links[**link].to].len() == 1);
+        let link =
+            links[1][spot].iter().filter(only).find(|link| rows.spots[rows.links[**link].to].is_item() == is_item)?;
+        let link = &rows.links[*link];
+        Some((link.to, link.offsets[0] - link.offsets[1]))
+    };
+    let below: Vec<Option<(usize, f64)>> = (0..rows.spots.len()).map(below).collect();
+    let mut first = vec![true; rows.spots.len()];
+    below.iter().flatten().for_each(|&(spot, _)| first[spot] = false);
+    let mut place = vec![(0, 0); rows.spots.len()];
+    for (r, row) in rows.rows.iter().enumerate() {
+        row.iter().enumerate().for_each(|(i, &spot)| place[spot] = (r, i));
+    }
+    for begin in (0..rows.spots.len()).filter(|&spot| first[spot]) {
+        let chain = std::iter::successors(Some((begin, 0.0)), |&(spot, shift)| {
+            let (next, more) = below[spot]?;
+            Some((next, shift + more))
+        });
+        let chain: Vec<(usize, f64)> = chain.collect();
+        let mut from = 0;
+        while from < chain.len() {
+            // As far down as one place suits all.
+            let (mut low, mut high) = (f64::NEG_INFINITY, f64::INFINITY);
+            let mut to = from;
+            while let Some(&(spot, shift)) = chain.get(to) {
+                let [left, right] = room(rows, place[spot]);
+                let (narrow_low, narrow_high) = (low.max(left - shift), high.min(right - shift));
+                if narrow_low > narrow_high && to > from {
+                    break;
+                }
+                (low, high) = (narrow_low, narrow_high);
+                to += 1;
+            }
+            let run = &chain[from..to];
+            let mean = run.iter().map(|&(spot, shift)| rows.spots[spot].x - shift).sum::<f64>() / run.len() as f64;
+            if low <= high {
+                run.iter().for_each(|&(spot, shift)| rows.spots[spot].x = mean.clamp(low, high) + shift);
+            }
+            from = to;
+        }
+    }
+}
+
+/// Between which places a spot can stand while its neighbours stay where they are.
+fn room(rows: &Rows, (row, i): (usize, usize)) -> [f64; 2] {
+    let row = &rows.rows[row];
+    let own = &rows.spots[row[i]];
+    let neighbour = |at: Option<usize>| at.and_then(|at| row.get(at)).map(|&spot| &rows.spots[spot]);
+    let left = neighbour(i.checked_sub(1)).map_or(f64::NEG_INFINITY, |left| left.x + distance(left, own));
+    let right = neighbour(Some(i + 1)).map_or(f64::INFINITY, |right| right.x - distance(own, right));
+    [left, right]
 }
 
 /// Where a spot's lines would be straight, and how much that matters.
