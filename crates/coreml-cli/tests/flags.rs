@@ -14,7 +14,7 @@ use coreml_anywhere::tensor::npz::{self, Array};
 use coreml_anywhere::tensor::{Shape, Tensor};
 
 /// A verb, one of its flags, and the proof that it does something.
-type Line = (&'static str, &'static str, fn(&Bench));
+type Line = (&'static str, &'static str, fn(&Bench<'_>));
 
 /// Words in capitals are files: see [`Bench::word`]. What cannot be seen from outside, such as threads, is at least read: a value
 /// that is none is refused.
