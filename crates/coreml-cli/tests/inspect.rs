@@ -93,7 +93,7 @@ fn the_form_of_a_picture_is_the_end_of_its_name() {
     for (name, begins) in [("a.svg", "<?xml "), ("a.dot", "digraph "), ("a.html", "<!doctype html>")] {
         let path = scratch.path().join(name);
         let (told, code) = inspect(&[&model, "--stage", "program", "--graph", path.to_str().unwrap()]);
-        assert!(code == Some(0) && told.contains("operations in"), "{told}");
+        assert!(code == Some(0) && told.contains("operations in 0 scopes"), "{told}");
         assert!(std::fs::read_to_string(path).unwrap().starts_with(begins), "{name}");
     }
     let nowhere = scratch.path().join("no folder/a.svg");

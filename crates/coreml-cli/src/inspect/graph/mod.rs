@@ -82,7 +82,9 @@ impl Target {
         let path = self.path.display();
         fs::write(&self.path, text).map_err(|error| Failure::file(format!("cannot write {path}"), error))?;
         let steps = picture.nodes.iter().filter(|node| node.role == Role::Step).count();
-        Ok(format!("{path}: {steps} operations in {} scopes", tree.boxes.len() - 1))
+        let number = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let scopes = tree.boxes.len() - 1;
+        Ok(format!("{path}: {} in {}", number(steps, "operation"), number(scopes, "scope")))
     }
 }
 

@@ -70,17 +70,10 @@ pub(super) fn element(picture: &Picture, tree: &Tree, layout: &Layout, inner: &s
     // What is narrower than its head stands in the middle.
     let left = ((wide - whole.width) / 2.0).max(0.0).round();
     let _ = writeln!(svg, "<g transform=\"translate({left},{HEAD})\">");
-    for (one, rect) in tree.boxes.iter().zip(&layout.boxes).skip(1) {
-        let name = &one.name;
-        let _ = writeln!(
-            svg,
-            "<g class=\"scope\"><rect {} rx=\"9\"/><title>{}</title><text x=\"{:.1}\" y=\"{:.1}\">{}</text></g>",
-            place(rect),
-            escape(name),
-            rect.x + 10.0,
-            rect.y + 14.5,
-            escape(&short(name, 2 * LONGEST)),
-        );
+    let scopes = || tree.boxes.iter().zip(&layout.boxes).skip(1);
+    for (one, rect) in scopes() {
+        let name = escape(&one.name);
+        let _ = writeln!(svg, "<g class=\"scope\"><rect {} rx=\"9\"/><title>{name}</title></g>", place(rect));
     }
     for ((from, result), pieces) in &layout.lines {
         let _ =
@@ -89,6 +82,11 @@ pub(super) fn element(picture: &Picture, tree: &Tree, layout: &Layout, inner: &s
         if !heads.is_empty() {
             let _ = writeln!(svg, "<path class=\"h\" d=\"{heads}\"/>");
         }
+    }
+    // Over the lines, which would strike them out.
+    for (one, rect) in scopes() {
+        let (x, y, name) = (rect.x + 10.0, rect.y + 14.5, escape(&short(&one.name, 2 * LONGEST)));
+        let _ = writeln!(svg, "<text class=\"scope\" x=\"{x:.1}\" y=\"{y:.1}\">{name}</text>");
     }
     let families = Families::new();
     for (i, (node, rect)) in picture.nodes.iter().zip(&layout.nodes).enumerate() {
