@@ -322,7 +322,7 @@ impl<'a> Constants<'a> {
     fn bits(&self, operation: &Operation) -> String {
         let indices = self.element_name(operation, &["indices", "indices_nonzero_data"]);
         // iOS 16 packs indices of any width into bytes: the table's length tells it.
-        let packed_by_table = operation.attribute("lut").and_then(|lut| extent(lut)).map(|(entries, _)| entries);
+        let packed_by_table = operation.attribute("lut").and_then(extent).map(|(entries, _)| entries);
         let bits = match packed_by_table {
             Some(entries) if entries.is_power_of_two() => Some(entries.trailing_zeros()),
             _ => indices.trim_start_matches("uint").parse().ok(),

@@ -157,10 +157,10 @@ fn legend(picture: &Picture) -> (String, f64) {
     let mut x = 12.0;
     for (family, class, name, _) in Family::ALL {
         if steps().any(|node| node.family(&families) == family) {
-            let _ = write!(
+            let _ = writeln!(
                 svg,
                 "<g class=\"n {class}\"><rect x=\"{x}\" y=\"31\" width=\"12\" height=\"12\" rx=\"3\"/></g>\
-                 <text class=\"legend\" x=\"{}\" y=\"41\">{name}</text>\n",
+                 <text class=\"legend\" x=\"{}\" y=\"41\">{name}</text>",
                 x + 17.0
             );
             x += 17.0 + width(name, false) + 16.0;

@@ -1,6 +1,7 @@
 //! What must hold of every picture.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::LazyLock;
 
 use coreml_anywhere::model::{Limits, Package};
 use coreml_testing::{repository, tiny};
@@ -22,8 +23,22 @@ fn arranged(mut picture: Picture) -> (Picture, Tree, Layout) {
     (picture, tree, layout)
 }
 
+/// A picture, and where everything in it is.
+type Drawn = (String, Picture, Tree, Layout);
+
 /// Fixtures of each kind, and one that no converter makes: blocks with lines that skip them, across four scopes deep.
-fn pictures() -> Vec<(String, Picture)> {
+fn pictures() -> &'static [Drawn] {
+    static PICTURES: LazyLock<Vec<Drawn>> = LazyLock::new(|| {
+        let arranged = |(name, picture)| {
+            let (picture, tree, layout) = arranged(picture);
+            (name, picture, tree, layout)
+        };
+        fixtures().into_iter().map(arranged).collect()
+    });
+    &PICTURES
+}
+
+fn fixtures() -> Vec<(String, Picture)> {
     let fixtures = [
         ("models/FastViTT8F16.mlpackage", Of::Plan),
         ("models/FastViTT8F16.mlpackage", Of::Program),
@@ -74,8 +89,7 @@ fn contains(outer: &Rect, inner: &Rect) -> bool {
 
 #[test]
 fn nothing_overlaps_and_boxes_hold_what_is_theirs() {
-    for (name, picture) in pictures() {
-        let (picture, tree, layout) = arranged(picture);
+    for (name, picture, tree, layout) in pictures() {
         assert!(!picture.nodes.is_empty(), "{name}");
         for (i, a) in layout.nodes.iter().enumerate() {
             assert!(contains(&layout.boxes[tree.home[i]], a), "{name}: node {i} is outside its box");
@@ -97,8 +111,7 @@ fn nothing_overlaps_and_boxes_hold_what_is_theirs() {
 
 #[test]
 fn every_line_goes_down_from_who_gives_a_value_to_all_who_take_it() {
-    for (name, picture) in pictures() {
-        let (picture, _, layout) = arranged(picture);
+    for (name, picture, _, layout) in pictures() {
         let mut ends: HashMap<(usize, usize), BTreeSet<usize>> = HashMap::new();
         for Edge { from, result, to } in &picture.edges {
             assert!(
@@ -132,8 +145,7 @@ fn every_line_goes_down_from_who_gives_a_value_to_all_who_take_it() {
 
 #[test]
 fn no_line_crosses_an_operation() {
-    for (name, picture) in pictures() {
-        let (_, _, layout) = arranged(picture);
+    for (name, _, _, layout) in pictures() {
         for (value, pieces) in &layout.lines {
             for piece in pieces.iter().filter(|piece| (piece.from[0] - piece.to[0]).abs() < 0.5) {
                 let [x, top, bottom] = [piece.from[0], piece.from[1] + 0.1, piece.to[1] - 0.1];
@@ -211,9 +223,8 @@ fn check_text(text: &str) {
 
 #[test]
 fn svg_is_well_formed_xml() {
-    for (_, picture) in pictures() {
-        let (picture, tree, layout) = arranged(picture);
-        check_xml(&svg::file(&picture, &tree, &layout));
+    for (_, picture, tree, layout) in pictures() {
+        check_xml(&svg::file(picture, tree, layout));
     }
 }
 
@@ -257,10 +268,9 @@ fn check_dot(dot: &str, picture: &Picture) {
 
 #[test]
 fn dot_has_every_node_once_and_edges_between_them() {
-    for (_, mut picture) in pictures() {
-        let tree = arrange(&mut picture).unwrap();
-        let dot = dot::file(&picture, &tree);
-        check_dot(&dot, &picture);
+    for (_, picture, tree, _) in pictures() {
+        let dot = dot::file(picture, tree);
+        check_dot(&dot, picture);
         assert_eq!(dot.matches("subgraph cluster_").count(), tree.boxes.len() - 1);
     }
 }

@@ -110,6 +110,9 @@ pub(super) fn lay_out(picture: &Picture, tree: &Tree, sizes: &[[f64; 2]], names:
     layout
 }
 
+/// Where a value enters or leaves a box: the number of a spot.
+type Port = (ValueKey, usize);
+
 /// The lines of each box.
 fn wires(picture: &Picture, tree: &Tree) -> Vec<Wires> {
     let mut position = HashMap::new();
@@ -147,7 +150,7 @@ pub(super) struct Spot {
     pub(super) width: f64,
     height: f64,
     /// It is an operation, not a box.
-    is_node: bool,
+    pub(super) is_node: bool,
     /// Where its middle is.
     pub(super) x: f64,
 }
@@ -254,7 +257,7 @@ fn inside(at: usize, tree: &Tree, wires: &Wires, sizes: &[[f64; 2]], name: f64, 
     rows::sort(&mut rows);
     spread(&mut rows, items);
     sideways::place(&mut rows);
-    finish(rows, items.len(), if at == 0 { 0.0 } else { name }, (&enters, &leaves))
+    finish(rows, items.len(), if at == 0 { 0.0 } else { name }, [&enters, &leaves])
 }
 
 /// The row of each item, from 1: row 0 is for what enters.
@@ -324,12 +327,7 @@ fn spread(rows: &mut Rows, items: &[Item]) {
 }
 
 /// Heights, and everything measured from the corner.
-fn finish(
-    rows: Rows,
-    items: usize,
-    name: f64,
-    (enters, leaves): (&[(ValueKey, usize)], &[(ValueKey, usize)]),
-) -> Inside {
+fn finish(rows: Rows, items: usize, name: f64, [enters, leaves]: [&[Port]; 2]) -> Inside {
     let Rows { spots, rows, links } = rows;
     let framed = name > 0.0;
     let mut top = vec![0.0; rows.len()];

@@ -5,6 +5,8 @@ use super::rows::{distance, neighbours};
 
 /// How often each row is moved towards its neighbours.
 const SWEEPS: usize = 24;
+/// How much it matters that boxes stand below each other.
+const TO_AXIS: f64 = 8.0;
 
 pub(super) fn place(rows: &mut Rows) {
     let links = neighbours(rows);
@@ -17,9 +19,10 @@ pub(super) fn place(rows: &mut Rows) {
             (false, _) => &[0, 1],
         };
         let order: Vec<usize> = if sweep % 2 == 0 { (0..count).collect() } else { (0..count).rev().collect() };
+        let axis = axis(rows);
         for row in order {
             let wanted: Vec<(f64, f64)> =
-                rows.rows[row].iter().map(|&spot| wanted(rows, &links, spot, sides)).collect();
+                rows.rows[row].iter().map(|&spot| wanted(rows, &links, spot, sides, axis)).collect();
             let spots = &rows.spots;
             let gaps: Vec<f64> =
                 rows.rows[row].windows(2).map(|pair| distance(&spots[pair[0]], &spots[pair[1]])).collect();
@@ -39,11 +42,13 @@ pub(super) fn place(rows: &mut Rows) {
 fn straighten(rows: &mut Rows, links: &[Vec<Vec<usize>>; 2]) {
     // What is to stand below a spot: where its line goes on, or the only operation that takes an operation's only result.
     let below = |spot: usize| {
-        let is_item = rows.spots[spot].is_item();
-        let only =
-            |link: &&usize| !is_item || (links[1][spot].len() == 1 && links[0][rows.links[**link].to].len() == 1);
-        let link =
-            links[1][spot].iter().filter(only).find(|link| rows.spots[rows.links[**link].to].is_item() == is_item)?;
+        let own = &rows.spots[spot];
+        let goes_on = |link: &&usize| {
+            let next = rows.links[**link].to;
+            let only = links[1][spot].len() == 1 && links[0][next].len() == 1;
+            if own.is_item() { only && own.is_node && rows.spots[next].is_node } else { !rows.spots[next].is_item() }
+        };
+        let link = links[1][spot].iter().find(goes_on)?;
         let link = &rows.links[*link];
         Some((link.to, link.offsets[0] - link.offsets[1]))
     };
@@ -94,9 +99,19 @@ fn room(rows: &Rows, (row, i): (usize, usize)) -> [f64; 2] {
     [left, right]
 }
 
+/// The middle of all boxes. Boxes that follow each other would drift to one side if each stood below the point where a line leaves
+/// the one before.
+fn axis(rows: &Rows) -> f64 {
+    let boxes = || rows.spots.iter().filter(|spot| spot.is_item() && !spot.is_node);
+    let widths: f64 = boxes().map(|one| one.width).sum();
+    if widths > 0.0 { boxes().map(|one| one.x * one.width).sum::<f64>() / widths } else { 0.0 }
+}
+
 /// Where a spot's lines would be straight, and how much that matters.
-fn wanted(rows: &Rows, links: &[Vec<Vec<usize>>; 2], spot: usize, sides: &[usize]) -> (f64, f64) {
-    let (mut sum, mut weights) = (0.0, 0.0);
+fn wanted(rows: &Rows, links: &[Vec<Vec<usize>>; 2], spot: usize, sides: &[usize], axis: f64) -> (f64, f64) {
+    let is_box = rows.spots[spot].is_item() && !rows.spots[spot].is_node;
+    let mut weights = if is_box { TO_AXIS } else { 0.0 };
+    let mut sum = weights * axis;
     for &side in sides {
         for &link in &links[side][spot] {
             let link = &rows.links[link];
