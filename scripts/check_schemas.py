@@ -99,7 +99,7 @@ def main() -> int:
     for model in models():
         checks.check("package", "inspect", model, "--json")
         checks.check("model-ops", "ops", model, "--json")
-    for stage in ("program", "plan"):
+    for stage in ("program", "graph", "plan"):
         checks.check("stage", "inspect", CLASSIFIER, "--stage", stage, "--json")
     with tempfile.TemporaryDirectory() as scratch:
         checks.check("predictions", "run", CLASSIFIER, "--input", COFFEE, "--json")

@@ -126,8 +126,8 @@ const ENGINE_LAYERS: &[&[&str]] = &[
     &["lowered"],
     // Passes, memory, executor.
     &["plan"],
-    // The plans of a model, the backend, its pipelines, profiles, where plans diverge.
-    &["plans", "backend", "pipeline", "profile", "as_program", "cut", "divergence"],
+    // The plans of a model, the backend, its pipelines, outlines, profiles, where plans diverge.
+    &["plans", "backend", "pipeline", "outline", "profile", "as_program", "cut", "divergence"],
 ];
 
 #[test]

@@ -32,7 +32,7 @@ pub use coreml_core::{
 };
 pub use coreml_engine::{
     CpuBackend, CpuOptions, LowPrecision, OperationInfo, ParameterInfo, as_program, divergence, isa, operations,
-    profile, supports,
+    outline, profile, supports,
 };
 pub use coreml_isolation as isolation;
 pub use coreml_model as model;

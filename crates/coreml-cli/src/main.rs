@@ -21,6 +21,8 @@ mod compare;
 mod convert;
 mod doctor;
 mod failure;
+mod figures;
+mod html;
 mod inspect;
 mod io_files;
 mod manual;

@@ -17,6 +17,23 @@ pub(crate) fn print(out: &mut impl Write, rows: &[Vec<String>]) -> io::Result<()
     Ok(())
 }
 
+/// Prints rows under titles, two spaces apart. A column is its title and whether its cells are numbers, which stand on the
+/// right. Without any title there is no line for them.
+pub(crate) fn columns(out: &mut impl Write, columns: &[(&str, bool)], rows: &[Vec<String>]) -> io::Result<()> {
+    let titles: Vec<String> = columns.iter().map(|(title, _)| (*title).to_owned()).collect();
+    let titled = titles.iter().any(|title| !title.is_empty());
+    let all: Vec<&Vec<String>> = titled.then_some(&titles).into_iter().chain(rows).collect();
+    let width = |i: usize| all.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    for row in all {
+        let cells = row.iter().zip(columns.iter().zip(&widths)).map(|(cell, ((_, number), &width))| {
+            if *number { format!("{cell:>width$}") } else { format!("{cell:width$}") }
+        });
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
 /// Prints a Markdown table. A column is its title and whether its cells are numbers, which stand on the right.
 pub(crate) fn markdown(out: &mut impl Write, columns: &[(&str, bool)], rows: &[Vec<String>]) -> io::Result<()> {
     let widest = |(i, (title, _)): (usize, &(&str, bool))| {
@@ -51,6 +68,17 @@ mod tests {
         super::markdown(&mut out, &[("what", false), ("ms", true)], &rows).unwrap();
         let expected = "| what |  ms |\n|------|----:|\n| a    |   1 |\n| long |  22 |\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn plain_numbers_stand_on_the_right() {
+        let rows = [vec!["a".into(), "1".into(), "b".into()], vec!["long".into(), "22".into(), String::new()]];
+        let mut out = Vec::new();
+        super::columns(&mut out, &[("what", false), ("ms", true), ("", false)], &rows).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "what  ms\na      1  b\nlong  22\n");
+        let mut out = Vec::new();
+        super::columns(&mut out, &[("", true)], &rows[..1]).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "a\n", "no line for titles that are not there");
     }
 
     #[test]

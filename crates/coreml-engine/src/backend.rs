@@ -345,6 +345,16 @@ impl CpuModel {
         Ok(outputs)
     }
 
+    /// The plan that was used last; that of the default shapes after loading.
+    pub(crate) fn last_plan(&self) -> Option<Arc<Planned>> {
+        self.plans.last()
+    }
+
+    /// Which member of which member of the package's pipelines it is.
+    pub(crate) fn path(&self) -> &[usize] {
+        &self.path
+    }
+
     /// Whether the program was made of a neural network.
     pub(crate) fn is_network(&self) -> bool {
         self.lowered.is_some()

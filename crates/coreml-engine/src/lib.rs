@@ -20,6 +20,7 @@ mod lowered;
 mod op;
 mod ops;
 mod options;
+pub mod outline;
 mod pipeline;
 mod plan;
 mod plans;

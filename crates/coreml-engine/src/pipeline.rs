@@ -97,7 +97,7 @@ impl Loaded {
     }
 
     /// Programs in the order they run.
-    fn planned(&self) -> Vec<&CpuModel> {
+    pub(crate) fn planned(&self) -> Vec<&CpuModel> {
         match &self.content {
             Content::Planned(model) => vec![&**model],
             Content::Classic(_) => Vec::new(),

@@ -2,7 +2,8 @@
 
 use serde_json::Value as Json;
 
-use super::html::{MIB, MS, PLAIN, escape, origin};
+use super::html::{MIB, MS, PLAIN, origin};
+use crate::html::escape;
 
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 56.0;

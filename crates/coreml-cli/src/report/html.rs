@@ -1,23 +1,8 @@
-//! Text and numbers as HTML. Each number that is shown says where in the embedded record it comes from.
+//! Numbers as HTML. Each number that is shown says where in the embedded record it comes from.
 
 use serde_json::Value as Json;
 
-/// Text that means itself.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            control if control.is_control() && control != '\n' => escaped.push('\u{FFFD}'),
-            other => escaped.push(other),
-        }
-    }
-    escaped
-}
+use crate::html::escape;
 
 /// How a number is written, in parts of its unit.
 #[derive(Debug, Clone, Copy)]
@@ -84,12 +69,6 @@ pub(super) fn number(embedded: &Json, path: &str, form: Form) -> String {
     }
 }
 
-/// The record as a script that is data. Nothing in it can end the script.
-pub(super) fn embed(embedded: &Json) -> String {
-    let json = embedded.to_string().replace('<', "\\u003c");
-    format!("<script type=\"application/json\" id=\"record\">{json}</script>\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,11 +76,10 @@ mod tests {
 
     #[test]
     fn numbers_say_where_they_come_from_and_names_cannot_break_out() {
-        let embedded = json!({"a": {"b": 12.3456}, "c": {"unavailable": "<no>"}, "s": "</script><b>"});
+        let embedded = json!({"a": {"b": 12.3456}, "c": {"unavailable": "<no>"}});
         let shown = number(&embedded, "/a/b", MS);
         assert_eq!(shown, "<data value=\"12.3456\" data-path=\"/a/b\" data-value=\"12.3456\">12.35</data> ms");
         assert!(number(&embedded, "/c", MS).contains("title=\"&lt;no&gt;\""));
-        assert!(!embed(&embedded)[40..].starts_with("</script>") && embed(&embedded).matches("</script>").count() == 1);
         assert_eq!(MIB.text(3_145_728.0), "3.0");
         assert_eq!(PLAIN.text(0.000_012), "1.200e-5");
     }

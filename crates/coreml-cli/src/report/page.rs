@@ -3,9 +3,10 @@
 use serde_json::{Value as Json, json};
 
 use super::charts::{self, Moment, Stage};
-use super::html::{MIB, MS, PERCENT, PLAIN, US, WHOLE, embed, escape, form, number};
+use super::html::{MIB, MS, PERCENT, PLAIN, US, WHOLE, form, number};
 use super::treemap::{self, Tile};
 use crate::baseline::{Line, compare, samples};
+use crate::html::{embed, escape};
 use crate::stats;
 
 /// Percentiles that are shown, by the names they have in records.

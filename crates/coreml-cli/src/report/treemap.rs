@@ -1,7 +1,7 @@
 //! Where the time of a prediction goes, as areas: each operation a tile, those of a kind together.
 
 use super::charts::percent;
-use super::html::escape;
+use crate::html::escape;
 
 /// An operation and its time.
 pub(super) struct Tile {

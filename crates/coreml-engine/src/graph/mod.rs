@@ -5,7 +5,6 @@
 //! shape depends on data have no type until they exist.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::Arc;
 
 use coreml_model::{Constant, SmolStr, ValueId};
@@ -154,26 +153,5 @@ impl Operands for GraphOperands<'_> {
     fn elements(&self, i: usize) -> Option<&[f32]> {
         let id = self.inputs.get(i).copied().flatten()?;
         Some(self.graph.value(id).constant.as_ref()?.elements()?.floats())
-    }
-}
-
-/// The graph as text, one line per node: what `inspect --stage plan` prints and tests compare.
-impl fmt::Display for Graph {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let show = |id: &Id| {
-            let value = self.value(*id);
-            let mark = if value.constant.is_some() { "const " } else { "" };
-            match value.ty {
-                Some(ty) => format!("{mark}%{}: {}{}", value.name, ty.kind.name(), ty.shape),
-                None => format!("{mark}%{}: ?", value.name),
-            }
-        };
-        for node in &self.nodes {
-            let outputs: Vec<_> = node.outputs.iter().map(show).collect();
-            let inputs: Vec<_> =
-                node.inputs.iter().map(|id| id.map_or("-".into(), |id| format!("%{}", self.value(id).name))).collect();
-            writeln!(f, "{} = {}({})", outputs.join(", "), node.kind, inputs.join(", "))?;
-        }
-        Ok(())
     }
 }

@@ -28,12 +28,15 @@ use crate::state::States;
 use crate::value::{Buffer, Kind, Type, load_tensor, try_store_tensor};
 use crate::workspace::Workspace;
 
+mod listing;
 mod memory;
 mod observed;
 mod passes;
 mod planted;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use self::listing::{ListedNode, Listing};
 
 /// A compiled graph.
 #[derive(Debug)]
@@ -59,7 +62,7 @@ pub struct Plan {
     origins: Vec<Option<Origin>>,
     /// Values that are others under another name: what they show, and the value.
     views: Vec<(usize, usize)>,
-    text: String,
+    listing: Listing,
 }
 
 /// An input or output of a plan.
@@ -94,6 +97,14 @@ struct Step {
     deferred: bool,
     /// Position of the workspaces of nested blocks, and their number.
     nested: (usize, usize),
+}
+
+impl Step {
+    /// What it asks of the machine if values have these types.
+    fn work(&self, types: &[Type]) -> Work {
+        let outputs: Vec<Type> = self.outputs.iter().map(|&value| types[value]).collect();
+        self.op.work(Ins(&StepTypes { step: self, types }), &outputs)
+    }
 }
 
 impl Plan {
@@ -178,7 +189,7 @@ impl Plan {
         if !options.is_reference() {
             passes::run(&mut graph, compute);
         }
-        let text = graph.to_string();
+        let listing = Listing::of(&graph);
         let mut layout = memory::lay_out(&graph, !options.is_reference());
         let scratch = layout.scratch(&graph, compute);
         let held = states.iter().map(|(_, ty)| ty.count());
@@ -225,7 +236,7 @@ impl Plan {
             packed: graph.packed,
             origins: graph.values.iter().map(|info| info.origin).collect(),
             views: layout.views,
-            text,
+            listing,
         })
     }
 
@@ -471,11 +482,27 @@ impl Plan {
     pub(crate) fn tasks(&self, workspace: &Workspace) -> impl Iterator<Item = Task<'_>> {
         let types = workspace.types.clone();
         self.steps.iter().map(move |step| {
-            let outputs: Vec<Type> = step.outputs.iter().map(|&value| types[value]).collect();
-            let work = step.op.work(Ins(&StepTypes { step, types: &types }), &outputs);
-            let shape = outputs.first().map_or(Shape::SCALAR, |ty| ty.shape);
-            Task { kind: &step.kind, output: &step.output_name, shape, work }
+            let shape = step.outputs.first().map_or(Shape::SCALAR, |&value| types[value].shape);
+            Task { kind: &step.kind, output: &step.output_name, shape, work: step.work(&types) }
         })
+    }
+
+    /// Each step's first output and what it asks of the machine, `None` where that depends on data.
+    pub(crate) fn known_tasks(&self) -> impl Iterator<Item = (Option<usize>, Option<Work>)> {
+        self.steps.iter().map(|step| {
+            let known = !step.deferred && step.op.nested().is_empty();
+            (step.outputs.first().copied(), known.then(|| step.work(&self.types)))
+        })
+    }
+
+    /// The graph it was compiled from.
+    pub(crate) fn listing(&self) -> &Listing {
+        &self.listing
+    }
+
+    /// Bytes of fresh states.
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.states.iter().map(|(_, ty)| 4 * ty.count()).sum()
     }
 
     fn run_step(
@@ -601,7 +628,7 @@ impl Block for Plan {
 /// The plan as text: one line per operation with the types of its results.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        self.listing.fmt(f)
     }
 }
 

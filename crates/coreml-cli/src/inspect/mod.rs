@@ -5,13 +5,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use coreml_anywhere::model::{Content, Feature, Interface, Limits, Package, Stage as Model};
-use coreml_anywhere::{Backend, CpuBackend, CpuOptions, Error, Session, describe};
+use coreml_anywhere::model::{Content, Feature, Interface, Limits, Package, Program, Stage as Model};
+use coreml_anywhere::{Backend, CpuBackend, CpuOptions, Error, Session, as_program, describe};
 use serde_json::{Value as Json, json};
 
+use self::graph::Target;
+use self::weights::Weights;
+use self::work::{Operations, Work};
 use crate::failure::Failure;
+use crate::figures::{count, size};
 use crate::table;
 use crate::tame::Tame;
+
+mod graph;
+mod weights;
+mod work;
 
 /// Show what a model is, takes and gives, or its program and plan
 #[derive(Debug, Args)]
@@ -21,9 +29,13 @@ pub(crate) struct Arguments {
     /// The function to show, of a model that has several
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
-    /// What to show
-    #[arg(long, value_enum, default_value_t = Stage::Package)]
-    stage: Stage,
+    /// What to show; without it the package, or with --graph the plan
+    #[arg(long, value_enum)]
+    stage: Option<Stage>,
+    /// Draw the operations of the program or the plan into a file, as its name ends: .svg, .dot for Graphviz, or .html to move
+    /// about, search and look at the details of each
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    graph: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -52,26 +64,84 @@ impl Stage {
     }
 }
 
+impl Arguments {
+    /// Which operations `--graph` draws.
+    fn drawn(&self) -> Result<graph::Of, Failure> {
+        match self.stage {
+            None | Some(Stage::Plan) => Ok(graph::Of::Plan),
+            Some(Stage::Program) => Ok(graph::Of::Program),
+            Some(other) => {
+                let message = format!("--graph draws the stages program and plan, not {}", other.name());
+                Err(Failure::usage(message))
+            }
+        }
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
+    let graph = arguments
+        .graph
+        .as_deref()
+        .map(|path| Ok::<_, Failure>((Target::new(path)?, arguments.drawn()?)))
+        .transpose()?;
     let package = outline(&arguments.model)?;
     let interface = package.interface(arguments.function.as_deref()).map_err(Error::from)?.clone();
-    let text = match arguments.stage {
-        Stage::Package if arguments.json => {
-            writeln!(out, "{:#}", summary(&package, &interface, arguments.function.as_deref()))?;
-            return Ok(());
-        }
-        Stage::Package => return Ok(overview(&package, &interface, out)?),
+    if let Some((target, of)) = graph {
+        let written = graph::draw(package, &interface, arguments.function.as_deref(), of, &target)?;
+        writeln!(out, "{written}")?;
+        return Ok(());
+    }
+    let stage = arguments.stage.unwrap_or(Stage::Package);
+    let text = match stage {
+        Stage::Package => return Ok(whole(package, &interface, arguments, out)?),
         Stage::Program => programs(&package),
         Stage::Graph => plan(package, arguments.function.as_deref(), CpuOptions::reference())?,
         Stage::Plan => plan(package, arguments.function.as_deref(), CpuOptions::default())?,
     };
     if arguments.json {
-        let report = json!({"schema": "coreml-anywhere.stage/1", "stage": arguments.stage.name(), "text": text});
+        let report = json!({"schema": "coreml-anywhere.stage/1", "stage": stage.name(), "text": text});
         writeln!(out, "{report:#}")?;
     } else {
         write!(out, "{text}")?;
     }
     Ok(())
+}
+
+/// What the file says, what its weights take and what a prediction asks for.
+fn whole(package: Package, interface: &Interface, arguments: &Arguments, out: &mut impl Write) -> std::io::Result<()> {
+    let function = arguments.function.as_deref();
+    let leaves: Vec<_> = package.model().leaves().into_iter().map(Leaf::new).collect();
+    let (weights, operations) = (Weights::of(&leaves), Operations::of(&leaves));
+    drop(leaves);
+    if arguments.json {
+        let mut report = summary(&package, interface, function);
+        report["weights"] = weights.json();
+        report["operations"] = operations.json();
+        report["plan"] = Work::of(package, function).json();
+        return writeln!(out, "{report:#}");
+    }
+    overview(&package, interface, out)?;
+    weights.print(out)?;
+    operations.print(out)?;
+    Work::of(package, function).print(out)
+}
+
+/// A model that is no pipeline.
+struct Leaf<'a> {
+    stage: &'a Model,
+    /// What its layers become, of a neural network.
+    lowered: Option<Result<Program, Error>>,
+}
+
+impl<'a> Leaf<'a> {
+    fn new(stage: &'a Model) -> Self {
+        Self { stage, lowered: stage.network().map(|_| as_program(stage, false)) }
+    }
+
+    /// Its program, without functions if it has none.
+    fn program(&self) -> Result<&Program, &Error> {
+        self.lowered.as_ref().map_or_else(|| Ok(self.stage.program()), Result::as_ref)
+    }
 }
 
 /// The package, as much of it as there is: without its weights a model can be looked at all the same.
@@ -105,7 +175,7 @@ fn plan(package: Package, function: Option<&str>, options: CpuOptions) -> Result
 fn overview(package: &Package, interface: &Interface, out: &mut impl Write) -> std::io::Result<()> {
     let metadata = package.metadata();
     let mut facts = vec![
-        ("size", format!("{} bytes", package.size_bytes())),
+        ("size", file_size(package.size_bytes())),
         ("specification", format!("version {}", package.specification_version())),
         ("type", package.model().kind().to_owned()),
     ];
@@ -151,6 +221,11 @@ fn overview(package: &Package, interface: &Interface, out: &mut impl Write) -> s
         table::print(out, &features.iter().map(row).collect::<Vec<_>>())?;
     }
     Ok(())
+}
+
+fn file_size(bytes: u64) -> String {
+    let whole = format!("{} bytes", count(bytes));
+    if bytes < 1000 { whole } else { format!("{} ({whole})", size(bytes)) }
 }
 
 /// A line for each member of a pipeline, those of a pipeline within it below it.
