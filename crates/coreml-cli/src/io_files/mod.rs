@@ -1,23 +1,43 @@
-//! Tensors and pictures from files, and outputs into them.
+//! Tensors, pictures, sound and text from files, and outputs into them.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use coreml_anywhere::model::{FeatureKind, Interface};
+use coreml_anywhere::tensor::DType;
 use coreml_anywhere::tensor::npz::{self, Array};
-use coreml_anywhere::tensor::{DType, Shape, Tensor};
-use coreml_anywhere::{ImageReader, Inputs, Label, Outputs, Value, cast, synthetic_inputs};
+use coreml_anywhere::{Image, ImageReader, Inputs, Label, cast, synthetic_inputs};
 
 use crate::failure::Failure;
+
+mod outputs;
+mod sound;
+
+pub(crate) use self::outputs::{OutputFile, STANDARD, array_name, output_arrays};
+pub(crate) use self::sound::{RATES, Sound};
 
 /// How picture files are named; what they are, their contents tell.
 const PICTURES: [&str; 6] = ["png", "jpg", "jpeg", "gif", "webp", "bmp"];
 
+/// The most bytes that are taken from standard input.
+const MOST_PIPED: u64 = 4 << 30;
+
 /// `NAME=FILE` of `--input`.
 #[derive(Debug, Clone)]
 pub(crate) struct NamedFile {
-    name: String,
-    path: PathBuf,
+    pub(crate) name: String,
+    pub(crate) from: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    File(PathBuf),
+    StandardInput,
+    /// It was given in the call itself.
+    Text(String),
 }
 
 impl std::str::FromStr for NamedFile {
@@ -25,46 +45,162 @@ impl std::str::FromStr for NamedFile {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
-            Some((name, path)) if !name.is_empty() && !path.is_empty() => {
-                Ok(Self { name: name.into(), path: path.into() })
+            Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+                let from = match file.strip_prefix('@') {
+                    Some(text) => Origin::Text(text.to_owned()),
+                    None if file == STANDARD => Origin::StandardInput,
+                    None => Origin::File(file.into()),
+                };
+                Ok(Self { name: name.into(), from })
             }
             _ => Err("expected NAME=FILE".into()),
         }
     }
 }
 
+/// `NAME=STRING` of `--text`.
+pub(crate) fn named_text(text: &str) -> Result<NamedFile, String> {
+    match text.split_once('=') {
+        Some((name, text)) if !name.is_empty() => {
+            Ok(NamedFile { name: name.into(), from: Origin::Text(text.to_owned()) })
+        }
+        _ => Err("expected NAME=STRING".into()),
+    }
+}
+
+/// Something that was read for one feature.
+#[derive(Clone)]
+pub(crate) enum Found {
+    Picture(Image<'static>),
+    Array(Array),
+    Text(String),
+}
+
+/// Reads what a model of this interface is given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    pub(crate) interface: &'a Interface,
+    pub(crate) pictures: ImageReader,
+    pub(crate) sound: Sound,
+}
+
+impl Reader<'_> {
+    /// All arrays of a file, as the inputs of one prediction.
+    pub(crate) fn archive(&self, path: &Path) -> Result<Inputs<'static>, Failure> {
+        let arrays = if is_standard(path) { arrays_of(standard_input()?)? } else { read_arrays(path)? };
+        Ok(add_arrays(self.interface, arrays))
+    }
+
+    /// What was given for one feature.
+    pub(crate) fn read(&self, NamedFile { name, from }: &NamedFile) -> Result<Found, Failure> {
+        let path = match from {
+            Origin::Text(text) => return Ok(Found::Text(text.clone())),
+            Origin::StandardInput => return self.read_bytes(name, standard_input()?),
+            Origin::File(path) => path,
+        };
+        match extension(path).as_str() {
+            extension if PICTURES.contains(&extension) => Ok(Found::Picture(self.pictures.open(path)?)),
+            "npy" | "npz" => Ok(Found::Array(the_one(read_arrays(path)?, name, &path.display().to_string())?)),
+            "wav" => {
+                let failed = |error: io::Error| Failure::file(format!("cannot read {}", path.display()), error);
+                let file = BufReader::new(File::open(path).map_err(failed)?);
+                self.sound(name, file, &path.display().to_string())
+            }
+            other => {
+                let message = format!(
+                    "{}: cannot read `.{other}`; use .npy, .npz, .wav, .{}",
+                    path.display(),
+                    PICTURES.join(", .")
+                );
+                Err(Failure::usage(message))
+            }
+        }
+    }
+
+    /// What came without a name that tells what it is.
+    fn read_bytes(&self, name: &str, bytes: Vec<u8>) -> Result<Found, Failure> {
+        match bytes.as_slice() {
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', ..] => {
+                self.sound(name, Cursor::new(bytes), FROM_STANDARD)
+            }
+            [0x93, b'N', b'U', b'M', b'P', b'Y', ..] | [b'P', b'K', ..] => {
+                Ok(Found::Array(the_one(arrays_of(bytes)?, name, FROM_STANDARD)?))
+            }
+            _ => {
+                let failed = |error| Failure::file("cannot read a picture from standard input", error);
+                Ok(Found::Picture(self.pictures.decode(&bytes).map_err(failed)?))
+            }
+        }
+    }
+
+    fn sound(&self, name: &str, source: impl Read, file: &str) -> Result<Found, Failure> {
+        let feature = self.interface.input(name);
+        Ok(Found::Array(Array::Tensor(self.sound.read(source, feature, file)?)))
+    }
+
+    /// The inputs with what was found for `name`.
+    pub(crate) fn add(&self, inputs: Inputs<'static>, name: &str, found: Found) -> Result<Inputs<'static>, Failure> {
+        let text = match found {
+            Found::Picture(picture) => return Ok(inputs.image(name, picture)),
+            Found::Array(array) => return Ok(add_array(inputs, self.interface, name, array)),
+            Found::Text(text) => text,
+        };
+        let not_a = |what| Failure::usage(format!("`{name}` takes {what}, which `{text}` is not"));
+        Ok(match self.interface.input(name).map(|feature| &feature.kind) {
+            Some(FeatureKind::Double) => inputs.double(name, text.parse().map_err(|_| not_a("a number"))?),
+            Some(FeatureKind::Int64) => inputs.int64(name, text.parse().map_err(|_| not_a("a whole number"))?),
+            _ => inputs.string(name, text),
+        })
+    }
+}
+
+const FROM_STANDARD: &str = "standard input";
+
+pub(crate) fn is_standard(path: &Path) -> bool {
+    path.as_os_str() == STANDARD
+}
+
+/// Refuses a call that would read standard input twice.
+pub(crate) fn check_standard_input(archives: &[PathBuf], files: &[NamedFile]) -> Result<(), Failure> {
+    let archives = archives.iter().filter(|path| is_standard(path)).count();
+    let named = files.iter().filter(|file| matches!(file.from, Origin::StandardInput)).count();
+    if archives + named > 1 {
+        return Err(Failure::usage("standard input (`-`) can be only one of the inputs"));
+    }
+    Ok(())
+}
+
+fn standard_input() -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let failed = |error| Failure::file("cannot read standard input", error);
+    io::stdin().lock().take(MOST_PIPED + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MOST_PIPED {
+        return Err(Failure::file("cannot read standard input", format!("it has more than {MOST_PIPED} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn arrays_of(bytes: Vec<u8>) -> Result<Vec<(String, Array)>, Failure> {
+    npz::read_from(Cursor::new(bytes)).map_err(|error| Failure::file("cannot read standard input", error))
+}
+
 /// The inputs of each prediction: one for each `.npz`, or one if there is none, each with the named files added.
-pub(crate) fn read_inputs(
+fn read_inputs(
     interface: &Interface,
     archives: &[PathBuf],
     files: &[NamedFile],
-    pictures: ImageReader,
 ) -> Result<Vec<Inputs<'static>>, Failure> {
-    let mut predictions = Vec::new();
-    for archive in archives {
-        predictions.push(add_arrays(interface, read_arrays(archive)?));
-    }
+    check_standard_input(archives, files)?;
+    let reader = Reader { interface, pictures: ImageReader::new(), sound: Sound::default() };
+    let mut predictions = archives.iter().map(|path| reader.archive(path)).collect::<Result<Vec<_>, _>>()?;
     if predictions.is_empty() {
         predictions.push(Inputs::new());
     }
-    for NamedFile { name, path } in files {
-        for inputs in &mut predictions {
-            let so_far = std::mem::take(inputs);
-            *inputs = match extension(path).as_str() {
-                extension if PICTURES.contains(&extension) => so_far.image(name, pictures.open(path)?),
-                "npy" | "npz" => add_array(so_far, interface, name, read_one(path, name)?),
-                other => {
-                    let message = format!(
-                        "{}: cannot read `.{other}`; use .npy, .npz, .{}",
-                        path.display(),
-                        PICTURES.join(", .")
-                    );
-                    return Err(Failure::usage(message));
-                }
-            };
-        }
-    }
-    Ok(predictions)
+    let add = |mut inputs: Inputs<'static>, file: &NamedFile| {
+        inputs = reader.add(inputs, &file.name, reader.read(file)?)?;
+        Ok(inputs)
+    };
+    predictions.into_iter().map(|inputs| files.iter().try_fold(inputs, add)).collect()
 }
 
 /// As [`read_inputs`]; where no files are given, one prediction's inputs are made up, noise that depends on `seed` alone.
@@ -77,7 +213,7 @@ pub(crate) fn read_or_make(
     if archives.is_empty() && files.is_empty() {
         return Ok(vec![synthetic_inputs(interface, seed)?]);
     }
-    read_inputs(interface, archives, files, ImageReader::new())
+    read_inputs(interface, archives, files)
 }
 
 /// All arrays of an `.npz` file, or the one of an `.npy` file under the name `""`.
@@ -89,15 +225,19 @@ fn extension(path: &Path) -> String {
     path.extension().map_or_else(String::new, |extension| extension.to_string_lossy().to_ascii_lowercase())
 }
 
+/// Whether a file is a picture by its name.
+pub(crate) fn is_picture(path: &Path) -> bool {
+    PICTURES.contains(&extension(path).as_str())
+}
+
 /// The array `name` of a file, or its only one.
-fn read_one(path: &Path, name: &str) -> Result<Array, Failure> {
-    let mut arrays = read_arrays(path)?;
+fn the_one(mut arrays: Vec<(String, Array)>, name: &str, file: &str) -> Result<Array, Failure> {
     let position = arrays.iter().position(|(known, _)| known == name);
     match position.or((arrays.len() == 1).then_some(0)) {
         Some(position) => Ok(arrays.swap_remove(position).1),
         None => {
             let known: Vec<_> = arrays.into_iter().map(|(known, _)| known).collect();
-            let message = format!("{} has no array `{name}`", path.display());
+            let message = format!("{file} has no array `{name}`");
             Err(Failure::file(message, format!("it has {}", known.join(", "))))
         }
     }
@@ -153,56 +293,4 @@ fn add_array(inputs: Inputs<'static>, interface: &Interface, name: &str, array: 
         }
         Array::Tensor(tensor) => inputs.owned_tensor(name, tensor),
     }
-}
-
-/// The outputs of each prediction as arrays by name: `NAME`, or `STEP/NAME` if there are several predictions.
-pub(crate) fn output_arrays(predictions: &[Outputs]) -> Vec<(String, Array)> {
-    let mut arrays = Vec::new();
-    for (step, outputs) in predictions.iter().enumerate() {
-        for (name, value) in outputs.iter() {
-            let name = if predictions.len() > 1 { format!("{step}/{name}") } else { name.to_owned() };
-            arrays.extend(value_arrays(name, value));
-        }
-    }
-    arrays
-}
-
-fn value_arrays(name: String, value: &Value) -> Vec<(String, Array)> {
-    let scalar = |array| vec![(name.clone(), array)];
-    match value {
-        Value::Tensor(tensor) | Value::Image(tensor) => scalar(Array::Tensor(tensor.clone())),
-        Value::String(string) => scalar(Array::Strings(Shape::SCALAR, vec![string.clone()])),
-        Value::Int64(value) => scalar(Array::Tensor(Tensor::scalar(*value))),
-        Value::Double(value) => scalar(Array::Tensor(Tensor::scalar(*value))),
-        Value::Dictionary(entries) => {
-            let shape = Shape::from([entries.len()]);
-            let keys = label_array(entries.iter().map(|(label, _)| label));
-            let numbers = Tensor::new(shape, entries.iter().map(|(_, value)| *value).collect::<Vec<f64>>());
-            let values = numbers.map_or_else(|_| Array::Strings(shape, Vec::new()), Array::Tensor);
-            vec![(format!("{name}.keys"), keys), (format!("{name}.values"), values)]
-        }
-        Value::Sequence(labels) => scalar(label_array(labels.iter())),
-        _ => Vec::new(),
-    }
-}
-
-/// Labels as an array of integers, or of strings.
-fn label_array<'a>(labels: impl Iterator<Item = &'a Label> + Clone) -> Array {
-    let integer = |label: &Label| if let Label::Int64(label) = label { Some(*label) } else { None };
-    let integers: Option<Vec<i64>> = labels.clone().map(integer).collect();
-    let strings = || labels.map(ToString::to_string).collect::<Vec<_>>();
-    match integers.map(|integers| Tensor::new([integers.len()].into(), integers)) {
-        Some(Ok(integers)) => Array::Tensor(integers),
-        _ => {
-            let strings = strings();
-            Array::Strings([strings.len()].into(), strings)
-        }
-    }
-}
-
-/// Writes the outputs of each prediction to an `.npz` file.
-pub(crate) fn write_outputs(path: &Path, predictions: &[Outputs]) -> Result<(), Failure> {
-    let arrays = output_arrays(predictions);
-    npz::write(path, arrays.iter().map(|(name, array)| (name.as_str(), array)))
-        .map_err(|error| Failure::file(format!("cannot write {}", path.display()), error))
 }
