@@ -93,16 +93,6 @@ impl ModelArgs {
         self.open_on(self.backends()?, threads)
     }
 
-    /// Reads the model, for somebody who looks at it before it is loaded.
-    pub(crate) fn package(&self) -> Result<Package, Failure> {
-        with_images(Package::open(&self.file.model).map_err(Error::from)?, &self.file.image_input)
-    }
-
-    /// Loads what [`ModelArgs::package`] read on the backends asked for.
-    pub(crate) fn load(&self, package: Package, threads: usize) -> Result<Session, Failure> {
-        Ok(self.builder(self.backends()?, threads).load(package)?)
-    }
-
     /// Opens the model on these backends instead.
     pub(crate) fn open_on(&self, backends: Vec<Arc<dyn Backend>>, threads: usize) -> Result<Session, Failure> {
         let give = |builder: SessionBuilder, (name, color): &(String, ColorLayout)| builder.image_input(name, *color);

@@ -86,9 +86,8 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
             "--output - writes to standard output, where --json would print; save to a file instead",
         ));
     }
-    let package = arguments.model.package()?;
-    let about = About::of(&package)?;
-    let session = arguments.model.load(package, arguments.threads)?;
+    let session = arguments.model.open(arguments.threads)?;
+    let about = About::of(session.package())?;
     let interface = session.interface();
     let reader = Reader {
         interface,
