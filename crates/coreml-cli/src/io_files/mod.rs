@@ -13,6 +13,7 @@ use coreml_anywhere::{Image, ImageReader, Inputs, Label, cast, synthetic_inputs}
 use crate::failure::Failure;
 
 mod outputs;
+mod resample;
 mod sound;
 
 pub(crate) use self::outputs::{OutputFile, STANDARD, array_name, output_arrays};

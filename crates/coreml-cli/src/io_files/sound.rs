@@ -5,9 +5,8 @@ use std::io::Read;
 use coreml_anywhere::model::{ArrayFeature, Feature, FeatureKind, ShapeConstraint};
 use coreml_anywhere::tensor::{Shape, Tensor};
 use hound::{SampleFormat, WavReader};
-use rubato::audioadapter_buffers::direct::InterleavedSlice;
-use rubato::{Async, FixedAsync, Resampler, SincInterpolationParameters};
 
+use super::resample::resample;
 use crate::failure::Failure;
 
 /// How a recording is made what a model takes.
@@ -30,7 +29,13 @@ impl Sound {
         let rate = reader.spec().sample_rate;
         let samples = mono(reader).map_err(failed)?;
         let samples = match self.rate {
-            Some(wanted) if wanted != rate => resample(&samples, rate, wanted, file)?,
+            Some(wanted) if wanted != rate => {
+                if !RATES.contains(&rate) {
+                    let told = format!("it has {rate} samples a second");
+                    return Err(Failure::file(format!("cannot resample {file}"), told));
+                }
+                resample(&samples, rate, wanted)
+            }
             _ => samples,
         };
         let shape = match feature {
@@ -118,23 +123,4 @@ fn mono(reader: WavReader<impl Read>) -> Result<Vec<f32>, hound::Error> {
         }
     };
     Ok(samples.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() / channels as f32).collect())
-}
-
-/// The same sound in as many samples as `to` has of them in a second.
-fn resample(samples: &[f32], from: u32, to: u32, file: &str) -> Result<Vec<f32>, Failure> {
-    if !RATES.contains(&from) {
-        return Err(Failure::file(format!("cannot resample {file}"), format!("it has {from} samples a second")));
-    }
-    if samples.is_empty() {
-        return Ok(Vec::new());
-    }
-    const CHUNK: usize = 1024;
-    let made = || -> Result<Vec<f32>, Box<dyn std::error::Error + Send + Sync>> {
-        let ratio = f64::from(to) / f64::from(from);
-        let parameters = SincInterpolationParameters::default();
-        let mut resampler = Async::<f32>::new_sinc(ratio, 1.0, &parameters, CHUNK, 1, FixedAsync::Input)?;
-        let source = InterleavedSlice::new(samples, 1, samples.len())?;
-        Ok(resampler.process_all(&source, samples.len(), None)?.take_data())
-    };
-    made().map_err(|error| Failure::file(format!("cannot resample {file} from {from} to {to} samples a second"), error))
 }

@@ -64,7 +64,7 @@ fn sound_is_brought_to_the_model_s_rate() {
         let heard = numbers(&out, "heard");
         // Beginning and end ring, where the sound is cut off.
         let furthest = (200..1400).map(|i| (heard[i] - (0.5 * sine(i, 16_000.0)).max(0.0)).abs()).fold(0.0, f64::max);
-        assert!(furthest < 2e-3, "{furthest}");
+        assert!(furthest < 1e-3, "{furthest}");
     }
     let halved = scratch.file("halved.mlmodel", &listener(&[400], &[]));
     let done = run(&halved, &["--input", &given, "-o", &out, "--sample-rate", "4000"]);

@@ -95,7 +95,7 @@ impl Canvas {
 
     /// How thick lines are.
     pub(super) fn line(&self) -> i64 {
-        (self.width.min(self.height) / 200).clamp(1, 8) as i64
+        (self.width.min(self.height) / 160).clamp(1, 10) as i64
     }
 
     /// Dashes around the part of the picture that the model saw, if it did not see all of it.

@@ -63,7 +63,7 @@ pub(super) fn add(canvas: &mut Canvas, shares: &[Share]) {
         format!("{label} {:.1} %", share.part * 100.0)
     };
     let texts: Vec<String> = shares.iter().take(MOST).map(told).collect();
-    let wide = |text: &str| side + gap / 2 + writing.width(text) + gap;
+    let wide = |text: &str| side + gap + writing.width(text) + gap;
     let least = texts.iter().map(|text| wide(text)).max().unwrap_or(0) + gap;
     let width = least.max(canvas.width as i64);
     // Where each entry begins: one beside the other as long as there is room.
@@ -82,6 +82,6 @@ pub(super) fn add(canvas: &mut Canvas, shares: &[Share]) {
         let swatch = Area::new(x, top + y, side, side);
         canvas.fill(swatch, share.color.unwrap_or(PAPER));
         canvas.outline(swatch, 1, INK);
-        canvas.write(x + side + gap / 2, top + y, text, writing, INK);
+        canvas.write(x + side + gap, top + y, text, writing, INK);
     }
 }

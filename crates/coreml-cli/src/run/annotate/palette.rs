@@ -3,7 +3,7 @@
 /// A colour for each class: hues as far from those before as the golden section puts them, in turn light and dark.
 pub(super) fn color(class: usize) -> [u8; 3] {
     let hue = (class as f64 * 0.618_033_988_75 + 0.98).fract() * 6.0;
-    let (saturation, value) = [(0.85, 1.0), (0.95, 0.75), (0.6, 1.0)][class % 3];
+    let (saturation, value) = [(0.85, 1.0), (0.9, 0.9), (0.6, 1.0)][class % 3];
     let channel = |shift: f64| {
         let k = (shift + hue) % 6.0;
         let level = value - value * saturation * k.min(4.0 - k).clamp(0.0, 1.0);
