@@ -1,5 +1,6 @@
 //! The predictions that a call asks for, read one after another.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use coreml_anywhere::model::FeatureKind;
@@ -131,6 +132,8 @@ pub(super) struct Pictures {
     pub(super) files: Vec<PathBuf>,
     /// Files that were among them and are no pictures.
     pub(super) passed_over: usize,
+    /// How many are called so.
+    stems: HashMap<String, usize>,
 }
 
 impl Pictures {
@@ -170,17 +173,26 @@ impl Pictures {
             ));
         }
         let passed_over = count - files.len();
-        Ok(Self { feature: feature.to_owned(), files, passed_over })
+        let mut stems = HashMap::new();
+        files.iter().for_each(|file| *stems.entry(stem(file)).or_default() += 1);
+        Ok(Self { feature: feature.to_owned(), files, passed_over, stems })
     }
 
-    /// What files are called that belong to this picture: as itself, but for pictures that only differ in their folder or in
-    /// the end of their name.
+    /// What files are called that belong to this picture: as itself, with its number where another picture, of another folder or
+    /// with another end of its name, is called the same.
     fn label(&self, step: usize) -> String {
-        let stem = |file: &Path| file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let own = stem(&self.files[step]);
-        let shared = self.files.iter().filter(|file| stem(file) == own).count() > 1;
-        if shared { format!("{own}-{step}") } else { own }
+        let others = |label: &str| self.stems.get(label).is_some_and(|&count| count > usize::from(label == own));
+        let mut label = own.clone();
+        while others(&label) {
+            label = format!("{label}-{step}");
+        }
+        label
     }
+}
+
+fn stem(file: &Path) -> String {
+    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Whether a path is a folder or, as no file is called that, a pattern.

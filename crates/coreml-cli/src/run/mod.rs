@@ -30,10 +30,13 @@ mod text;
 /// Several --inputs are predictions in that order, on one state if the model has states. An .npz holds arrays by
 /// feature name; an image feature is uint8, height x width x 3 (RGB) or height x width (grey), in a size the model takes;
 /// a dictionary is two arrays, NAME.keys and NAME.values.
+///
 /// Pictures (.png, .jpg, .gif, .webp, .bmp) are turned upright by their EXIF data, cropped in the middle and resized to
 /// the model's size; of a model that takes several sizes, to the one nearest to the picture's shape.
+///
 /// A folder of pictures, or a pattern in quotes (--input image='photos/*.jpg'), makes a prediction of each, in the order of
 /// their names; one that cannot be read is told on standard error, the others go on, and the exit code is 3.
+///
 /// Sound (.wav) becomes numbers from -1 to 1, its channels averaged. `-` is standard input, of which the bytes tell what it
 /// is, and NAME=@TEXT is the text itself.
 #[derive(Debug, Args)]

@@ -28,12 +28,14 @@ fn images_of_several_predictions_have_names_of_their_own() {
     scratch.picture("in/dark.png", 8, 8, [10; 3]);
     scratch.picture("in/light.png", 8, 8, [250; 3]);
     scratch.picture("in/light.bmp", 8, 8, [240; 3]);
+    scratch.picture("in/light-2.png", 8, 8, [230; 3]);
     let (given, folder) = (format!("image={}", scratch.text("in")), scratch.text("out"));
     assert_eq!(run(&model(), &["--input", &given, "--images", &folder]).code, Some(0));
     assert_eq!(pixels(scratch.path("out/dark-negative.png"))[0], 245.0);
-    // Two pictures of one name.
-    assert_eq!(pixels(scratch.path("out/light-1-negative.png"))[0], 15.0);
-    assert_eq!(pixels(scratch.path("out/light-2-negative.png"))[0], 5.0);
+    // Two pictures of one name, which have their numbers, and one that is called as one of them would be with its number.
+    assert_eq!(pixels(scratch.path("out/light-2-negative.png"))[0], 25.0);
+    assert_eq!(pixels(scratch.path("out/light-2-2-negative.png"))[0], 15.0);
+    assert_eq!(pixels(scratch.path("out/light-3-negative.png"))[0], 5.0);
 }
 
 #[test]

@@ -48,3 +48,37 @@ fn place(canvas: &Canvas, of: Area, [width, height]: [i64; 2], line: i64, taken:
     let free = places.clone().find(|place| !taken.iter().any(|other| other.meets(place)));
     free.or_else(|| places.clone().next()).unwrap_or_else(|| inside(of.x, of.y))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(label: &str, class: usize, confidence: f64, place: [f64; 4]) -> Detection {
+        Detection { class, label: label.to_owned(), confidence, place }
+    }
+
+    fn blank(width: usize, height: usize) -> Canvas {
+        Canvas { width, height, pixels: vec![128; width * height * 3] }
+    }
+
+    #[test]
+    fn labels_stay_inside_and_apart() {
+        let canvas = blank(640, 400);
+        let size = [120, 20];
+        let corners = [[0, 0, 30, 30], [610, 0, 30, 30], [0, 370, 30, 30], [610, 370, 30, 30], [0, 0, 640, 400]];
+        let mut taken = Vec::new();
+        for [x, y, width, height] in corners.into_iter().chain([[0, 0, 30, 30]]) {
+            let at = place(&canvas, Area::new(x, y, width, height), size, 3, &taken);
+            assert!(at.x >= 0 && at.y >= 0 && at.x + at.width <= 640 && at.y + at.height <= 400, "{at:?}");
+            assert!(!taken.iter().any(|other: &Area| other.meets(&at)), "{at:?} among {taken:?}");
+            taken.push(at);
+        }
+    }
+
+    #[test]
+    fn a_label_larger_than_the_picture_is_cut() {
+        let mut canvas = blank(40, 6);
+        draw(&mut canvas, &[found("a label that has no room here", 3, 0.5, [0.0, 0.0, 40.0, 6.0])]);
+        assert_eq!(canvas.pixels.len(), 40 * 6 * 3);
+    }
+}
