@@ -24,7 +24,13 @@ pub(crate) const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 impl Sound {
     /// A `.wav` file as numbers from -1 to 1, its channels averaged, in the shape of `feature`.
     pub(super) fn read(self, source: impl Read, feature: Option<&Feature>, file: &str) -> Result<Tensor, Failure> {
-        let failed = |error: hound::Error| Failure::file(format!("cannot read {file}"), error);
+        let failed = |error: hound::Error| match error {
+            hound::Error::Unsupported => Failure::file(
+                format!("cannot read {file}"),
+                "its samples are coded in another way than as whole (PCM) or floating-point numbers",
+            ),
+            error => Failure::file(format!("cannot read {file}"), error),
+        };
         let reader = WavReader::new(source).map_err(failed)?;
         let rate = reader.spec().sample_rate;
         let samples = mono(reader).map_err(failed)?;
@@ -76,7 +82,7 @@ impl Sound {
                 let length = if self.pad { count.max(last.min) } else { count };
                 if !last.contains(length) {
                     let most = last.max.map_or_else(|| "any number".to_owned(), |max| max.to_string());
-                    return Err(self.advice(count, &format!("{} to {most} samples", last.min)));
+                    return Err(self.advice(count, last.min, &format!("{} to {most} samples", last.min)));
                 }
                 Ok(row(length, ranges.len()))
             }
@@ -86,8 +92,9 @@ impl Sound {
                     Some((length, rank)) => Ok(row(length, rank)),
                     None if lengths.is_empty() => Err(told(&array.shape)),
                     None => {
+                        let most = lengths.iter().map(|&(length, _)| length).max().unwrap_or(0);
                         let lengths: Vec<_> = lengths.iter().map(|(length, _)| length.to_string()).collect();
-                        Err(self.advice(count, &format!("{} samples", lengths.join(" or "))))
+                        Err(self.advice(count, most, &format!("{} samples", lengths.join(" or "))))
                     }
                 }
             }
@@ -96,14 +103,15 @@ impl Sound {
                 if fitting(length) {
                     return Ok(row(length, array.shape.len()));
                 }
-                Err(self.advice(count, &format!("{length} samples")))
+                Err(self.advice(count, length, &format!("{length} samples")))
             }
         }
     }
 
-    fn advice(self, count: usize, taken: &str) -> String {
+    /// Why so many samples are refused where so many could be padded to, and what may help.
+    fn advice(self, count: usize, padded: usize, taken: &str) -> String {
         let rate = if self.rate.is_none() { "; --sample-rate HZ resamples" } else { "" };
-        let pad = if self.pad { "" } else { "; --pad adds silence at the end of what is too short" };
+        let pad = if count < padded { "; --pad adds silence at the end" } else { "" };
         format!("it takes {taken}, the file has {count}{rate}{pad}")
     }
 }

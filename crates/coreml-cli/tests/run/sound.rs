@@ -41,10 +41,14 @@ fn another_length_is_refused_or_padded() {
     assert_eq!(numbers(&out, "heard"), [0.5, 0.5, 0.5, 0.0, 0.0]);
     let long = wav(&scratch, 16_000, 1, &[1; 6]);
     run(&model, &["--input", &long, "--pad"]).refused(3, &["5 samples", "has 6"]);
+    let told = run(&model, &["--input", &long]).stderr;
+    assert!(told.contains("has 6") && !told.contains("--pad"), "{told}");
     let picture = scratch.file("m2.mlmodel", &listener(&[2, 5], &[]));
     run(&picture, &["--input", &long]).refused(3, &["[2, 5]"]);
     scratch.file("sound.wav", b"RIFF....WAVEfmt");
     run(&model, &["--input", &long]).refused(3, &["sound.wav"]);
+    let law = format!("sound={}", super::repository("tests/fixtures/speech/speech.wav"));
+    run(&model, &["--input", &law]).refused(3, &["speech.wav", "PCM"]);
 }
 
 /// The rate may be said in the call or in the package; the same sound then has as many samples as that rate has.
