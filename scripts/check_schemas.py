@@ -20,6 +20,7 @@ from jsonschema import Draft202012Validator
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / "tests/fixtures"
 CLASSIFIER = FIXTURES / "models/EfficientNetLite0.mlpackage"
+DETECTOR = FIXTURES / "drawn/detector.mlmodel"
 COFFEE = f"image={FIXTURES / 'images/coffee.png'}"
 
 
@@ -39,8 +40,17 @@ class Checks:
         return getattr(subprocess.run([self.command, *map(str, arguments)], capture_output=True, text=True), stream)
 
     def check(self, kind: str, *arguments: str | Path, stream: str = "stdout") -> dict:
-        text = self.run(*arguments, stream=stream)
+        return self.hold(kind, " ".join(map(str, arguments)), self.run(*arguments, stream=stream))
+
+    def check_lines(self, kind: str, *arguments: str | Path) -> None:
+        lines = self.run(*arguments).splitlines()
         told = " ".join(map(str, arguments))
+        if len(lines) < 2:
+            self.faults.append(f"{told}: prints {len(lines)} lines")
+        for line in lines:
+            self.hold(kind, told, line)
+
+    def hold(self, kind: str, told: str, text: str) -> dict:
         try:
             document = json.loads(text)
         except ValueError:
@@ -104,6 +114,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         checks.check("predictions", "run", CLASSIFIER, "--input", COFFEE, "--json")
         answers = Path(scratch) / "answers.npz"
+        checks.check("predictions", "run", CLASSIFIER, "--input", COFFEE, "--json", "--output", answers)
+        checks.check_lines("prediction", "run", CLASSIFIER, "--input", f"image={FIXTURES / 'images'}", "--json")
+        pictures = f"image={FIXTURES / 'images/c*.png'}"
+        checks.check_lines("prediction", "run", DETECTOR, "--input", pictures, "--json", "--output", answers)
+        checks.check("predictions", "run", DETECTOR, "--input", COFFEE, "--json")
         checks.run("run", CLASSIFIER, "--input", COFFEE, "--output", answers)
         checks.check("comparison", "compare", CLASSIFIER, "--input", COFFEE, "--reference", answers, "--json")
         zeros = Path(scratch) / "zeros.npz"

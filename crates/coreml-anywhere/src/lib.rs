@@ -27,8 +27,8 @@ pub use coreml_core::ImageReader;
 pub use coreml_core::{
     Answer, Attempt, Availability, Backend, Buffers, Call, Cancel, CheckedInputs, CheckedValue, Clock, ComputeUnits,
     Crop, DeviceShare, Error, ErrorKind, Hedging, Image, Inputs, Label, LoadOptions, Model, ModelInfo, ModelState,
-    NonFinite, Outputs, OwnedInputs, OwnedValue, Parity, Passed, PixelLayout, Placement, Prediction, Priority, Shadow,
-    State, SystemClock, Tolerance, Value, breaker, cast, check, describe,
+    NonFinite, Outputs, OwnedInputs, OwnedValue, Parity, Passed, PixelLayout, Placement, Prediction, Priority, Seen,
+    Shadow, State, SystemClock, Tolerance, Value, breaker, cast, check, describe,
 };
 pub use coreml_engine::{
     CpuBackend, CpuOptions, LowPrecision, OperationInfo, ParameterInfo, as_program, divergence, isa, operations,

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use coreml_anywhere::{Error, ErrorKind};
@@ -32,6 +33,22 @@ impl Failure {
     /// A file is missing, unreadable or not what it should be: exit code 3.
     pub(crate) fn file(message: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { code: 3, kind: "file", message: message.into(), source: Some(source.into()) }
+    }
+
+    /// What was given is not what the model takes: exit code 3.
+    pub(crate) fn invalid_input(message: impl Into<String>) -> Self {
+        Self { code: 3, kind: ErrorKind::InvalidInput.name(), message: message.into(), source: None }
+    }
+
+    /// The model is none that the command can do this with: exit code 3.
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Self { code: 3, kind: ErrorKind::Unsupported.name(), message: message.into(), source: None }
+    }
+
+    /// The same, said of a file.
+    pub(crate) fn of_file(self, file: &Path) -> Self {
+        let file = file.display().to_string();
+        if self.message.contains(&file) { self } else { Self { message: format!("{file}: {}", self.message), ..self } }
     }
 
     /// What was asked cannot be told here: exit code 5.

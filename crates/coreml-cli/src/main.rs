@@ -98,7 +98,7 @@ fn wants_json() -> bool {
 }
 
 /// Tells why the command failed, to people or to the program that asked for JSON.
-fn tell(failure: &Failure) {
+pub(crate) fn tell(failure: &Failure) {
     let text = if wants_json() { failure.to_json().to_string() } else { format!("error: {failure}") };
     // With standard error gone there is nobody left to tell.
     let _ = writeln!(Tame(io::stderr()), "{text}");

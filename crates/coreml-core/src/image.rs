@@ -108,6 +108,22 @@ pub struct PreparedImage<'a> {
     pub pixels: Cow<'a, [u8]>,
 }
 
+/// The part of a picture that a model sees, in pixels of the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Seen {
+    /// Pixels to the left of it.
+    pub left: usize,
+    /// Pixels above it.
+    pub top: usize,
+    /// Its width.
+    pub width: usize,
+    /// Its height.
+    pub height: usize,
+    /// The width and height to which it is resized: those of the model's input.
+    pub size: [usize; 2],
+}
+
 impl<'a> Image<'a> {
     /// Red, green and blue, `width * height * 3` bytes in rows from the top.
     ///
@@ -233,8 +249,9 @@ impl<'a> Image<'a> {
         if admits(feature, self.width, self.height) {
             return Ok(PreparedImage { width: self.width, height: self.height, channels, pixels });
         }
-        let (width, height) = fit::nearest(feature, self.width, self.height);
-        let part = self.part(self.crop.unwrap_or(Crop::usual(feature)), width, height)?;
+        let seen = self.seen(feature)?;
+        let [width, height] = seen.size;
+        let part = [seen.left, seen.top, seen.width, seen.height].map(|side| side as u32);
         #[cfg(feature = "image")]
         {
             let whole = [self.width as u32, self.height as u32];
@@ -252,11 +269,19 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// Left, top, width and height of the part that a model of this size sees.
-    fn part(&self, crop: Crop, width: usize, height: usize) -> Result<[u32; 4], Error> {
-        let whole = [0, 0, self.width as u32, self.height as u32];
-        let fraction = match crop {
-            Crop::Stretch => return Ok(whole),
+    /// Which part of the picture a model sees where `feature` is given it, and in what size: where on the picture that lies
+    /// which a model found at a place of its input.
+    ///
+    /// # Errors
+    /// As [`Image::prepare`].
+    pub fn seen(&self, feature: &ImageFeature) -> Result<Seen, Error> {
+        let whole = Seen { left: 0, top: 0, width: self.width, height: self.height, size: [self.width, self.height] };
+        if admits(feature, self.width, self.height) {
+            return Ok(whole);
+        }
+        let (width, height) = fit::nearest(feature, self.width, self.height);
+        let fraction = match self.crop.unwrap_or(Crop::usual(feature)) {
+            Crop::Stretch => return Ok(Seen { size: [width, height], ..whole }),
             Crop::CenterFraction(fraction) if fraction > 0.0 && fraction <= 1.0 => f64::from(fraction),
             Crop::CenterFraction(fraction) => {
                 let message = format!("the part to crop must be above 0 and at most 1, not {fraction}");
@@ -266,7 +291,8 @@ impl<'a> Image<'a> {
         let scale = (self.width as f64 / width as f64).min(self.height as f64 / height as f64) * fraction;
         let side = |wanted: usize, limit: usize| ((wanted as f64 * scale).round() as usize).clamp(1, limit);
         let (w, h) = (side(width, self.width), side(height, self.height));
-        Ok([(self.width - w) / 2, (self.height - h) / 2, w, h].map(|x| x as u32))
+        let (left, top) = ((self.width - w) / 2, (self.height - h) / 2);
+        Ok(Seen { left, top, width: w, height: h, size: [width, height] })
     }
 
     /// The pixels as grey (1) or red, green, blue (3).
@@ -377,6 +403,21 @@ mod tests {
         assert!(pixels(Crop::Stretch).iter().all(|&value| value < 200));
         let none = image.clone().with_crop(Crop::CenterFraction(0.0)).prepare(&square).unwrap_err();
         assert_eq!(none.kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn what_a_model_sees_is_told() {
+        let image = Image::gray8(80, 40, vec![0; 3200]).unwrap();
+        let square = feature(20, 20, ColorLayout::Rgb);
+        let seen = |image: &Image<'_>| image.seen(&square).unwrap();
+        let middle = Seen { left: 22, top: 2, width: 35, height: 35, size: [20, 20] };
+        assert_eq!(seen(&image), middle, "0.875 of the shorter side");
+        let all = image.clone().with_crop(Crop::CenterFraction(1.0));
+        assert_eq!(seen(&all), Seen { left: 20, top: 0, width: 40, height: 40, size: [20, 20] });
+        let stretched = image.clone().with_crop(Crop::Stretch);
+        assert_eq!(seen(&stretched), Seen { left: 0, top: 0, width: 80, height: 40, size: [20, 20] });
+        let own = image.seen(&feature(80, 40, ColorLayout::Rgb)).unwrap();
+        assert_eq!(own, Seen { left: 0, top: 0, width: 80, height: 40, size: [80, 40] });
     }
 
     #[test]

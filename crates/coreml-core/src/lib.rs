@@ -39,7 +39,7 @@ pub use coreml_breaker::Instant;
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "image-files")]
 pub use image::ImageReader;
-pub use image::{Crop, Image, PixelLayout, PreparedImage};
+pub use image::{Crop, Image, PixelLayout, PreparedImage, Seen};
 pub use inputs::Inputs;
 pub use outputs::{Label, NonFinite, Outputs, Value, cast};
 pub use owned::{OwnedInputs, OwnedValue};

@@ -8,7 +8,7 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
 use zip::ZipArchive;
-use zip::write::{SimpleFileOptions, ZipWriter};
+use zip::write::{SimpleFileOptions, StreamWriter, ZipWriter};
 
 use crate::{DType, Data, DataView, Shape, Tensor, f16};
 
@@ -57,14 +57,21 @@ pub enum NpzError {
 /// # Errors
 /// [`NpzError`] names the array that is damaged, of an unsupported type or too large.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<(String, Array)>, NpzError> {
-    let mut file = BufReader::new(File::open(path)?);
+    read_from(BufReader::new(File::open(path)?))
+}
+
+/// As [`read`], from an open file or from its contents in memory.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_from(mut source: impl Read + Seek) -> Result<Vec<(String, Array)>, NpzError> {
     let mut magic = [0; 6];
-    file.read_exact(&mut magic)?;
-    file.rewind()?;
+    source.read_exact(&mut magic)?;
+    source.rewind()?;
     if magic == *MAGIC {
-        return Ok(vec![(String::new(), read_array(&mut file, "")?)]);
+        return Ok(vec![(String::new(), read_array(&mut source, "")?)]);
     }
-    let mut archive = ZipArchive::new(file)?;
+    let mut archive = ZipArchive::new(source)?;
     let mut arrays = Vec::new();
     for i in 0..archive.len() {
         let mut entry = archive.by_index(i)?;
@@ -83,14 +90,46 @@ pub fn write<'a>(
     path: impl AsRef<Path>,
     arrays: impl IntoIterator<Item = (&'a str, &'a Array)>,
 ) -> Result<(), NpzError> {
-    let mut archive = ZipWriter::new(BufWriter::new(File::create(path)?));
-    let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored).large_file(true);
-    for (name, array) in arrays {
-        archive.start_file(format!("{name}.npy"), options)?;
-        write_array(&mut archive, array)?;
-    }
-    archive.finish()?.flush()?;
+    let mut writer = Writer::new(BufWriter::new(File::create(path)?));
+    arrays.into_iter().try_for_each(|(name, array)| writer.add(name, array))?;
+    writer.finish()?;
     Ok(())
+}
+
+/// Writes an `.npz` file array by array, so that none has to be kept, to anything that takes bytes.
+pub struct Writer<W: Write>(ZipWriter<StreamWriter<W>>);
+
+impl<W: Write> Writer<W> {
+    /// A file without arrays.
+    pub fn new(sink: W) -> Self {
+        Self(ZipWriter::new_stream(sink))
+    }
+
+    /// Writes an array.
+    ///
+    /// # Errors
+    /// When the sink refuses, or there is an array of this name.
+    pub fn add(&mut self, name: &str, array: &Array) -> Result<(), NpzError> {
+        let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored).large_file(true);
+        self.0.start_file(format!("{name}.npy"), options)?;
+        Ok(write_array(&mut self.0, array)?)
+    }
+
+    /// Writes the table of contents, without which nobody can read the file.
+    ///
+    /// # Errors
+    /// When the sink refuses.
+    pub fn finish(self) -> Result<W, NpzError> {
+        let mut sink = self.0.finish()?.into_inner();
+        sink.flush()?;
+        Ok(sink)
+    }
+}
+
+impl<W: Write> std::fmt::Debug for Writer<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Writer")
+    }
 }
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
@@ -285,6 +324,9 @@ mod tests {
         ];
         write(path.path(), arrays.iter().map(|(name, array)| (*name, array))).unwrap();
         let back = read(path.path()).unwrap();
+        let mut piped = Writer::new(Vec::new());
+        arrays.iter().for_each(|(name, array)| piped.add(name, array).unwrap());
+        assert_eq!(read_from(io::Cursor::new(piped.finish().unwrap())).unwrap(), back);
         let expected: Vec<_> = arrays.into_iter().map(|(name, array)| (name.to_owned(), array)).collect();
         assert_eq!(back, expected);
     }
