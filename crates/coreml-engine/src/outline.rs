@@ -89,7 +89,7 @@ fn program(model: &CpuModel) -> Option<PlannedProgram> {
     let plan: &Plan = &planned.plan;
     let listing = plan.listing();
     let values = listing.values.iter().map(|value| PlannedValue {
-        name: value.name.clone(),
+        name: value.name.to_string(),
         kind: value.ty.map(|ty| ty.kind.name()),
         shape: value.shape(),
         is_constant: value.is_constant,
@@ -102,7 +102,7 @@ fn program(model: &CpuModel) -> Option<PlannedProgram> {
         let task = tasks.next_if(|(output, _)| *output == first);
         let work = task.as_ref().and_then(|(_, work)| *work);
         PlannedStep {
-            kind: node.kind.clone(),
+            kind: node.kind.to_string(),
             inputs: node.inputs.clone(),
             outputs: node.outputs.clone(),
             is_view: task.is_none(),

@@ -315,7 +315,7 @@ impl<'a> Constants<'a> {
             let from = self.element_name(last, &["source_val"]);
             words.push(if words.is_empty() { format!("{from}, widened") } else { "cast".to_owned() });
         }
-        if words.is_empty() { last.kind.clone() } else { words.join(", ") }
+        if words.is_empty() { last.kind.to_string() } else { words.join(", ") }
     }
 
     /// The number of bits of a palette's indices.

@@ -57,7 +57,7 @@ impl Operations {
 fn add(block: &Block, counts: &mut BTreeMap<String, u64>) {
     let is_constant = |kind: &str| kind == "const" || kind.starts_with("constexpr_");
     for operation in block.operations.iter().filter(|operation| !is_constant(&operation.kind)) {
-        *counts.entry(operation.kind.clone()).or_default() += 1;
+        *counts.entry(operation.kind.to_string()).or_default() += 1;
         operation.blocks.iter().for_each(|block| add(block, counts));
     }
 }

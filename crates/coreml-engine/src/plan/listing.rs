@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use coreml_model::SmolStr;
 use coreml_tensor::Shape;
 
 use crate::graph::{Graph, Id, Origin};
@@ -19,7 +20,7 @@ pub(crate) struct Listing {
 
 #[derive(Debug, Clone)]
 pub(crate) struct ListedValue {
-    pub(crate) name: String,
+    pub(crate) name: SmolStr,
     /// `None` if only the run finds it out.
     pub(crate) ty: Option<Type>,
     pub(crate) is_constant: bool,
@@ -30,7 +31,7 @@ pub(crate) struct ListedValue {
 
 #[derive(Debug, Clone)]
 pub(crate) struct ListedNode {
-    pub(crate) kind: String,
+    pub(crate) kind: SmolStr,
     /// Positions in [`Listing::values`].
     pub(crate) inputs: Vec<Option<usize>>,
     pub(crate) outputs: Vec<usize>,

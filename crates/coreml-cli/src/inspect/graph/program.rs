@@ -13,7 +13,7 @@ use super::sketch::{Sketch, Source, detail};
 pub(super) fn add(sketch: &mut Sketch, function: &Function) {
     let mut sources: HashMap<ValueId, Source> = HashMap::new();
     for &input in &function.inputs {
-        if let Some(&source) = sketch.features.get(&function.value(input).name) {
+        if let Some(&source) = sketch.features.get(function.value(input).name.as_str()) {
             sources.insert(input, source);
         }
     }
@@ -35,7 +35,7 @@ pub(super) fn add(sketch: &mut Sketch, function: &Function) {
     }
     for &output in &function.body.outputs {
         if let Some(&source) = sources.get(&output) {
-            sketch.features.insert(function.value(output).name.clone(), source);
+            sketch.features.insert(function.value(output).name.to_string(), source);
         }
     }
 }
@@ -61,8 +61,8 @@ fn describe(function: &Function, operation: &Operation, scopes: &HashMap<ValueId
     let output = operation.outputs.first().copied();
     let value = output.map(|id| function.value(id));
     Node {
-        kind: operation.kind.clone(),
-        name: value.map_or_else(|| operation.name.clone(), |value| value.name.clone()),
+        kind: operation.kind.to_string(),
+        name: value.map_or_else(|| operation.name.to_string(), |value| value.name.to_string()),
         ty: value.map_or_else(String::new, |value| value.ty.to_string()),
         scope: output.and_then(|id| scopes.get(&id).cloned()),
         details,
