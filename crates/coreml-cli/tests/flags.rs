@@ -37,6 +37,11 @@ const FLAGS: &[Line] = &[
     ("run", "--inputs", |b| b.tells("run ADD", "--inputs IN", "\nout")),
     ("run", "--input", |b| b.tells("run ADD --input x=X", "--input y=X", "\nout")),
     ("run", "--raw-orientation", |b| b.changes("run PICTURE --input image=PHOTO", "--raw-orientation")),
+    ("run", "--text", |b| b.tells("run ADD --inputs IN", "--text z=word", "`z`")),
+    ("run", "--sample-rate", |b| b.tells("run SOUND --input x=HUM", "--sample-rate 16000", "\ny")),
+    ("run", "--pad", |b| b.tells("run SOUND --input x=HUM", "--pad", "\ny")),
+    ("run", "--images", |b| b.writes("run IMAGED --input image=PHOTO", "--images NEW", "NEW/negative.png")),
+    ("run", "--annotate", |b| b.writes("run DETECTOR --input image=PHOTO", "--annotate NEW.png", "NEW.png")),
     ("run", "--output", |b| b.writes("run ADD --inputs IN", "--output NEW.npz", "NEW.npz")),
     ("run", "--json", |b| b.tells("run ADD --inputs IN", "--json", "\"schema\": \"coreml-anywhere.predictions/1\"")),
     ("run", "--top", |b| b.changes("run WORDS --input input=FOUR", "--top 1")),
@@ -144,11 +149,12 @@ impl Bench<'_> {
             "WIDE" => repository("tests/golden/conv/conv-1x1-large.mlmodel"),
             "TWO" => repository("tests/golden/package/functions.mlpackage"),
             "PICTURE" => repository("tests/golden/interface/image-in-rgb.mlmodel"),
+            "IMAGED" => repository("tests/golden/interface/image-in-and-out.mlmodel"),
+            "DETECTOR" => repository("tests/fixtures/drawn/detector.mlmodel"),
             "WORDS" => repository("tests/fixtures/classic/tree-three-words.mlmodel"),
             "image=PHOTO" => format!("image={}", repository("tests/fixtures/pictures/orientation_6.jpg")),
-            "IN" | "X" | "ROWS" | "NETWORK" | "RECORD" | "BENCHED" | "QUICK" | "PROFILED" | "ANSWER" | "NOTHING" => {
-                given(&file(word))
-            }
+            "IN" | "X" | "ROWS" | "SOUND" | "NETWORK" | "RECORD" | "BENCHED" | "QUICK" | "PROFILED" | "ANSWER"
+            | "NOTHING" => given(&file(word)),
             "FRESH.mlpackage" => {
                 self.fresh.set(self.fresh.get() + 1);
                 let path = self.written.path().join(format!("{}.mlpackage", self.fresh.get()));
@@ -230,7 +236,8 @@ impl Bench<'_> {
 fn file(word: &str) -> String {
     match word {
         "RECORD" | "BENCHED" | "QUICK" | "PROFILED" => format!("{word}.json"),
-        "ROWS" | "NETWORK" => format!("{word}.mlmodel"),
+        "ROWS" | "SOUND" | "NETWORK" => format!("{word}.mlmodel"),
+        "HUM" => format!("{word}.wav"),
         _ => format!("{word}.npz"),
     }
 }
@@ -250,6 +257,12 @@ fn give(folder: &Path) {
     npz::write(path("ANSWER"), [("out", &array(&[2, 3, 5], 0.0))]).unwrap();
     npz::write(path("FOUR"), [("input", &four)]).unwrap();
     std::fs::write(path("ROWS"), coreml_testing::tiny::elementwise_rows_model((1, 8), &[2, 3], &["tanh"])).unwrap();
+    std::fs::write(path("SOUND"), coreml_testing::tiny::elementwise_model(&[8], &["tanh"])).unwrap();
+    let spec =
+        hound::WavSpec { channels: 1, sample_rate: 8000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let mut hum = hound::WavWriter::create(path("HUM"), spec).unwrap();
+    (0..4i16).for_each(|i| hum.write_sample(i * 1000).unwrap());
+    hum.finalize().unwrap();
     // `y = W x` of an inner product.
     let weights = Message::default().number(1, 8).number(2, 8).weights(20, &[0.125; 64]);
     let network = Network::new().input("x", &[8]).output("y", &[8]).layer(140, &weights, &["x"], &["y"]).model(true);
