@@ -76,8 +76,8 @@ impl Target {
         let tree = arrange(&mut picture)?;
         let text = match self.form {
             Form::Dot => dot::file(&picture, &tree),
-            Form::Svg => svg::file(&picture, &tree, &lay_out(&picture, &tree)),
-            Form::Html => page::file(&picture, &tree, &lay_out(&picture, &tree)),
+            Form::Svg => svg::file(&picture, &tree, &lay_out(&picture, &tree)?),
+            Form::Html => page::file(&picture, &tree, &lay_out(&picture, &tree)?),
         };
         let path = self.path.display();
         fs::write(&self.path, text).map_err(|error| Failure::file(format!("cannot write {path}"), error))?;
@@ -152,8 +152,10 @@ fn arrange(picture: &mut Picture) -> Result<Tree, Failure> {
     Ok(Tree::of(picture))
 }
 
-fn lay_out(picture: &Picture, tree: &Tree) -> layout::Layout {
+fn lay_out(picture: &Picture, tree: &Tree) -> Result<layout::Layout, Failure> {
     let sizes: Vec<[f64; 2]> = picture.nodes.iter().map(svg::size).collect();
     let names: Vec<f64> = tree.boxes.iter().map(|one| svg::name_width(&one.name)).collect();
-    layout::lay_out(picture, tree, &sizes, &names)
+    layout::lay_out(picture, tree, &sizes, &names).map_err(|layout::TooTangled| {
+        Failure::usage("too many values pass too many operations for a picture; .dot has no such limit")
+    })
 }

@@ -11,7 +11,9 @@ use crate::figures::{flops, size};
 
 /// Adds the steps of a plan, and gives its results to whoever takes them by name. `stage` is the model it was made of.
 pub(super) fn add(sketch: &mut Sketch, plan: &PlannedProgram, stage: &Stage, function: &str) {
-    let told = stage.program().functions.get(function).map(program::scopes).unwrap_or_default();
+    let function = stage.program().functions.get(function);
+    let told = function.map(program::scopes).unwrap_or_default();
+    let states = function.map(program::states).unwrap_or_default();
     let mut sources: Vec<Option<Source>> = vec![None; plan.values.len()];
     for &input in &plan.inputs {
         sources[input] = sketch.features.get(&plan.values[input].name).copied();
@@ -39,6 +41,12 @@ pub(super) fn add(sketch: &mut Sketch, plan: &PlannedProgram, stage: &Stage, fun
             details,
             ..Node::default()
         });
+        // A plan's steps know their states without taking them as values.
+        if step.kind == "read_state"
+            && let Some(&source) = first.and_then(|value| sketch.features.get(*states.get(&value.origin?)?))
+        {
+            sketch.edge(source, node);
+        }
         for input in step.inputs.iter().flatten() {
             if let Some(source) = sources[*input] {
                 sketch.edge(source, node);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use coreml_anywhere::model::{Argument, Block, Function, Operation, ValueId};
+use coreml_anywhere::model::{Argument, Block, Function, Operation, ValueId, ValueType};
 use coreml_anywhere::operations;
 
 use super::picture::Node;
@@ -143,4 +143,16 @@ pub(super) fn scopes(function: &Function) -> HashMap<ValueId, Vec<String>> {
     scopes::fill(&mut scopes, &givers);
     let scope = |(id, i): (ValueId, usize)| Some((id, scopes[i].clone()?));
     makers.into_iter().filter_map(scope).collect()
+}
+
+/// The names of the states that operations read or write, by their results.
+pub(super) fn states(function: &Function) -> HashMap<ValueId, &str> {
+    let mut states = HashMap::new();
+    for operation in &function.body.operations {
+        let state = taken(operation).into_iter().map(|id| function.value(id));
+        if let Some(state) = state.into_iter().find(|value| matches!(value.ty, ValueType::State(_))) {
+            states.extend(operation.outputs.iter().map(|&output| (output, state.name.as_str())));
+        }
+    }
+    states
 }

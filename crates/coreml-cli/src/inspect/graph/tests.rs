@@ -19,7 +19,7 @@ fn drawn(path: &str, of: Of) -> Picture {
 
 fn arranged(mut picture: Picture) -> (Picture, Tree, Layout) {
     let tree = arrange(&mut picture).unwrap();
-    let layout = lay_out(&picture, &tree);
+    let layout = lay_out(&picture, &tree).unwrap();
     (picture, tree, layout)
 }
 
@@ -323,6 +323,15 @@ fn two_thousand_operations_are_drawn() {
     let mut many = tangle(0);
     many.nodes.resize_with(MOST_NODES + 1, Node::default);
     assert!(arrange(&mut many).is_err(), "more than anybody can read");
+    // A chain, every value of which is used again far below: lines that would fill the memory.
+    let mut knot = tangle(0);
+    knot.nodes.resize_with(3_000, Node::default);
+    let edge = |from: usize, to: usize| Edge { from, result: 0, to };
+    knot.edges.extend((1..3_000).map(|to| edge(to - 1, to)));
+    knot.edges.extend((1_500..3_000).map(|to| edge(to - 1_500, to)));
+    let tree = arrange(&mut knot).unwrap();
+    assert!(lay_out(&knot, &tree).is_err());
+    check_dot(&dot::file(&knot, &tree), &knot);
 }
 
 #[test]

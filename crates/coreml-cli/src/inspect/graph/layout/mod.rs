@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::picture::Picture;
+use super::picture::{Picture, Role};
 use super::tree::{Item, Tree};
 
 mod rows;
@@ -40,6 +40,13 @@ pub(super) struct Piece {
     /// It ends at an operation.
     pub(super) arrives: bool,
 }
+
+/// Rows that all lines together may pass; each takes memory and time.
+const MOST_PASSES: usize = 1_000_000;
+
+/// Too many lines that pass too many rows.
+#[derive(Debug)]
+pub(super) struct TooTangled;
 
 /// A result of a node.
 pub(super) type ValueKey = (usize, usize);
@@ -77,13 +84,22 @@ struct Inside {
 }
 
 /// Lays out a picture, whose nodes need so much room.
-pub(super) fn lay_out(picture: &Picture, tree: &Tree, sizes: &[[f64; 2]], names: &[f64]) -> Layout {
+///
+/// # Errors
+/// When lines pass so many rows that nobody could follow them.
+pub(super) fn lay_out(picture: &Picture, tree: &Tree, sizes: &[[f64; 2]], names: &[f64]) -> Result<Layout, TooTangled> {
     let wires = wires(picture, tree);
+    let levels: Vec<Vec<usize>> =
+        (0..tree.boxes.len()).map(|at| levels(picture, &tree.boxes[at].items, &wires[at])).collect();
+    let passes = levels.iter().zip(&wires).map(|(levels, wires)| passes(levels, wires)).fold(0, usize::saturating_add);
+    if passes > MOST_PASSES {
+        return Err(TooTangled);
+    }
     let mut insides: Vec<Inside> = Vec::new();
     insides.resize_with(tree.boxes.len(), Inside::default);
     // Boxes come before those in them.
     for at in (0..tree.boxes.len()).rev() {
-        insides[at] = inside(at, tree, &wires[at], sizes, names[at], &insides);
+        insides[at] = inside(at, tree, (&wires[at], &levels[at]), sizes, names[at], &insides);
     }
     let mut layout = Layout {
         nodes: vec![Rect::default(); picture.nodes.len()],
@@ -107,7 +123,18 @@ pub(super) fn lay_out(picture: &Picture, tree: &Tree, sizes: &[[f64; 2]], names:
             layout.lines.entry(value).or_default().push(piece);
         }
     }
-    layout
+    Ok(layout)
+}
+
+/// How many rows lines pass on their way, about.
+fn passes(levels: &[usize], wires: &Wires) -> usize {
+    let bottom = levels.iter().max().map_or(1, |&level| level + 1);
+    let level = |end: &End, border: usize| if let End::Item(item) = end { levels[*item] } else { border };
+    let length = |((_, start), ends): (&(ValueKey, End), &BTreeSet<End>)| {
+        let last = ends.iter().map(|end| level(end, bottom)).max().unwrap_or(0);
+        last.saturating_sub(level(start, 0))
+    };
+    wires.iter().map(length).sum()
 }
 
 /// Where a value enters or leaves a box: the number of a spot.
@@ -187,13 +214,19 @@ pub(super) struct Rows {
     pub(super) links: Vec<Link>,
 }
 
-fn inside(at: usize, tree: &Tree, wires: &Wires, sizes: &[[f64; 2]], name: f64, insides: &[Inside]) -> Inside {
+fn inside(
+    at: usize,
+    tree: &Tree,
+    (wires, levels): (&Wires, &[usize]),
+    sizes: &[[f64; 2]],
+    name: f64,
+    insides: &[Inside],
+) -> Inside {
     let items = &tree.boxes[at].items;
     let size = |item: usize| match items[item] {
         Item::Node(node) => sizes[node],
         Item::Box(inner) => insides[inner].size,
     };
-    let levels = levels(items.len(), wires);
     let bottom = levels.iter().max().map_or(1, |&level| level + 1);
     let mut rows = Rows { spots: Vec::new(), rows: vec![Vec::new(); bottom + 1], links: Vec::new() };
     let add = |rows: &mut Rows, row: usize, what: What, [width, height]: [f64; 2]| {
@@ -261,31 +294,34 @@ fn inside(at: usize, tree: &Tree, wires: &Wires, sizes: &[[f64; 2]], name: f64, 
 }
 
 /// The row of each item, from 1: row 0 is for what enters.
-fn levels(items: usize, wires: &Wires) -> Vec<usize> {
+fn levels(picture: &Picture, items: &[Item], wires: &Wires) -> Vec<usize> {
     let mut edges: Vec<(usize, usize)> = Vec::new();
+    // What something goes into from outside, and inputs, stay at the top.
+    let is_input = |item: &Item| matches!(*item, Item::Node(node) if picture.nodes[node].role == Role::Input);
+    let mut fed: Vec<bool> = items.iter().map(is_input).collect();
     for ((_, start), ends) in wires {
         for end in ends {
-            if let (End::Item(from), End::Item(to)) = (start, end) {
-                edges.push((*from, *to));
+            let End::Item(to) = *end else { continue };
+            fed[to] = true;
+            if let End::Item(from) = *start {
+                edges.push((from, to));
             }
         }
     }
     edges.sort_unstable();
     edges.dedup();
-    let mut levels = vec![1usize; items];
+    let mut levels = vec![1; items.len()];
     // Items are in an order in which lines lead onwards.
     for &(from, to) in &edges {
         levels[to] = levels[to].max(levels[from] + 1);
     }
     // What needs nothing stands right above what needs it.
-    let fed: BTreeSet<usize> = edges.iter().map(|&(_, to)| to).collect();
-    let enters =
-        |item: usize| wires.iter().any(|((_, start), ends)| *start == End::Border && ends.contains(&End::Item(item)));
-    for item in (0..items).filter(|item| !fed.contains(item)) {
-        let first = edges.iter().filter(|(from, _)| *from == item).map(|&(_, to)| levels[to]).min();
-        if let Some(first) = first.filter(|_| !enters(item)) {
-            levels[item] = first.saturating_sub(1).max(1);
-        }
+    let mut first = vec![usize::MAX; items.len()];
+    for &(from, to) in &edges {
+        first[from] = first[from].min(levels[to]);
+    }
+    for item in (0..items.len()).filter(|&item| !fed[item] && first[item] < usize::MAX) {
+        levels[item] = first[item].saturating_sub(1).max(1);
     }
     levels
 }
