@@ -122,12 +122,13 @@ impl Literal {
 
     /// The elements, if the constant is a tensor of numbers.
     pub(crate) fn elements(&self) -> Option<&Buffer> {
-        let Constant::Tensor(tensor) = &**self.constant() else { return None };
-        Some(self.elements.get_or_init(|| {
+        if self.elements.get().is_none() {
             let mut buffer = Buffer::default();
-            load_tensor(tensor.view().data(), &mut buffer);
-            buffer
-        }))
+            self.load(&mut buffer)?;
+            // Another thread's are the same.
+            let _ = self.elements.set(buffer);
+        }
+        self.elements.get()
     }
 
     /// As [`Literal::elements`] for those that are looked at once: they are not kept but put into `buffer`, unless they are kept
@@ -136,16 +137,22 @@ impl Literal {
         if let Some(kept) = self.elements.get() {
             return Some(kept);
         }
+        self.load(buffer)?;
+        Some(buffer)
+    }
+
+    /// Puts the elements into `buffer`, of compressed weights without another copy of them on the way.
+    fn load(&self, buffer: &mut Buffer) -> Option<()> {
         // Integers have another representation here than compressed weights give.
         if let Some(weights) = self.compressed().filter(|weights| weights.dtype().is_float()) {
             let count = weights.shape().count();
             buffer.grow(count);
             weights.decompress(&mut buffer.floats_mut()[..count]);
-            return Some(buffer);
+            return Some(());
         }
         let Constant::Tensor(tensor) = &**self.constant() else { return None };
         load_tensor(tensor.view().data(), buffer);
-        Some(buffer)
+        Some(())
     }
 
     /// Element type and shape, if the constant is a tensor of numbers.

@@ -56,7 +56,8 @@ impl Codes {
     }
 
     pub(super) fn new(shape: Shape, base: i16, values: Vec<u8>) -> Self {
-        let small = values.iter().all(|&code| usize::from(code) < PALETTE);
+        // Without a way out, which a vector has no use for.
+        let small = values.iter().fold(0, |most, &code| most | code) < PALETTE as u8;
         Self { shape, base: base.into(), values, small }
     }
 }
