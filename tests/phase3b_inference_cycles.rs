@@ -120,6 +120,18 @@ fn an_accelerator_is_timed_against_the_cpu_engine() {
 }
 
 #[test]
+fn a_run_that_is_stopped_reports_what_it_measured() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let model = repository().join("tests/golden/elementwise/add-same.mlmodel");
+    let config = ReferenceRun { threads: 1, stop: || true, ..ReferenceRun::new(model, 700) };
+    let report = run(&config, &mut |_, _, _| ()).unwrap();
+    assert_eq!(audit(&report, &Gate::c()), Vec::<String>::new());
+    assert_eq!((report.samples_ms.len(), &report.config["iterations"]), (1, &1.into()));
+    assert!(report.events.contains(&"stopped after 1 of 700 predictions".to_owned()), "{:?}", report.events);
+    assert_eq!(report.verdict, Outcome::Unavailable);
+}
+
+#[test]
 fn a_broken_model_is_caught() {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = std::env::temp_dir().join(format!("phase3b-{}", std::process::id()));

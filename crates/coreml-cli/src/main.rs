@@ -1,13 +1,13 @@
 //! The `coreml` command: runs, measures and explains Core ML models on any machine.
 //!
 //! One file per subcommand. Results go to standard output; progress and errors to standard error. Exit codes: 0 done,
-//! 1 a comparison or gate failed, 2 usage, 3 the model or a file, 4 every backend failed, 5 inconclusive.
+//! 1 a comparison or gate failed, 2 usage, 3 the model or a file, 4 every backend failed, 5 inconclusive, 130 interrupted.
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use coreml_anywhere::{default_backends, isolation};
 use failure::Failure;
 use tame::Tame;
@@ -18,6 +18,7 @@ use tracing_subscriber::prelude::*;
 mod baseline;
 mod bench;
 mod compare;
+mod console;
 mod convert;
 mod doctor;
 mod failure;
@@ -44,8 +45,22 @@ struct Cli {
     /// Tell more on standard error: once for fallbacks and loads, twice for every prediction
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// Tell nothing but errors on standard error: no progress, no warnings
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// How the lines of the log on standard error are written
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// An object a line, for programs
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -68,10 +83,11 @@ enum Command {
     Worker,
 }
 
-/// Sends the log to standard error: as much as `-v` asks for, or else the variable `RUST_LOG`, or else warnings.
-fn log(verbose: u8) {
-    let asked = std::env::var("RUST_LOG").ok().filter(|_| verbose == 0);
+/// Sends the log to standard error: as much as `-v` or `-q` asks for, or else the variable `RUST_LOG`, or else warnings.
+fn log(&Cli { verbose, quiet, log_format, .. }: &Cli) {
+    let asked = std::env::var("RUST_LOG").ok().filter(|_| verbose == 0 && !quiet);
     let level = match verbose {
+        _ if quiet => tracing::Level::ERROR,
         0 => tracing::Level::WARN,
         1 => tracing::Level::INFO,
         _ => tracing::Level::DEBUG,
@@ -80,8 +96,7 @@ fn log(verbose: u8) {
         || Targets::new().with_default(level),
         |asked| {
             asked.parse().unwrap_or_else(|error| {
-                // Nobody is left to tell where standard error is closed.
-                let _ = writeln!(Tame(io::stderr()), "warning: RUST_LOG is not understood ({error})");
+                console::note(format_args!("warning: RUST_LOG is not understood ({error})"));
                 Targets::new().with_default(level)
             })
         },
@@ -89,7 +104,11 @@ fn log(verbose: u8) {
     let closes = filter.would_enable("coreml", &tracing::Level::INFO);
     let spans = if closes { FmtSpan::CLOSE } else { FmtSpan::NONE };
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_span_events(spans);
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    let registry = tracing_subscriber::registry();
+    match log_format {
+        LogFormat::Text => registry.with(lines.with_filter(filter)).init(),
+        LogFormat::Json => registry.with(lines.json().with_filter(filter)).init(),
+    }
 }
 
 /// Every verb that prints JSON has this flag for it.
@@ -116,7 +135,10 @@ fn main() -> ExitCode {
             return failure.exit_code();
         }
     };
-    log(cli.verbose);
+    if cli.quiet {
+        console::be_quiet();
+    }
+    log(&cli);
     let out = &mut Tame(io::stdout().lock());
     let done = match cli.command {
         Command::Run(arguments) => run::run(&arguments, out),
@@ -136,12 +158,13 @@ fn main() -> ExitCode {
     };
     let done = done.and_then(|()| Ok(out.flush()?));
     match done {
+        Ok(()) if console::stopped() => ExitCode::from(console::INTERRUPTED),
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads the output has seen enough.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
             tell(&failure);
-            failure.exit_code()
+            if console::stopped() { ExitCode::from(console::INTERRUPTED) } else { failure.exit_code() }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `coreml validate`: a model measured and judged by a gate.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use coreml_anywhere::telemetry::report::{Outcome, RunReport};
 use coreml_gate::{Gate, Plant, ReferenceRun, audit, junit, run as measure, table};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::console;
 use crate::failure::Failure;
 
 /// Measure a model and judge it by a gate: exit code 0 if it passes, 1 if it fails, 5 if something cannot be measured here
@@ -62,10 +63,12 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
         threads: arguments.threads,
         deadline: Duration::from_millis(arguments.deadline_ms),
         plant: arguments.plant,
+        stop: console::stopped,
         gate,
         ..ReferenceRun::new(&arguments.model, arguments.iterations)
     };
-    let mut progress = Progress::new(std::io::stderr().is_terminal());
+    console::stop_when_interrupted();
+    let mut progress = Progress::new(console::is_watched());
     let report = measure(&config, &mut |stage, done, total| progress.show(stage, done, total))?;
     progress.end();
     if arguments.plant.is_none() {

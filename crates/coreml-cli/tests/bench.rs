@@ -111,3 +111,30 @@ fn what_has_become_slower_than_the_baseline_fails() {
     let path = baseline.to_str().unwrap();
     assert_eq!(bench(&model, &["--baseline", path]).status.code(), Some(3));
 }
+
+/// An interrupt, as Ctrl-C is one: what was measured until then is told.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_the_measurement_and_not_the_report() {
+    use std::io::BufRead;
+    use std::process::Stdio;
+
+    let (_folder, model) = model();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coreml"));
+    command.args(["bench", "--threads", "1,2", "--seconds", "3600", "--json", "-v"]).arg(&model);
+    command.env_remove("RUST_LOG").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut bench = command.spawn().unwrap();
+    // Once the model is loaded the interrupt is waited for.
+    let mut log = std::io::BufReader::new(bench.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(log.any(|line| line.contains("load")));
+    let drain = std::thread::spawn(move || log.collect::<Vec<_>>().join("\n"));
+    let kill = Command::new("kill").args(["-INT", &bench.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = bench.wait_with_output().unwrap();
+    let log = drain.join().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{log}");
+    assert!(log.contains("interrupted"), "{log}");
+    let report: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["runs"].as_array().unwrap().len(), 1, "what was not begun is left out");
+    assert!(report["runs"][0]["n"].as_u64().unwrap() >= 1);
+}

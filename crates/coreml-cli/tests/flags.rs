@@ -23,6 +23,8 @@ type Line = (&'static str, &'static str, fn(&Bench<'_>));
 #[rustfmt::skip]
 const FLAGS: &[Line] = &[
     ("", "--verbose", |b| b.tells("run ADD --inputs IN", "-v", "load{backend=\"cpu\"}")),
+    ("", "--quiet", |b| b.drops("validate ADD -n 11", "--quiet", "WARN")),
+    ("", "--log-format", |b| b.tells("run ADD --inputs IN -v", "--log-format json", "\n{\"timestamp\":")),
     ("inspect", "--function", |b| b.tells("inspect TWO --json", "--function adapted", "\"function\": \"adapted\"")),
     ("inspect", "--stage", |b| b.tells("inspect ADD", "--stage program", "%out: (2,3,5,fp32) = add(")),
     ("inspect", "--json", |b| b.tells("inspect ADD", "--json", "\"schema\": \"coreml-anywhere.package/1\"")),

@@ -58,6 +58,8 @@ pub struct ReferenceRun {
     pub gate: Gate,
     /// A fault, to see the gate fail.
     pub plant: Option<Plant>,
+    /// Asked between timed predictions whether to make no more of them: then the report has what was measured until then.
+    pub stop: fn() -> bool,
 }
 
 impl ReferenceRun {
@@ -73,6 +75,7 @@ impl ReferenceRun {
             backends: default_backends(),
             gate: Gate::c(),
             plant: None,
+            stop: || false,
         }
     }
 }
@@ -126,6 +129,7 @@ fn measure(config: &ReferenceRun, progress: &mut dyn FnMut(&str, u32, u32)) -> R
     let inputs = synthetic_inputs(session.interface(), 0)?;
     let mut events: Vec<String> = session.passed_over().iter().map(|passed| format!("passed over {passed}")).collect();
     let timed = Timed::measure(config, &session, &inputs, &mut events, &mut recorder, progress);
+    let config = &ReferenceRun { iterations: timed.made, ..config.clone() };
     timed.report(config, &mut put);
 
     let snapshot = session.telemetry().snapshot();
@@ -181,6 +185,8 @@ fn milliseconds(duration: Duration, n: u64, source: &str) -> Metric {
 
 /// The predictions that are timed.
 struct Timed {
+    /// How many were made: all, or as many as there were when somebody stopped them.
+    made: u32,
     first: Option<Duration>,
     samples: Vec<f64>,
     served_by: BTreeMap<String, u64>,
@@ -207,6 +213,9 @@ impl Timed {
         let first = result.is_ok().then_some(elapsed);
         recorder.stage("warm-up");
         for i in 0..config.warmup {
+            if (config.stop)() {
+                break;
+            }
             progress("warm-up", i, config.warmup);
             // Failures show in the timed predictions too, where they are counted.
             let _ = predict();
@@ -215,7 +224,13 @@ impl Timed {
         let mut served_by: BTreeMap<String, u64> = BTreeMap::new();
         let before = memory::resident();
         recorder.stage("predictions");
+        let mut made = 0;
         for i in 0..config.iterations {
+            if i > 0 && (config.stop)() {
+                events.push(format!("stopped after {i} of {} predictions", config.iterations));
+                break;
+            }
+            made = i + 1;
             if i % config.iterations.div_ceil(MEMORY_POINTS) == 0 {
                 recorder.memory();
             }
@@ -235,8 +250,8 @@ impl Timed {
                 }
             }
         }
-        let growth = memory::growth(&before, &memory::resident(), config.iterations);
-        Self { first, samples, served_by, growth }
+        let growth = memory::growth(&before, &memory::resident(), made);
+        Self { made, first, samples, served_by, growth }
     }
 
     fn report(&self, config: &ReferenceRun, put: &mut impl FnMut(&str, Metric)) {

@@ -24,6 +24,8 @@ pub(crate) fn measure(
         Err(NO_ACCELERATOR.to_owned())
     } else if !session.interface().states.is_empty() {
         Err("models with states are not timed against each other".to_owned())
+    } else if (config.stop)() {
+        Err("the run was stopped before".to_owned())
     } else if u64::from(config.iterations) < needed {
         Err(format!("a p99 needs at least {needed} iterations, there are {}", config.iterations))
     } else {

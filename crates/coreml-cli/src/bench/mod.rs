@@ -1,6 +1,6 @@
 //! `coreml bench`: how long predictions take.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::ScopedJoinHandle;
@@ -11,6 +11,7 @@ use coreml_anywhere::{Inputs, Session, State};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::args::Cell;
+use crate::console;
 use crate::failure::Failure;
 
 mod against;
@@ -42,7 +43,15 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
     }
     // A baseline that cannot be read is told before the time is spent.
     let baseline = arguments.baseline.as_deref().map(against::read).transpose()?;
-    let runs = arguments.cells().into_iter().map(|cell| measure(arguments, cell)).collect::<Result<Vec<_>, _>>()?;
+    console::stop_when_interrupted();
+    let mut runs = Vec::new();
+    for cell in arguments.cells() {
+        runs.push(measure(arguments, cell)?);
+        if console::stopped() {
+            console::note("interrupted: this was measured until then");
+            break;
+        }
+    }
     let comparison = baseline.map(|baseline| against::compare(&runs, &baseline, arguments.tolerance / 100.0));
     show::show(arguments, &runs, comparison.as_ref(), out)?;
     out.flush()?;
@@ -84,7 +93,9 @@ fn measure(arguments: &Arguments, cell: Cell) -> Result<Run, Failure> {
     let caller = Caller::new(&session, &inputs);
     let (first, _) = caller.predict()?;
     for _ in 0..arguments.warmup {
-        caller.predict()?;
+        if !console::stopped() {
+            caller.predict()?;
+        }
     }
     let info = session.info();
     let threads = if info.threads > 0 { info.threads } else { cell.threads };
@@ -93,6 +104,9 @@ fn measure(arguments: &Arguments, cell: Cell) -> Result<Run, Failure> {
     // Whether there is another prediction to be made, which is then the asker's.
     let another = || {
         let before = taken.fetch_add(1, Ordering::Relaxed);
+        if before > 0 && console::stopped() {
+            return false;
+        }
         match arguments.seconds {
             None => before < arguments.iterations,
             Some(limit) => before < LEAST || begun.elapsed() < limit,
@@ -138,7 +152,7 @@ struct Progress {
 impl Progress {
     fn new(arguments: &Arguments, cell: &Cell, threads: usize) -> Self {
         let limit = arguments.seconds;
-        if !io::stderr().is_terminal() {
+        if !console::is_watched() {
             return Self { bar: ProgressBar::hidden(), limit };
         }
         let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}");

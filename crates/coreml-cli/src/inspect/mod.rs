@@ -15,7 +15,6 @@ use self::work::{Operations, Work};
 use crate::failure::Failure;
 use crate::figures::{count, size};
 use crate::table;
-use crate::tame::Tame;
 
 mod graph;
 mod weights;
@@ -148,8 +147,7 @@ impl<'a> Leaf<'a> {
 pub(crate) fn outline(path: &Path) -> Result<Package, Failure> {
     let package = Package::outline(path, &Limits::default()).map_err(Error::from)?;
     if let Some(error) = package.missing_weights() {
-        // Nobody is left to tell where standard error is closed.
-        let _ = writeln!(Tame(std::io::stderr()), "warning: shown without weights, which cannot be read: {error}");
+        crate::console::note(format_args!("warning: shown without weights, which cannot be read: {error}"));
     }
     Ok(package)
 }

@@ -1,6 +1,6 @@
 //! `coreml report`: what was measured, as a page that needs nothing else.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::baseline::read_record;
 use crate::bench::profile;
+use crate::console;
 use crate::failure::Failure;
 use crate::validate::{Progress, save};
 
@@ -85,12 +86,21 @@ fn measured(arguments: &Arguments) -> Result<Json, Failure> {
         }
         None => Gate::c(),
     };
-    let config =
-        ReferenceRun { threads: arguments.threads, gate, ..ReferenceRun::new(&arguments.input, arguments.iterations) };
-    let mut progress = Progress::new(std::io::stderr().is_terminal());
+    let config = ReferenceRun {
+        threads: arguments.threads,
+        stop: console::stopped,
+        gate,
+        ..ReferenceRun::new(&arguments.input, arguments.iterations)
+    };
+    console::stop_when_interrupted();
+    let mut progress = Progress::new(console::is_watched());
     let mut report = measure(&config, &mut |stage, done, total| progress.show(stage, done, total))?;
     progress.show("profile", 0, 1);
-    match profile::of_model(&arguments.input, arguments.threads, arguments.iterations.min(200)) {
+    match profile::of_model(
+        &arguments.input,
+        arguments.threads,
+        arguments.iterations.min(if console::stopped() { 1 } else { 200 }),
+    ) {
         Ok(profile) => report.profile = Some(profile),
         Err(failure) => report.events.push(format!("not profiled: {failure}")),
     }

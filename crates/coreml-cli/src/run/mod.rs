@@ -1,6 +1,6 @@
 //! `coreml run`: predictions from files.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -13,10 +13,10 @@ use self::findings::{About, Detection, Finder, View};
 use self::images::ImageFiles;
 use self::jobs::{Job, Jobs};
 use self::json::Form;
+use crate::console;
 use crate::failure::Failure;
 use crate::io_files::{NamedFile, OutputFile, Reader, Sound, is_standard, named_text};
 use crate::model_args::ModelArgs;
-use crate::tame::Tame;
 
 mod annotate;
 mod findings;
@@ -169,12 +169,12 @@ impl Call<'_> {
         let Some(pictures) = jobs.pictures() else { return Ok(()) };
         if pictures.passed_over > 0 {
             let what = if pictures.passed_over == 1 { "file that is no picture" } else { "files that are no pictures" };
-            // Nobody is left to tell where standard error is closed.
-            let _ = writeln!(Tame(io::stderr()), "passed over {} {what}", pictures.passed_over);
+            console::note(format_args!("passed over {} {what}", pictures.passed_over));
         }
         let bar = progress(jobs.len());
         let width = pictures.files.iter().map(|file| file.display().to_string().chars().count()).max().unwrap_or(0);
         let mut failed = 0;
+        console::stop_when_interrupted();
         for ((step, file), job) in pictures.files.iter().enumerate().zip(jobs.iter()) {
             let made = match job {
                 Ok(job) => self.make(job, kept)?,
@@ -203,6 +203,10 @@ impl Call<'_> {
                 Err((failure, false)) => return Err(failure.of_file(file)),
             }
             bar.inc(1);
+            if console::stopped() {
+                console::note(format_args!("interrupted after {} of {} pictures", step + 1, jobs.len()));
+                break;
+            }
         }
         bar.finish_and_clear();
         if failed > 0 {
@@ -264,7 +268,7 @@ impl Call<'_> {
 
 /// A bar on standard error if a person is watching, nothing otherwise.
 fn progress(count: usize) -> ProgressBar {
-    if !io::stderr().is_terminal() {
+    if !console::is_watched() {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}");

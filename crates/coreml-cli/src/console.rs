@@ -1,0 +1,48 @@
+//! Whoever sits before the command: what they are told beside results and errors, and that they want it to stop.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::tame::Tame;
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// The exit code of what was interrupted, as shells have it.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Tells nothing but results and errors from now on.
+pub(crate) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Whether somebody looks at standard error, to whom progress can be shown.
+pub(crate) fn is_watched() -> bool {
+    !QUIET.load(Ordering::Relaxed) && io::stderr().is_terminal()
+}
+
+/// Tells something on standard error that is no error.
+pub(crate) fn note(text: impl Display) {
+    if !QUIET.load(Ordering::Relaxed) {
+        // Nobody is left to tell where standard error is closed.
+        let _ = writeln!(Tame(io::stderr()), "{text}");
+    }
+}
+
+/// From now on an interrupt (Ctrl-C) only lets [`stopped`] be true, so that what was done until then can be told; a second one
+/// ends the process.
+pub(crate) fn stop_when_interrupted() {
+    let handler = || {
+        if STOPPED.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+    };
+    // Without a handler an interrupt ends the process, as it does everywhere else.
+    let _ = ctrlc::set_handler(handler);
+}
+
+/// Whether whatever goes on should come to its end.
+pub(crate) fn stopped() -> bool {
+    STOPPED.load(Ordering::Relaxed)
+}
