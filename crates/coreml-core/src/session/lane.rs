@@ -354,10 +354,11 @@ impl Lane {
             return;
         }
         self.abandoned_in_process.fetch_sub(1, Ordering::Relaxed);
-        self.meter.returned_late();
         let _telling = self.telling.lock();
         let before = self.abandoned.fetch_sub(1, Ordering::Relaxed);
         self.count_abandoned(before - 1);
+        // Last: whoever sees that it has returned sees that it is abandoned no more.
+        self.meter.returned_late();
     }
 
     fn count_abandoned(&self, count: u32) {

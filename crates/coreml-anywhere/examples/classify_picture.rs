@@ -1,7 +1,7 @@
 //! What is in a picture: the shortest program that says it.
 //!
 //! ```console
-//! $ cargo run --release --example classify -- tests/fixtures/models/EfficientNetLite0.mlpackage photo.jpg
+//! $ cargo run --release --example classify_picture -- tests/fixtures/models/EfficientNetLite0.mlpackage photo.jpg
 //! ```
 #![allow(clippy::print_stdout, reason = "what it says is its purpose")]
 
@@ -23,7 +23,7 @@ fn classify(model: &str, picture: &str) -> Result<Prediction, Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, picture] = arguments.as_slice() else { return Err("usage: classify MODEL PICTURE".into()) };
+    let [model, picture] = arguments.as_slice() else { return Err("usage: classify_picture MODEL PICTURE".into()) };
     for (label, probability) in classify(model, picture)?.top(3) {
         println!("{label}  {:.1} %", 100.0 * probability);
     }
