@@ -141,8 +141,8 @@ impl EngineModel for BackendModel {
             let constant = operation.kind == "const";
             let output = operation.outputs.first().map(|&id| function.value(id).name.clone());
             PlannedOperation {
-                operator: operation.kind.clone(),
-                output: output.unwrap_or_default(),
+                operator: operation.kind.to_string(),
+                output: output.unwrap_or_default().to_string(),
                 preferred: (!constant).then_some(if operation.kind == "cast" { 0 } else { 2 }),
                 cost: (!constant).then(|| 1.0 / work as f64),
             }
