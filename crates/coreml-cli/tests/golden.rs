@@ -294,7 +294,7 @@ fn validate_and_report() {
         };
         text[from..].lines().map(known).collect()
     };
-    golden("validate", &[masked(&format!("validate {ADD} -n 20"), &verdicts)]);
+    golden("validate", &[masked(&format!("validate {ADD} -n 100"), &verdicts)]);
     golden(
         "report",
         &[
