@@ -145,8 +145,9 @@ impl<'a> NewModel<'a> {
         let version = model.specification_version;
         let description = model.description.unwrap_or_default();
         let Some(Kind::MlProgram(program)) = &model.kind else { return Ok(version) };
-        let attributes = |name: &str| self.interfaces.get(name).map_or_else(String::new, |of| flexible(of));
-        fs::write(path.join(PROGRAM), mil::text(program, attributes))?;
+        let scalars = mil::Scalars::of(version);
+        let attributes = |name: &str| self.interfaces.get(name).map_or_else(String::new, |of| flexible(of, scalars));
+        fs::write(path.join(PROGRAM), mil::text(program, scalars, attributes))?;
         fs::write(path.join(DATA), compiled_description(ML_PROGRAM, version, &description))?;
         Ok(version)
     }
@@ -237,9 +238,10 @@ fn manifest(weights: bool) -> String {
 }
 
 /// The shapes that inputs may have, as an attribute of the function.
-fn flexible(interface: &Interface) -> String {
+fn flexible(interface: &Interface, scalars: mil::Scalars) -> String {
     use crate::interface::FeatureKind;
 
+    let string = scalars.of_type("string");
     let (mut defaults, mut ranges, mut enumerated) = (Vec::new(), Vec::new(), Vec::new());
     for feature in &interface.inputs {
         let FeatureKind::MultiArray(array) = &feature.kind else { continue };
@@ -261,7 +263,7 @@ fn flexible(interface: &Interface) -> String {
         defaults.push(format!("{{{name}, {:?}}}", array.shape));
     }
     let entry = |key: &str, value: &str, entries: &[String]| {
-        let ty = format!("tuple<string, dict<string, {value}>>");
+        let ty = format!("tuple<{string}, dict<{string}, {value}>>");
         (ty, format!("(\"{key}\", {{{}}})", entries.join(", ")))
     };
     let mut entries = Vec::new();
@@ -272,7 +274,7 @@ fn flexible(interface: &Interface) -> String {
         entries.push(entry("RangeDims", "list<tensor<int32, [2]>, ?>", &ranges));
     }
     if !enumerated.is_empty() {
-        entries.push(entry("EnumeratedShapes", "dict<string, tensor<int32, [?]>>", &enumerated));
+        entries.push(entry("EnumeratedShapes", &format!("dict<{string}, tensor<int32, [?]>>"), &enumerated));
     }
     if entries.is_empty() {
         return String::new();
