@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
 use crate::tame::Tame;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -17,9 +19,14 @@ pub(crate) fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
-/// Whether somebody looks at standard error, to whom progress can be shown.
-pub(crate) fn is_watched() -> bool {
-    !QUIET.load(Ordering::Relaxed) && io::stderr().is_terminal()
+/// A bar of so many steps on standard error, as [`indicatif`]'s template has it, if somebody looks there; a hidden one otherwise.
+pub(crate) fn bar(steps: u64, template: &str) -> ProgressBar {
+    if QUIET.load(Ordering::Relaxed) || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    // Drawing costs time on the processor that may be measured.
+    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(4));
+    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// Tells something on standard error that is no error.
