@@ -1,8 +1,8 @@
-//! The breaker: what is read without a lock, and the lock in front of the state machine.
+//! The breaker: values that callers read without a lock, and the lock in front of the state machine.
 //!
-//! Three things are published for readers without the lock: the word (state, reason, generation), until when all calls
-//! are rejected, and until when successes need not be looked at. They are written under the lock only, after each
-//! operation. A reader that finds itself not served by them takes the lock and asks the machine.
+//! Three things can be read without the lock: the word (state, reason, generation), the time until which all calls are
+//! rejected, and the time until which successes need no processing. They are written only under the lock, after each
+//! operation. A reader that they do not answer takes the lock and asks the machine.
 
 use std::fmt;
 use std::time::Duration;

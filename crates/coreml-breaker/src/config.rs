@@ -1,4 +1,4 @@
-//! When a circuit opens, for how long, and how it is tested again. What makes no sense is refused, never adjusted.
+//! When a circuit opens, for how long, and how it is probed. Settings that make no sense are refused, never adjusted.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! The state machine: plain data and plain time, in nanoseconds since the breaker's epoch. Whoever calls it holds the
-//! lock, so there is nothing concurrent here.
+//! The state machine: plain data and plain time, in nanoseconds since the breaker's epoch. Its callers hold the lock,
+//! so nothing here is concurrent.
 //!
-//! Time never goes back: an operation that is told an earlier time than the latest happens at the latest.
+//! Time never goes back: an operation with a time earlier than the latest one seen happens at the latest one.
 
 use std::collections::VecDeque;
 

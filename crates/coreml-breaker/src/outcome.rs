@@ -1,4 +1,4 @@
-//! How a call went, and what became of that.
+//! How a call went, and how the breaker counted it.
 
 use crate::Instant;
 

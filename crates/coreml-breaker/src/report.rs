@@ -1,4 +1,4 @@
-//! What a breaker tells: its states, why it changed, why it rejected, how it stands.
+//! What a breaker reports: its states, why it changed or rejected a call, and its current figures.
 
 use std::fmt;
 use std::time::Duration;

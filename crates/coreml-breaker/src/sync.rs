@@ -1,4 +1,4 @@
-//! The one place that names synchronisation primitives, so that the model checkers can put theirs here: compile with
+//! The only place that names synchronisation primitives, so that the model checkers can replace them: compile with
 //! `--cfg loom` or `--cfg shuttle`.
 
 // The two names are no features, so that no dependent can turn them on by accident; the compiler does not know them.

@@ -1,4 +1,4 @@
-//! The calls that rates are taken over, with exact counts: what leaves is subtracted from what entered.
+//! The window of calls that rates are computed over. Counts are exact: a call that leaves the window is subtracted.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Core ML as a [`Backend`]: compile through the cache, load, compare what Core ML says of the model with what we know,
-//! and try it once.
+//! Core ML as a [`Backend`]: compile through the cache, load, compare Core ML's description of the model with ours, and
+//! try it once.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What Core ML and the system tell about this machine and process.
+//! What Core ML and the system report about this machine and process.
 
 use crate::ffi::{CMLB_DEVICE_CPU, CMLB_DEVICE_GPU, CMLB_DEVICE_NEURAL_ENGINE, cmlb_device, cmlb_system};
 

@@ -1,8 +1,8 @@
-//! Evaluates Core ML's classic models: what is neither a program nor a neural network nor a pipeline.
+//! Evaluates Core ML's classic models: those that are neither programs nor neural networks nor pipelines.
 //!
-//! [`read`] gives a model's parameters a meaning and checks all of them, so that a prediction can only fail for its inputs.
-//! [`TYPES`] has a row for each type; each type is a file. Numbers are `f64`, as in the files; labels that are integers
-//! never pass through floating point.
+//! [`read`] decodes a model's parameters and checks all of them, so that a prediction can fail only because of its inputs.
+//! [`TYPES`] has a row for each type, and each type has a file. Numbers are `f64`, as in the files; labels that are
+//! integers never pass through floating point.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

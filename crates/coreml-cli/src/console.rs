@@ -1,4 +1,4 @@
-//! Whoever sits before the command: what they are told beside results and errors, and that they want it to stop.
+//! The person at the terminal: progress and warnings for them, and their wish to stop (Ctrl-C).
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};

@@ -1,4 +1,4 @@
-//! Sizes and counts as people read them.
+//! Formats sizes and counts for people.
 
 /// Bytes in the unit that leaves one to three digits before the point: `1.2 MB`.
 pub(crate) fn size(bytes: u64) -> String {

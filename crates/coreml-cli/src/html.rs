@@ -1,4 +1,4 @@
-//! Text and data in pages that stand by themselves.
+//! Puts text and data into self-contained HTML pages.
 
 use serde_json::Value as Json;
 

@@ -1,4 +1,4 @@
-//! What samples say, and how surely.
+//! Estimates from samples, with their uncertainty.
 
 use coreml_anywhere::telemetry::percentile;
 

@@ -1,4 +1,4 @@
-//! Aligned columns for people.
+//! Tables with aligned columns, for people.
 
 use std::io::{self, Write};
 

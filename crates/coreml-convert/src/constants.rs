@@ -1,4 +1,4 @@
-//! Constants as converters write them: operations with names, where a lowered function has its constants in place.
+//! Turns the inline constants of a lowered function into named `const` operations, as converters write them.
 
 use std::collections::HashSet;
 use std::sync::Arc;

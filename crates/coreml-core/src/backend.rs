@@ -1,4 +1,4 @@
-//! What executes models, seen from the session: the traits a backend implements.
+//! The traits that a backend implements: what executes models, as the session sees it.
 
 use std::any::Any;
 use std::fmt;

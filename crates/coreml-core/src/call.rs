@@ -1,4 +1,4 @@
-//! What one prediction is asked with, beside its inputs.
+//! The options of one prediction.
 
 use std::time::Duration;
 

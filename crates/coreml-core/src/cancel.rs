@@ -1,4 +1,4 @@
-//! The wish that a prediction stop.
+//! The switch that asks a prediction to stop.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Where a caller's mistakes stop: inputs against the interface, before any backend sees them.
+//! Checks inputs against the interface, so that no backend ever sees a caller's mistake.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;

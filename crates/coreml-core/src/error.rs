@@ -1,4 +1,4 @@
-//! What goes wrong, and whose fault it is.
+//! Errors: what went wrong, and whose fault it is.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Write};

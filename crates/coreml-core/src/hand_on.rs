@@ -1,5 +1,5 @@
-//! Values between the members of a pipeline: outputs become inputs, and whatever a member gives becomes what a feature is
-//! declared to be.
+//! Values between the members of a pipeline: outputs become inputs, and a member's result is converted to the declared
+//! type of the feature.
 
 use std::borrow::Cow;
 

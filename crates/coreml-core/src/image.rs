@@ -1,4 +1,4 @@
-//! Pictures as callers have them, and as models want them.
+//! Pictures as callers have them, converted to what models take.
 
 use std::borrow::Cow;
 use std::fmt;

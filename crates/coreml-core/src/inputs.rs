@@ -1,4 +1,4 @@
-//! What a caller brings: values by feature name, borrowed wherever they are large.
+//! A caller's inputs: values by feature name, borrowed where they are large.
 
 use coreml_tensor::{Tensor, TensorView};
 

@@ -1,4 +1,4 @@
-//! What a prediction gives: values by feature name.
+//! A prediction's outputs: values by feature name.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Checked inputs that outlive the caller: what a backend gets that may still be reading when the caller has left.
+//! Checked inputs that outlive the caller, for backends that may still be reading them when the caller has left.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Two answers to one request, compared: what an accelerator said against what the CPU engine says.
+//! Compares two answers to one request: an accelerator's with the CPU engine's.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! An [`Engine`] behind the stand-in's C interface. Panics stop here: none may cross into Swift.
+//! An [`Engine`] behind the stand-in's C interface. Panics are caught here: none may cross into Swift.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};

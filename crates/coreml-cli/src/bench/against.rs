@@ -1,4 +1,4 @@
-//! A measurement against an earlier one.
+//! Compares a measurement with an earlier one.
 
 use std::io::{self, Write};
 use std::path::Path;

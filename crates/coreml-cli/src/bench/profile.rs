@@ -1,4 +1,4 @@
-//! `coreml bench --profile`: which operations the time goes to, and how close each comes to what the processor can do.
+//! `coreml bench --profile`: which operations take the time, and how close each comes to the processor's peak.
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,5 +1,5 @@
 //! A profile in the Chrome trace event format, which chrome://tracing and Perfetto open: a JSON array of complete events,
-//! times in microseconds. Each thread count is a process with one row: its typical prediction, and in it the steps.
+//! times in microseconds. Each thread count is shown as a process with one row: a typical prediction and its steps.
 
 use std::time::Duration;
 

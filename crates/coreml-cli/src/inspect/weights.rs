@@ -1,4 +1,4 @@
-//! What a model's weights take: by type, and by how the file holds them.
+//! The size of a model's weights, by type and by how the file stores them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, Write};

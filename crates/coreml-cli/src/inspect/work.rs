@@ -1,4 +1,4 @@
-//! Which operations a model has, and what a prediction asks of the CPU engine.
+//! Which operations a model has, and what a prediction costs the CPU engine.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

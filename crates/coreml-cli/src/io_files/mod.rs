@@ -1,4 +1,4 @@
-//! Tensors, pictures, sound and text from files, and outputs into them.
+//! Reads tensors, pictures, sound and text from files, and writes outputs to files.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Outputs as arrays in files.
+//! Writes outputs as arrays to files.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};

@@ -1,4 +1,4 @@
-//! Sound at another rate.
+//! Converts sound to another sample rate.
 
 use std::f64::consts::PI;
 

@@ -1,4 +1,4 @@
-//! Sound files as the arrays that models take.
+//! Turns sound files into the arrays that models take.
 
 use std::io::Read;
 

@@ -1,4 +1,4 @@
-//! Distributions and courses in time, drawn as SVG.
+//! Draws distributions and time series as SVG.
 
 use serde_json::Value as Json;
 

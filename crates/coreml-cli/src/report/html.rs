@@ -1,4 +1,4 @@
-//! Numbers as HTML. Each number that is shown says where in the embedded record it comes from.
+//! Formats numbers as HTML. Each number names the place in the embedded record that it comes from.
 
 use serde_json::Value as Json;
 

@@ -1,4 +1,4 @@
-//! The page: what of a record is shown where.
+//! The page: which parts of a record are shown where.
 
 use serde_json::{Value as Json, json};
 

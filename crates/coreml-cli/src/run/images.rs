@@ -1,4 +1,4 @@
-//! Outputs that are images, as files.
+//! Writes outputs that are images to files.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The predictions that a call asks for, read one after another.
+//! The predictions that one `coreml run` asks for, read one after another.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

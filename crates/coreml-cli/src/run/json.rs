@@ -1,4 +1,4 @@
-//! Predictions for programs; docs/schemas describes them.
+//! Predictions as JSON; docs/schemas describes it.
 
 use coreml_anywhere::tensor::{DType, Tensor};
 use coreml_anywhere::{Label, Prediction, Session, Value};

@@ -1,4 +1,4 @@
-//! What a person reads of a prediction.
+//! Predictions as text for people.
 
 use std::io::{self, Write};
 

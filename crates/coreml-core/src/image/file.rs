@@ -1,4 +1,4 @@
-//! Picture files.
+//! Reads picture files.
 
 use std::io::Cursor;
 use std::path::Path;

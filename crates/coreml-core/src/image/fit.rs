@@ -1,4 +1,4 @@
-//! The size that a picture is given when its own is not one the model takes.
+//! Chooses the size of a picture whose own size the model does not take.
 
 use coreml_model::{ImageFeature, ShapeConstraint, SizeRange};
 

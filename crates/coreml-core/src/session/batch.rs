@@ -1,4 +1,4 @@
-//! Many predictions in few calls of a backend, for models that are faster that way.
+//! Makes many predictions in few calls of a backend, for models that are faster that way.
 
 use smallvec::smallvec;
 

@@ -1,4 +1,5 @@
-//! Where a prediction with a deadline waits for the calls it has started, and where a call finds that nobody waits.
+//! Where a prediction with a deadline waits for the calls it has started, and where a call sees that nobody waits any
+//! more.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! How many predictions one backend computes at once, and who waits for a place.
 //!
 //! Predictions that share the processors all get slower together: admitted without limit, all of them miss their deadlines
-//! and none is answered. Beyond the limit they wait in a line, those of higher priority first and otherwise first come first
-//! served, and whoever could not be answered in time by what is usual is turned away at once. Whoever has become too
-//! late while waiting is passed over, so that no place goes to a prediction that nobody will get.
+//! and none is answered. Beyond the limit they wait in a line: higher priority goes first, and then first come, first
+//! served. A prediction that, judging by recent times, could not be answered in time is turned away at once. One whose time
+//! ran out while it waited is skipped, so that no place is spent on an answer that comes too late.
 
 // The compiler does not know the name of the checker of schedules.
 #![allow(unexpected_cfgs)]

@@ -1,4 +1,4 @@
-//! One backend of a session: its model, its circuit breaker, the threads its calls run on, and what is counted of it.
+//! One backend of a session: its model, its circuit breaker, the threads its calls run on, and its counters.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,6 +1,6 @@
-//! Predictions that somebody awaits: a line of jobs, a bounded number of threads that do them, and the future of each.
+//! Asynchronous predictions: a line of jobs, a bounded number of threads that do them, and a future for each.
 //!
-//! The future belongs to no runtime: whoever polls it leaves a waker, which the thread that has the answer wakes.
+//! The future needs no particular runtime: polling it leaves a waker, which the thread with the answer wakes.
 
 use std::collections::VecDeque;
 use std::future::Future;

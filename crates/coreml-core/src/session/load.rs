@@ -1,8 +1,9 @@
 //! Loading a model once, in time or in the background.
 //!
-//! A lane has at most one load in flight. Those who need the model wait for it until their deadline and then go on
-//! without; a load that ends late is used from then on, one that never ends costs one thread. A model that the backend
-//! cannot run is never tried again, a fault is, by the next prediction that the circuit breaker lets through.
+//! A lane has at most one load in flight. Predictions that need the model wait for it until their deadline and then go
+//! on without it; a load that ends late is used from then on, and one that never ends costs one thread. A model that
+//! the backend cannot run is never loaded again; after a fault, the next prediction that the circuit breaker lets
+//! through tries again.
 
 use std::sync::OnceLock;
 use std::time::Duration;

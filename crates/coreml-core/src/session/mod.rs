@@ -1,8 +1,8 @@
 //! Sessions: predictions that survive a failing backend.
 //!
 //! A session holds its backends in order, each with the model it loaded, its circuit breaker and its threads: a
-//! [`Lane`]. A prediction is checked once and takes its [`Route`] through the lanes, until one answers, an error says
-//! that no other could, or the deadline is there.
+//! [`Lane`]. A prediction is checked once and follows its [`Route`] through the lanes, until one answers, an error says
+//! that no other could, or the deadline has come.
 
 use std::ops::Deref;
 use std::path::Path;

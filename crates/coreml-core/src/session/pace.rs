@@ -1,4 +1,4 @@
-//! How long a backend usually takes: what must be kept back for it when another one is tried first.
+//! How long a backend usually takes, and so how much time to reserve for it when another one is tried first.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! How a session survives its backends: what [`SessionBuilder`](super::SessionBuilder) was told.
+//! The settings for surviving failing backends, from [`SessionBuilder`](super::SessionBuilder).
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;

@@ -1,9 +1,9 @@
-//! The way of a prediction through the lanes: who is asked, for how long, and who is asked next.
+//! A prediction's way through the lanes: which one is asked, for how long, and which one next.
 //!
-//! Without a deadline the backends compute on the caller's thread, one after another. With one, those that stop when they
-//! are told to do so, too; the others compute on threads of their own, and the caller waits: for the backend in front
-//! until so much time is left as the next one usually needs, then for the next one as well or instead, and never beyond
-//! the deadline.
+//! Without a deadline the backends compute on the caller's thread, one after another. With a deadline, backends that stop
+//! when told to still do; the others compute on threads of their own, and the caller waits. It waits for the first
+//! backend until only as much time is left as the next one usually needs, then for the next one as well or instead, and
+//! never beyond the deadline.
 
 use std::cell::OnceCell;
 use std::ops::Range;

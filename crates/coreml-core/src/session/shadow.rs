@@ -1,4 +1,4 @@
-//! Comparing answers with the fallback's: a backend that answers wrongly is found by nothing else.
+//! Compares answers with the fallback's: nothing else finds a backend that answers wrongly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! The operations of a program as it is in the file. What only constants go into is left out.
+//! The operations of a program as in the file. Operations that take only constants are left out.
 
 use std::collections::{HashMap, HashSet};
 

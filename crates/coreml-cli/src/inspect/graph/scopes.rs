@@ -1,9 +1,9 @@
-//! Which part of a model an operation belongs to, told by names.
+//! Finds which part of a model an operation belongs to, from names.
 //!
-//! Converters of TensorFlow name operations by path (`encoder/layer_0/attention/MatMul`). Converters of PyTorch number them, but
-//! name weights by the module that holds them: `encoder_layer_0_attention_query_weight`. A number belongs to the word before
-//! it. The last word is the operation's own. What has neither lies in the scope that the named operations before and after
-//! it share, or in that which its inputs come from.
+//! TensorFlow converters name operations by path (`encoder/layer_0/attention/MatMul`). PyTorch converters number them, but name
+//! weights by the module that holds them: `encoder_layer_0_attention_query_weight`. A number belongs to the word before it. The
+//! last word is the operation's own name. An operation with neither kind of name goes into the scope that the named operations
+//! before and after it share, or into the scope of its inputs.
 
 /// What converters and compressing tools add to the names of weights.
 const ADDED: [&str; 9] = [

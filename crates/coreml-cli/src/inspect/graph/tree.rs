@@ -1,8 +1,8 @@
 //! Scopes as boxes within boxes.
 //!
-//! A box holds operations that follow each other in an order in which every value exists before it is used. Whatever lies
-//! between two boxes is then one-way, so that each box can be laid out like an operation. An order that stays within a scope as
-//! long as it can gives few boxes for one scope.
+//! A box holds consecutive operations, in an order in which every value exists before it is used. Values between two boxes then
+//! all go the same way, so that each box can be laid out like an operation. The order stays within a scope as long as it can,
+//! so that one scope needs few boxes.
 
 use super::picture::{Picture, Role};
 use super::scopes::shared;

@@ -1,4 +1,4 @@
-//! What a detector found, as boxes with labels.
+//! Draws what a detector found, as boxes with labels.
 
 use super::canvas::{Area, Canvas, Writing};
 use super::palette;

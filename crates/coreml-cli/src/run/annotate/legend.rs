@@ -1,4 +1,4 @@
-//! What a segmenter says of each pixel, as colours and what they mean.
+//! Draws a segmenter's class for each pixel as a colour, with a legend.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Pictures with what a model found drawn on them.
+//! Draws what a model found on the picture.
 
 use std::path::{Path, PathBuf};
 

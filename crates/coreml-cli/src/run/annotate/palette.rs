@@ -1,4 +1,4 @@
-//! Colours that tell classes apart.
+//! Distinct colours for classes.
 
 /// A colour for each class: hues as far from those before as the golden section puts them, in turn light and dark.
 pub(super) fn color(class: usize) -> [u8; 3] {

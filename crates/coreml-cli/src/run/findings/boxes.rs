@@ -1,4 +1,4 @@
-//! The outputs of a non-maximum suppression.
+//! Reads the outputs of a non-maximum suppression.
 
 use coreml_anywhere::Outputs;
 use coreml_anywhere::model::{ReadError, Stage};

@@ -1,4 +1,4 @@
-//! The raw output of YOLO-like detectors: a column for each place that a box may be at.
+//! Reads the raw output of YOLO-like detectors: a column for each candidate box.
 
 use std::cmp::Ordering;
 

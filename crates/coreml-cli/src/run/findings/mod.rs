@@ -1,4 +1,4 @@
-//! What detectors and segmenters found, on the picture that they were given.
+//! What detectors and segmenters found, in coordinates of the picture that they were given.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The classes of a detector as converters note them: a dictionary or a list in Python's notation, `{0: 'person', 1: "bird's"}`.
+//! A detector's class names as converters store them: a dictionary or a list in Python's notation, `{0: 'person', 1: "bird's"}`.
 
 use std::collections::BTreeMap;
 

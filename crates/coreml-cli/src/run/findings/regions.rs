@@ -1,4 +1,4 @@
-//! What a segmenter says of each pixel.
+//! A segmenter's class for each pixel.
 
 use coreml_anywhere::tensor::Tensor;
 
