@@ -1,4 +1,5 @@
-//! The command's output for programs: errors as JSON, completions for shells, manual pages; and its own log.
+//! The command's output for programs: errors as JSON, completions for shells, manual pages, the doctor's self-test, and
+//! a schema for every document.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 

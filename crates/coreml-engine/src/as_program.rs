@@ -1,5 +1,5 @@
-//! Neural networks as ML Programs that stand by themselves: every value with its type, and none of this library's own
-//! operations.
+//! Neural networks as standalone ML Programs: every value has its type, and none of this library's own operations is
+//! used.
 
 use std::collections::HashMap;
 use std::sync::Arc;

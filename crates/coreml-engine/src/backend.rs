@@ -1,8 +1,9 @@
-//! The engine as a [`Backend`]: plans by input shape, workspaces by need, values by the interface.
+//! The engine as a [`Backend`]: a plan for each input shape, a workspace for each run, and values as the interface
+//! declares them.
 //!
-//! A model plans its default shapes when it is loaded, so that what the engine lacks is known then; other shapes are
-//! planned when they first come (`plans.rs`). A prediction takes a workspace from its plan's pool,
-//! or makes one, and gives it back, so that predictions run side by side without waiting for each other.
+//! A model plans its default shapes when it is loaded, so that missing operations are reported then; other shapes are
+//! planned when they first come (`plans.rs`). A prediction takes a workspace from its plan's pool, or makes one, and
+//! gives it back, so that predictions run side by side without waiting for each other.
 
 use std::fmt;
 use std::sync::Arc;

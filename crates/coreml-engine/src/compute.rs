@@ -1,4 +1,4 @@
-//! What plans compute with.
+//! What plans compute with: instruction set, threads and precision.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A part of a program by itself: what makes some of its values of others.
+//! Cuts a part out of a program: the operations that compute some of its values from others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

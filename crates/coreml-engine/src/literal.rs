@@ -1,4 +1,4 @@
-//! Constants of a program, and what the classes of a classifier are called.
+//! Constants of a program, and the class names of a classifier.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};

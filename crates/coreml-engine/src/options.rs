@@ -1,4 +1,4 @@
-//! How a plan is made, and what it may take.
+//! How a plan is made, and its limits.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the engine would do for a prediction, told without making one.
+//! Describes what the engine would do for a prediction, without making one.
 
 use std::sync::Arc;
 

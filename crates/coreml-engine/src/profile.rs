@@ -1,8 +1,8 @@
 //! Where a prediction's time goes: what each step of the plan does, and how long it takes.
 //!
 //! [`Profile::measure`] makes ordinary predictions and reads a clock between the steps of the plan, which costs some tens
-//! of nanoseconds each. What a step does, it learns from the operations (`Op::work`); what the
-//! machine can do, from multiply-adds measured in between.
+//! of nanoseconds each. The operations report what a step does (`Op::work`); multiply-adds measured in between show what
+//! the machine can do.
 
 use std::sync::Arc;
 use std::time::Duration;

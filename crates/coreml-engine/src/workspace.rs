@@ -1,4 +1,4 @@
-//! What one run of a plan works in.
+//! The memory that one run of a plan works in.
 
 use crate::value::{Buffer, Type};
 

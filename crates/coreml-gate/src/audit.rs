@@ -1,4 +1,4 @@
-//! What in a report cannot be true.
+//! Finds statements in a report that cannot be true.
 
 use coreml_anywhere::telemetry::Metric;
 use coreml_anywhere::telemetry::percentile;

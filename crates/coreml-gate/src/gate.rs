@@ -1,4 +1,4 @@
-//! Gates: what a run's figures must be.
+//! Gates: bounds on a run's figures.
 
 use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! The reference run: one model measured from opening to the last prediction, and judged by a gate.
 //!
-//! [`run`] measures and gives a [`RunReport`]; a [`Gate`] judges it, Gate C unless another is asked for; [`audit`] reads a report
-//! as a sceptic would and lists what in it cannot be true; a [`Plant`] is a fault that shows whether a criterion can fail. What
-//! this host cannot measure is unavailable with the reason.
+//! [`run`] measures and returns a [`RunReport`]; a [`Gate`] judges it, Gate C by default; [`audit`] lists what in a report cannot
+//! be true; a [`Plant`] is a fault that shows whether a criterion can fail. What this host cannot measure is reported as
+//! unavailable, with the reason.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! Where there are no Unix sockets: the same names, and the reason.
+//! For systems without Unix sockets: the same names, and the reason why they do not work.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The backend on the host's side.
+//! The backend in the host process.
 
 use std::path::PathBuf;
 use std::sync::Arc;

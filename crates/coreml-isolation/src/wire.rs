@@ -1,6 +1,7 @@
-//! What host and worker say to each other, strictly in turns: two lengths, so many bytes of JSON, so many of numbers.
+//! The protocol between host and worker, strictly in turns: two lengths, then that many bytes of JSON and that many of
+//! numbers.
 //!
-//! The other side is not trusted to be in its right mind: it may have died in the middle of a message.
+//! Neither side trusts the other's messages: it may have died in the middle of one.
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;

@@ -1,12 +1,12 @@
 //! Fork-join threads for work of some ten microseconds.
 //!
-//! A run publishes one job; workers that are awake join it, and the caller, who takes part, waits only for those who
-//! joined: a worker that is still waking up is not waited for. Between jobs workers spin briefly, then sleep. Nothing
-//! is allocated per run.
+//! A run publishes one job; workers that are awake join it. The caller takes part too, and waits only for workers that
+//! joined, not for one that is still waking up. Between jobs workers spin briefly, then sleep. Nothing is allocated per
+//! run.
 //!
-//! Every participant has a range of task numbers of its own, which it works off from the front; one that is done
-//! takes tasks from the back of another's. So a kernel whose tasks follow the memory gives each core the same part of
-//! every tensor, and what one operation wrote is in the cache of the core that reads it next.
+//! Every participant has its own range of task numbers and works through it from the front; one that is done takes
+//! tasks from the back of another's. So a kernel that numbers its tasks in memory order gives each core the same part
+//! of every tensor, and what one operation wrote is in the cache of the core that reads it next.
 
 use std::any::Any;
 use std::cell::{RefCell, UnsafeCell};

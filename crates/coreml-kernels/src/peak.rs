@@ -1,7 +1,7 @@
-//! The most multiply-adds this machine does in a second: what kernels and profiles are held against.
+//! The most multiply-adds this machine does in a second; kernels and profiles are compared with it.
 //!
-//! It is measured, because data sheets know neither the clock a virtual machine gets nor what two threads of one core
-//! leave each other.
+//! It is measured, because data sheets say neither what clock a virtual machine gets nor how two threads share one
+//! core.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What a caller brings and gets: the features of a model.
+//! The interface of a model: its input and output features.
 
 use coreml_tensor::DType;
 use serde::{Deserialize, Serialize, Serializer};

@@ -1,7 +1,7 @@
-//! Fields of a message in protobuf's wire format, read as they are asked for.
+//! Fields of a message in protobuf's wire format, read on demand.
 //!
 //! The older model types have some two hundred messages, most of them with one or two fields. They are not decoded into
-//! types of their own; whoever needs a field asks for it by its number and type, and nothing is copied until then.
+//! types of their own; callers ask for a field by its number and type, and nothing is copied until then.
 #![deny(clippy::as_conversions, clippy::indexing_slicing)]
 
 use crate::error::{ReadError, ReadErrorKind};

@@ -1,4 +1,4 @@
-//! What a server is told: a TOML file, and what the command line says instead.
+//! A server's configuration: a TOML file, and flags that override it.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Connections: so many at once, none that does nothing for long, and an orderly end.
+//! Connections: a limit on their number, time-outs for idle ones, and an orderly shutdown.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Request bodies under the limits: so large, so slow, and so many bytes of all requests together.
+//! Reads request bodies within limits: their size, the time they may take, and the bytes of all requests together.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! What Prometheus scrapes: the library's own metrics of each model, and the server's under the names that dashboards for
-//! Triton and KServe ask for.
+//! Triton and KServe use.
 
 use std::fmt::Write;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Why a request is not answered: one row for each kind, with the status both protocols tell it by.
+//! Why a request is not answered: one row for each kind, with its status in both protocols.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Which models there are, and which of their versions are served.
 //!
-//! A version that came or changed is loaded aside; the one before serves until it is ready, and goes on where it cannot
-//! be loaded. Changes come one after the other; predictions never wait for them.
+//! A new or changed version is loaded in the background. The previous one serves until it is ready, and goes on serving
+//! if it cannot be loaded. Changes are made one after the other; predictions never wait for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

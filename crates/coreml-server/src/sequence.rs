@@ -1,4 +1,4 @@
-//! The states of a model between the requests of a sequence: so many at most, and none forever.
+//! The states of a model between the requests of a sequence: limited in number and in idle time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A server from its start to its end.
+//! A server from start to shutdown.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a model has answered, and how long each part of it took: for the statistics extension and the metrics.
+//! Counts a model's answers and how long each part of them took, for the statistics extension and the metrics.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

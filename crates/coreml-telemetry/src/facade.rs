@@ -1,7 +1,7 @@
-//! Snapshots handed to the recorder of the `metrics` crate.
+//! Hands snapshots to the recorder of the `metrics` crate.
 //!
-//! Aggregates only, and only when asked: recorders keep every single value of their histograms until somebody collects
-//! them, which nobody may ever do.
+//! Only aggregates, and only on request: recorders keep every value of a histogram until it is collected, which may
+//! never happen.
 
 use metrics::{Label, counter, gauge};
 

@@ -1,6 +1,6 @@
-//! Snapshots as OpenMetrics text, which Prometheus and its kin scrape.
+//! Snapshots as OpenMetrics text, which Prometheus and similar systems scrape.
 //!
-//! Source of the form: the OpenMetrics 1.0 specification. Families come in the order of the table of names. Histograms
+//! The format follows the OpenMetrics 1.0 specification. Families come in the order of the table of names. Histograms
 //! have a bucket for each power of two between a microsecond and a minute: those bounds are also bounds of the
 //! recorder's buckets, so their counts are exact.
 

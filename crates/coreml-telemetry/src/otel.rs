@@ -1,7 +1,7 @@
-//! Telemetry as instruments of an OpenTelemetry meter, which exporters ask whenever they collect.
+//! Telemetry as instruments of an OpenTelemetry meter, which exporters read whenever they collect.
 //!
-//! The instruments have the names of [`names`](crate::names). Of a histogram these are `NAME_count`, `NAME_sum`, and
-//! `NAME` with the attribute `quantile`: the API has no histograms that somebody else keeps.
+//! The instruments have the names of [`names`](crate::names). A histogram becomes `NAME_count`, `NAME_sum`, and `NAME`
+//! with the attribute `quantile`, because the API cannot export a histogram that is kept elsewhere.
 
 use std::sync::{Arc, Weak};
 

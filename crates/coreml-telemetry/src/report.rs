@@ -1,8 +1,7 @@
 //! The run report: `telemetry.json`.
 //!
-//! A report can only say what was measured. A figure is either a value with its unit, the samples it rests on and
-//! where it came from, or the reason why it is not there; there is no third form, so that nothing is reported as 0
-//! because nobody looked.
+//! A report can only say what was measured. A figure is either a value with its unit, its number of samples and its
+//! source, or the reason why it is missing. There is no third form, so nothing that was not measured is reported as 0.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,7 +1,7 @@
-//! Speed-ups, which are never told without the interval they are known to.
+//! Speed-ups, which are never reported without their confidence interval.
 //!
-//! A ratio of two single runs says little: of published ones few would stand a repetition. Here each run gives one figure
-//! (a median, a p99), runs of both sides are interleaved, and the ratio of the medians comes with a 95 % interval from
+//! A ratio of two single runs says little: few published ones could be repeated. Here each run gives one figure (a
+//! median, a p99), runs of both sides are interleaved, and the ratio of the medians comes with a 95 % interval from
 //! resampling the runs (percentile bootstrap).
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! How far numbers are from those expected, and how far they may be.
+//! How far numbers are from the expected ones, and how far they may be.
 
 use coreml_tensor::Tensor;
 

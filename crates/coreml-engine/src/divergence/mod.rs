@@ -1,10 +1,10 @@
-//! Where the optimised plan of a model departs from its reference plan.
+//! Finds where the optimised plan of a model differs from its reference plan.
 //!
-//! The optimised plan runs as it is, and is watched: after each step the values it left are taken down. A value that two
-//! operations pass to each other within a step is not there to be seen, and nothing is done to make it seen, as another plan would
-//! have other faults. Each step is then judged alone: the operations it stands for, found by going back in the program from what it
-//! computed to what it read, are run by the reference plan on the very numbers that it read. What is left of the distance is the
-//! step's own error, not one that it inherited.
+//! The optimised plan runs unchanged and is watched: after each step the values it left are recorded. A value that one operation
+//! passes to another within a step cannot be seen. The plan is not changed to show it, because a different plan would have
+//! different faults. Each step is then judged alone: the operations it stands for are found by going back in the program from its
+//! results to its inputs, and the reference plan runs them on exactly the numbers that the step read. The remaining distance is
+//! the step's own error, not an inherited one.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! What a run left of the program's values, for those who watch it.
+//! The program's values that an observer can see during a run.
 //!
-//! A value is there only while its slot holds it: after its step, and before a later one takes the slot over. Values that fused
-//! steps pass from one operation to the next are never there.
+//! A value can be seen only while its slot holds it: after its step, and before a later step reuses the slot. Values that a
+//! fused step passes from one operation to the next can never be seen.
 
 use std::collections::HashMap;
 

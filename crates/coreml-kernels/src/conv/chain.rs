@@ -1,10 +1,10 @@
-//! Convolutions in a row, strip by strip, so that what lies between them stays in the cache.
+//! Convolutions in a row, strip by strip, so that the values between them stay in the cache.
 //!
-//! A strip is some lines of the last convolution's output. Going backwards from it, each convolution's output lines
-//! are the lines its successor reads; going forwards, they are computed into scratch. Where a successor's kernel is
-//! taller than its stride, neighbouring strips both compute the lines they share: strips are made as tall as scratch
-//! allows, so that this is little. A stage may be two convolutions with nothing between them in memory
-//! ([`DenseDepthwise`]); it is then their lines together that a strip needs.
+//! A strip is some lines of the last convolution's output. Going backwards from it, each convolution's output lines are
+//! the lines its successor reads; going forwards, they are computed into scratch memory. Where a successor's kernel is
+//! taller than its stride, neighbouring strips both compute the lines they share; strips are as tall as scratch memory
+//! allows, to keep this small. A stage may be two convolutions with nothing between them in memory
+//! ([`DenseDepthwise`]); a strip then needs the lines of both.
 
 use std::sync::Arc;
 

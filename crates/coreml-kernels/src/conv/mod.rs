@@ -1,12 +1,13 @@
 //! Two-dimensional convolution of channels-last images, weights packed once.
 //!
 //! * Dense and grouped kernels are matrix products whose left matrix is the image itself: the micro-kernel of
-//!   [`crate::gemm`] is told where the runs of values under the kernel lie (`dense.rs`). Nothing is unrolled in memory;
+//!   [`crate::gemm`] is told where the runs of values under the kernel are (`dense.rs`). Nothing is unrolled in memory;
 //!   where there is padding, the image is first copied into a zero frame.
 //! * One input channel per group goes to a kernel vectorised over channels (`depthwise.rs`).
 //! * Dense 3x3 kernels with stride 1 go by Winograd's method where the image is large enough (`winograd.rs`).
-//! * A dense convolution that feeds a depthwise one makes its lines in that one's L1 buffer (`dense_depthwise.rs`).
-//! * Weights that are computed at run time and other numbers of spatial axes are for `general.rs`, which takes channels-first
+//! * A dense convolution that feeds a depthwise one computes its lines into that one's buffer in the L1 cache
+//!   (`dense_depthwise.rs`).
+//! * `general.rs` handles weights that are computed at run time and other numbers of spatial axes. It takes channels-first
 //!   images and packs nothing beforehand.
 //! * A transposed convolution is a dense one for each phase of its output (`transposed/`).
 

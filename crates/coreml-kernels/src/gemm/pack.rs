@@ -1,9 +1,9 @@
 //! The right-hand matrix, rearranged into the order in which the kernels read it.
 //!
-//! The columns are cut into panels ([`Panels`]); a panel is stored row by row, with columns beyond the matrix as zeros. What
-//! is stored for an element is the [`Format`]'s business: rows lie one after the other or, where an element takes half a
-//! byte, two and two, the later row in the high halves. Formats of codes have parameters beside them, in the order in which
-//! the panels need them.
+//! The columns are cut into panels ([`Panels`]); a panel is stored row by row, with columns beyond the matrix as zeros. The
+//! [`Format`] decides how an element is stored. Rows follow one another; if an element takes half a byte, two rows are
+//! stored together, the later one in the high halves. Formats of codes also have parameters, in the order in which the
+//! panels need them.
 
 #[cfg(test)]
 use super::decode::Element;

@@ -1,11 +1,11 @@
-//! Recurrent layers: what follows step by step once the products with the inputs are there.
+//! Recurrent layers: the part that runs step by step after the products with the inputs are computed.
 //!
 //! A step multiplies the state with weights that are read once, so it runs at the speed of the cache they come from.
 //! The weights are packed in blocks of as many units of the state as a vector has lanes, and a block holds the columns
-//! of *all* gates of its units: when the sums of a block are done its units can be brought up to date at once, from
-//! registers. The new state goes to a second buffer, so blocks do not wait for each other within a step and threads
-//! share a step's blocks; only steps follow each other. A `gru` that resets the state before multiplying it takes two
-//! turns per step, with a part of the weights each.
+//! of *all* gates of its units: when the sums of a block are done, its units can be updated at once, from registers.
+//! The new state goes to a second buffer, so blocks of a step do not wait for each other and threads can share them;
+//! only the steps are in order. A `gru` that resets the state before multiplying it takes two turns per step, each with
+//! a part of the weights.
 
 mod step;
 

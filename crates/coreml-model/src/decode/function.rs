@@ -1,4 +1,4 @@
-//! Functions: names become ids, in lexical scopes.
+//! Decodes functions: names become ids, in lexical scopes.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
-//! Pipelines: what one takes and gives must be what its members take and give.
+//! Decodes pipelines: a pipeline's inputs and outputs must match those of its members.
 //!
-//! Members run in order and find their inputs by name among the pipeline's own and the outputs of those before them.
+//! Members run in order and find their inputs by name among the pipeline's own and the outputs of earlier members.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Tells models apart by their contents.
+//! Fingerprints, which tell models apart by their contents.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What a file does not say of its model, and whoever opens it can.
+//! Facts that a file does not contain and the caller who opens it can supply.
 
 use super::Package;
 use crate::error::{ReadError, ReadErrorKind, quote};

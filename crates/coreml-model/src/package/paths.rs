@@ -1,4 +1,4 @@
-//! Keeps paths a file names inside the package.
+//! Keeps the paths that a file names inside the package.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};

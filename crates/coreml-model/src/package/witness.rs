@@ -1,4 +1,4 @@
-//! Notices files that change while a model is read, half of which would be another's.
+//! Notices files that change while a model is read, because half of it could then come from another model.
 
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! The program of a model: typed, validated SSA, as the file has it.
 //!
-//! One [`Function`] owns all its values, nested blocks' included, in one arena; a [`ValueId`] indexes it. A value is
-//! defined once, before its first use, and is visible in nested blocks. `const` operations stay operations: an
+//! One [`Function`] owns all its values, including those of nested blocks, in one arena; a [`ValueId`] indexes it. A
+//! value is defined once, before its first use, and is visible in nested blocks. `const` operations stay operations: an
 //! executor resolves them, a reader prints them.
 
 use std::collections::BTreeMap;

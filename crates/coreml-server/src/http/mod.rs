@@ -1,4 +1,4 @@
-//! The protocol over HTTP: routes, and what is done to every request.
+//! The protocol over HTTP: routes, and the steps common to every request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

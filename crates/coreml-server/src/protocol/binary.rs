@@ -1,4 +1,4 @@
-//! Tensors in binary form: little-endian elements in row-major order, byte strings each behind its length.
+//! Tensors in binary form: little-endian elements in row-major order, each byte string preceded by its length.
 
 use bytes::Bytes;
 use coreml_anywhere::tensor::Tensor;

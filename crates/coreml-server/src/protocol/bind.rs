@@ -1,4 +1,4 @@
-//! Tensors of the protocol as a model's inputs, and a model's outputs as tensors of the protocol.
+//! Turns the protocol's tensors into a model's inputs, and a model's outputs into the protocol's tensors.
 
 use bytes::Bytes;
 use coreml_anywhere::model::{DictionaryKey, FeatureKind, Interface};

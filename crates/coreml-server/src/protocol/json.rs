@@ -1,4 +1,4 @@
-//! Requests and answers of inference as JSON, with the tensors behind it that came or go in binary form.
+//! Inference requests and answers as JSON, followed by tensors in binary form.
 
 use std::borrow::Cow;
 use std::fmt;

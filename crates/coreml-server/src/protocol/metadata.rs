@@ -1,4 +1,4 @@
-//! What a model takes and gives, in the words of the protocol.
+//! A model's inputs and outputs, in the protocol's terms.
 
 use coreml_anywhere::model::{ColorLayout, DictionaryKey, Feature, FeatureKind, Interface, ShapeConstraint, SizeRange};
 use coreml_anywhere::tensor::DType;

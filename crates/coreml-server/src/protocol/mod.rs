@@ -1,4 +1,4 @@
-//! The Open Inference Protocol without a wire: what is asked and answered, whether by HTTP or by gRPC.
+//! The Open Inference Protocol without the transport: requests and answers, for HTTP and gRPC alike.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What the parameters of a request wish for: its place in the line, its patience, its sequence.
+//! What the parameters of a request ask for: its priority, its time-out, its sequence.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! Requests put together to one prediction along their first dimension, and its answer taken apart again.
+//! Combines requests into one prediction along their first dimension, and splits its answer again.
 //!
-//! The obviously right twin is a prediction for each request; a model is only batched if it answers two requests
-//! together as it answers them alone, which is tried when it is loaded.
+//! A model is batched only if it answers two requests together as it answers each alone, which is tried when it is
+//! loaded.
 
 use coreml_anywhere::model::{ArrayFeature, FeatureKind, Interface, ShapeConstraint};
 use coreml_anywhere::tensor::{Shape, Tensor};

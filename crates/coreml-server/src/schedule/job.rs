@@ -1,4 +1,4 @@
-//! What waits in a model's line, and what comes of it.
+//! A job in a model's line, and its result.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The line before a model: bounded, by priority, and honest about who would come too late.
+//! The line before a model: bounded, ordered by priority; it refuses requests that would be answered too late.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! The threads that work at a model's line.
+//! The threads that serve a model's line.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

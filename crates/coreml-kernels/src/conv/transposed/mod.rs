@@ -1,10 +1,10 @@
 //! Transposed convolution of channels-last images, weights packed once.
 //!
-//! Nothing is spread and summed up in memory: each phase of the output (`phases.rs`) is an ordinary convolution of the
-//! image with some of the taps, computed as a matrix product whose left matrix is the image and whose result is written
-//! with gaps between the pixels (`dense.rs`), or channel by channel where the channels are not mixed (`depthwise.rs`).
-//! With a kernel as wide as its stride, the columns of one product are whole output lines. Where outputs read beyond the
-//! image, it is first copied into a frame of zeros.
+//! Results are not spread out and summed up in memory. Instead each phase of the output (`phases.rs`) is an ordinary
+//! convolution of the image with some of the taps, computed as a matrix product whose left matrix is the image and whose
+//! result is written with gaps between the pixels (`dense.rs`), or channel by channel where the channels are not mixed
+//! (`depthwise.rs`). With a kernel as wide as its stride, the columns of one product are whole output lines. Where
+//! outputs read beyond the image, it is first copied into a frame of zeros.
 
 mod dense;
 mod depthwise;
