@@ -18,7 +18,7 @@ pub enum Outcome {
     Ignored,
 }
 
-/// What became of a result.
+/// How the breaker counted a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Settled {
     /// It was counted.

@@ -45,7 +45,7 @@ impl From<cmlb_device> for Device {
     }
 }
 
-/// This process and machine at one moment. `None` is: cannot be told here.
+/// This process and machine at one moment. `None` means unknown here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SystemReport {
     /// Bytes of memory that count against the process, compressed ones included.

@@ -76,9 +76,9 @@ type Read = Result<Box<dyn Classic>, Error>;
 pub struct ClassicType {
     /// Its number in the format.
     pub tag: u32,
-    /// The format's name of it.
+    /// Its name in the format.
     pub name: &'static str,
-    /// What it does, and where that is not obvious.
+    /// What it does, and what is not obvious about it.
     pub notes: &'static str,
     read: fn(Fields<'_>, &Interface) -> Read,
 }
@@ -202,7 +202,7 @@ pub const TYPES: &[ClassicType] = &[
     ClassicType { tag: 900, name: "identity", notes: "inputs become outputs of the same name", read: identity::read },
 ];
 
-/// Gives a model's parameters a meaning.
+/// Decodes and checks a model's parameters.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidModel`] says what contradicts the format's rules or the interface,

@@ -39,7 +39,7 @@ use crate::liveness::{Live, Places, Uses};
 /// The network as the body of a function that takes and gives the features of `interface`.
 ///
 /// # Errors
-/// A layer that breaks the rules of the format, or that there is no lowering for.
+/// A layer that breaks the rules of the format, or that cannot be lowered.
 pub fn lower(network: &NeuralNetwork, interface: &Interface) -> Result<Function, ConvertError> {
     let fields = network.fields();
     let steps = steps(fields)?;

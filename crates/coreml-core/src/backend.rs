@@ -146,22 +146,22 @@ pub struct ModelInfo {
     pub steps: usize,
     /// Threads that take part in one prediction.
     pub threads: usize,
-    /// The processor's instruction set it uses; empty where the backend does not know.
+    /// The processor's instruction set it uses; empty if the backend does not know.
     pub isa: String,
-    /// Bytes one prediction works in, besides the weights.
+    /// Bytes of working memory for one prediction, not counting the weights.
     pub workspace_bytes: usize,
     /// The compiled program as text; empty where the backend has none.
     pub plan: String,
-    /// Where the backend means to run the model, if it chooses among devices and tells: planned, not measured.
+    /// Where the backend plans to run the model, if it chooses among devices and says so: planned, not measured.
     pub placement: Option<Placement>,
-    /// Bytes a Neural Engine holds for this process, where the system tells: measured, for all models together.
+    /// Bytes a Neural Engine holds for this process, where the system reports them: measured, for all models together.
     pub neural_engine_bytes: Option<u64>,
 }
 
-/// Where a backend means to run a model's operations. Constants, which are no work, are not counted.
+/// Where a backend plans to run a model's operations. Constants are not counted, because they are no work.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Placement {
-    /// Operations of which a device is known.
+    /// Operations whose device is known.
     pub operations: usize,
     /// Those on the CPU.
     pub cpu: DeviceShare,
@@ -190,11 +190,11 @@ pub struct LoadOptions {
     pub compute_units: ComputeUnits,
     /// Threads for one prediction; 0 for as many as there are processors.
     pub threads: usize,
-    /// The most bytes one prediction may work in, states included, on a backend that can tell; the backend's own limit if
-    /// `None`.
+    /// The most bytes of memory one prediction may use, including states, on backends that support a limit; the backend's
+    /// own limit if `None`.
     pub max_memory: Option<usize>,
-    /// The most rounds that all loops of one prediction may run, on a backend that can tell; the backend's own limit if
-    /// `None`.
+    /// The most rounds that all loops of one prediction together may run, on backends that support a limit; the
+    /// backend's own limit if `None`.
     pub max_loop_rounds: Option<u64>,
 }
 

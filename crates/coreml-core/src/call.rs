@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind};
 use crate::outputs::Outputs;
 use coreml_model::Interface;
 
-/// Wishes for one prediction; those of the session hold for whatever is not set.
+/// Options for one prediction; the session's apply to whatever is not set.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,7 +26,7 @@ pub struct Call {
     outputs: Option<Vec<String>>,
 }
 
-/// Who goes first where predictions wait for a place among those that a backend computes at once.
+/// Which prediction goes first when several wait for a place among those that a backend computes at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[non_exhaustive]
 pub enum Priority {
@@ -40,12 +40,12 @@ pub enum Priority {
 }
 
 impl Call {
-    /// No wishes.
+    /// No options set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The answer, or an error, is there after this time; instead of the session's deadline.
+    /// The answer, or an error, comes within this time; replaces the session's deadline.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline: Some(deadline), ..self }

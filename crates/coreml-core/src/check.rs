@@ -83,8 +83,8 @@ impl<'a> CheckedInputs<'a> {
 /// Checks `inputs` against `interface`, prepares pictures and fills in optional arrays that were left out.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`] names the feature and says what it takes: unknown or given twice, missing, of another
-/// type, rank, shape or data type, or a NaN or infinity where an image is wanted.
+/// [`ErrorKind::InvalidInput`] names the feature and says what it takes: it is unknown, given twice or missing, has a
+/// wrong type, rank, shape or data type, or is an image with a NaN or infinity.
 pub fn check<'a>(interface: &'a Interface, inputs: &'a Inputs<'_>) -> Result<CheckedInputs<'a>, Error> {
     let features = &interface.inputs;
     let mut given: SmallVec<[Option<&Input<'_>>; 4]> = smallvec![None; features.len()];

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use coreml_model::{ReadError, ReadErrorKind, tame};
 
-/// Why a model could not be opened or a prediction not be made. Cheap to clone.
+/// Why a model could not be opened or a prediction could not be made. Cheap to clone.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -93,7 +93,7 @@ impl fmt::Display for ErrorKind {
 }
 
 impl Error {
-    /// An error of this kind; the message says what is wrong and, where it can, what to do.
+    /// An error of this kind; the message says what is wrong and, if possible, what to do.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Arc::new(Inner::new(kind, message.into())))
     }
@@ -129,7 +129,7 @@ impl Error {
         Self(Arc::new(Inner { retry_after: Some(wait), ..Inner::new(ErrorKind::Overloaded, message) }))
     }
 
-    /// The same error, told as one about a part of the model: a member of a pipeline, for instance.
+    /// The same error, as one about a part of the model: a member of a pipeline, for instance.
     pub fn within(&self, place: &str) -> Self {
         let Inner { kind, feature, operation, message, retry_after, .. } = &*self.0;
         Self(Arc::new(Inner {
@@ -145,7 +145,7 @@ impl Error {
         self.0.kind
     }
 
-    /// When it is worth asking again, of a backend that has too much to do.
+    /// How long to wait before asking an overloaded backend again.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }

@@ -68,7 +68,7 @@ impl Value {
 }
 
 impl Outputs {
-    /// Outputs from values by name, as a backend has them.
+    /// Outputs from a backend's values by name.
     pub fn new(entries: Vec<(String, Value)>) -> Self {
         Self { entries }
     }
@@ -79,7 +79,7 @@ impl Outputs {
         self
     }
 
-    /// Takes the value of this name out.
+    /// Removes and returns the value of this name.
     ///
     /// # Errors
     /// As [`Outputs::get`].
@@ -90,7 +90,7 @@ impl Outputs {
         }
     }
 
-    /// Names and values, in order, for somebody who keeps them.
+    /// Names and values, in order, owned.
     pub fn into_entries(self) -> Vec<(String, Value)> {
         self.entries
     }
@@ -178,7 +178,7 @@ impl Outputs {
         }
     }
 
-    /// Outputs with numbers that are NaN or infinite, how many of each, and of how many.
+    /// The outputs that have NaN or infinite numbers, with how many of each, and how many numbers there are in all.
     pub fn non_finite(&self) -> Vec<NonFinite<'_>> {
         self.iter()
             .map(|(name, value)| NonFinite::of(name, value))
@@ -200,7 +200,7 @@ impl Outputs {
     }
 }
 
-/// What is not a finite number in one output.
+/// The numbers of one output that are not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NonFinite<'a> {
@@ -245,7 +245,7 @@ fn mismatch(name: &str, found: &Value, wanted: &str) -> Error {
 }
 
 /// The elements as another type: integers saturate, fractions are rounded to the nearest integer, halves to the even
-/// one. `None` for types that have no conversion, and when there is no memory for it.
+/// one. `None` for types that have no conversion, and if memory runs out.
 pub fn cast(tensor: TensorView<'_>, dtype: DType) -> Option<Tensor> {
     if tensor.dtype() == dtype {
         return Some(tensor.to_tensor());

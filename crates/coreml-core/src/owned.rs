@@ -39,8 +39,8 @@ pub enum OwnedValue {
 }
 
 impl OwnedInputs {
-    /// Names and values, in the interface's order, as [`check`](crate::check()) found them right: nothing checks them
-    /// again.
+    /// From names and values, in the interface's order, that [`check`](crate::check()) has accepted: they are not
+    /// checked again.
     pub fn new(entries: Vec<(String, OwnedValue)>) -> Self {
         Self { entries }
     }

@@ -58,7 +58,7 @@ pub struct ReferenceRun {
     pub gate: Gate,
     /// A fault, to see the gate fail.
     pub plant: Option<Plant>,
-    /// Asked between timed predictions whether to make no more of them: then the report has what was measured until then.
+    /// Asked between timed predictions whether to stop; the report then has what was measured so far.
     pub stop: fn() -> bool,
 }
 
@@ -80,7 +80,7 @@ impl ReferenceRun {
     }
 }
 
-/// Measures. `progress` is told the stage, and how many of how many steps of it are done.
+/// Measures. `progress` is called with the stage, the steps done, and the number of steps.
 ///
 /// # Errors
 /// When the model cannot be opened. Predictions that fail are counted, not returned.

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::config::{Config, ConfigError};
 use crate::connections;
 
-/// A server that runs. Dropped, it drains as [`Server::stop`] does.
+/// A running server. Dropping it drains it as [`Server::stop`] does.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -30,11 +30,11 @@ struct Running {
 }
 
 impl Server {
-    /// Listens and loads the models. A model that cannot be loaded makes the server not ready and is told in its index and
+    /// Listens and loads the models. If a model cannot be loaded, the server is not ready and reports it in its index and
     /// its log; the others are served.
     ///
     /// # Errors
-    /// When a file it is told of cannot be read, or it cannot listen.
+    /// When a file that the configuration names cannot be read, or the server cannot listen.
     pub fn start(config: Config) -> Result<Self, ConfigError> {
         let token = config.token_file.as_deref().map(token).transpose()?;
         let failed = |error: std::io::Error| ConfigError::new(format!("cannot listen on {}: {error}", config.address));

@@ -14,7 +14,8 @@ use crate::{sentinel, trace};
 const MOST: usize = 256;
 
 impl Session {
-    /// Whether [`Session::predict_batch`] is faster than as many predictions: those who gather inputs for it ask first.
+    /// Whether [`Session::predict_batch`] is faster than separate predictions: worth asking before gathering inputs for
+    /// it.
     pub fn gains_by_batches(&self) -> bool {
         self.lane_for_batches().is_some()
     }

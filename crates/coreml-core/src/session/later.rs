@@ -95,7 +95,7 @@ impl Later {
     }
 }
 
-/// The answer to a prediction that is being made: a future. Dropped, it cancels the prediction.
+/// The answer to a prediction that is being made: a future. Dropping it cancels the prediction.
 #[derive(Debug)]
 #[must_use = "a prediction that nobody awaits is cancelled"]
 pub struct Answer {
@@ -119,7 +119,7 @@ impl Answer {
         (Self { slot: slot.clone(), cancel }, slot)
     }
 
-    /// A switch that cancels the prediction, for others than the owner of the future.
+    /// A switch that cancels the prediction, for use without owning the future.
     pub fn canceller(&self) -> Cancel {
         self.cancel.clone()
     }
