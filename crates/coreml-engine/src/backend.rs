@@ -71,20 +71,20 @@ impl LowPrecision {
 pub struct CpuOptions {
     /// Threads for one prediction; 0 leaves it to [`LoadOptions::threads`].
     pub threads: usize,
-    /// A pool of threads for this model alone. Without it all models of the process that compute with as many threads share
-    /// one pool: of several predictions at once one has its threads, and the others compute on their callers'.
+    /// A thread pool for this model alone. Without it all models of the process with the same number of threads share one
+    /// pool: if several predict at once, one has the pool's threads, and the others compute on their callers' threads.
     pub own_threads: bool,
-    /// Slow kernels and no passes: the oracle of the optimised plan.
+    /// Slow kernels and no passes: the plan that optimised plans are checked against.
     pub reference: bool,
-    /// Whether products may be made of rounded factors. The reference never rounds.
+    /// Whether factors of products may be rounded. The reference never rounds.
     pub low_precision: LowPrecision,
-    /// For tests of what finds faults: the value of the program that optimised plans are to get wrong.
+    /// For tests of code that finds faults: the value of the program that optimised plans compute wrongly on purpose.
     #[doc(hidden)]
     pub planted: Option<Arc<str>>,
 }
 
 impl CpuOptions {
-    /// Plans without passes, with slow kernels: for comparing.
+    /// Plans without passes, with slow kernels, for comparison.
     pub fn reference() -> Self {
         Self { reference: true, ..Self::default() }
     }

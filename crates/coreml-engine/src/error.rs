@@ -46,7 +46,7 @@ pub struct PlanError {
     problems: Vec<Problem>,
 }
 
-/// What kind of obstacle a [`PlanError`] is.
+/// The kind of a [`PlanError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlanErrorKind {
@@ -64,7 +64,7 @@ pub enum PlanErrorKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Problem {
-    /// The operation's type, `conv` for instance; empty where the fault is not one operation's.
+    /// The operation's type, `conv` for instance; empty if the fault does not belong to one operation.
     pub operation: String,
     /// The operation's first output, which is how tools name the place.
     pub output: String,
@@ -91,7 +91,7 @@ impl PlanError {
         )
     }
 
-    /// What kind of obstacle this is.
+    /// The kind of error.
     pub fn kind(&self) -> PlanErrorKind {
         self.kind
     }

@@ -27,7 +27,7 @@ impl ClassicModel {
         self.tag
     }
 
-    /// The format's name of its type.
+    /// The name of its type in the format.
     pub fn kind(&self) -> &'static str {
         self.kind
     }

@@ -128,8 +128,8 @@ impl<T> Within for Result<T, ReadError> {
     }
 }
 
-/// `text` as a person may be shown it, names from a file among it: control characters but line feeds, and those that change
-/// the direction of writing, become U+FFFD, so that a model cannot steer a terminal.
+/// `text`, which may contain names from a file, made safe to show: control characters except line feeds, and characters
+/// that change the writing direction, become U+FFFD, so that a model cannot control a terminal.
 pub fn tame(text: &str) -> Cow<'_, str> {
     let wild =
         |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

@@ -35,7 +35,7 @@ mod stage;
 mod wire;
 mod write;
 
-/// The strings of programs: short ones, as almost all are, lie in the program itself.
+/// The strings of programs. Short ones, which almost all are, are stored inline.
 pub use smol_str::SmolStr;
 
 pub use classic::ClassicModel;

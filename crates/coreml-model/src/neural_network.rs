@@ -42,7 +42,7 @@ pub struct Layer<'a> {
     pub tag: Option<u32>,
     /// Its parameters.
     pub fields: Fields<'a>,
-    /// The rank of the first output as the converter noted it, which may be missing or wrong.
+    /// The rank of the first output according to the converter; may be missing or wrong.
     pub noted_rank: Option<u64>,
 }
 

@@ -86,7 +86,7 @@ static REFUSED: &[(&str, &str)] = &[
     ("custom_layer", "what it computes is code of the app that brings it, which no model file holds"),
 ];
 
-/// Operations of the format that the engine refuses for good, each with the reason.
+/// Operations of the format that the engine will never run, each with the reason.
 pub fn refused() -> &'static [(&'static str, &'static str)] {
     REFUSED
 }

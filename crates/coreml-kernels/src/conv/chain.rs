@@ -22,7 +22,7 @@ const STRIP_VALUES: usize = 200 * 1024;
 /// The most convolutions in a chain.
 const MOST: usize = 8;
 
-/// Convolutions of which each takes its predecessor's output.
+/// Convolutions in a row: each takes its predecessor's output.
 #[derive(Debug)]
 pub struct Chain {
     stages: Vec<Stage>,
@@ -170,7 +170,7 @@ impl Chain {
         oh.div_ceil(strips).max(1)
     }
 
-    /// The part of all arithmetic on `h x w` images that is done again because strips share lines.
+    /// The share of the arithmetic on `h x w` images that is repeated because strips share lines.
     pub fn recomputed(&self, h: usize, w: usize, threads: usize) -> f64 {
         let (oh, _) = self.out_size(h, w);
         let lines = self.strip(h, w, threads);

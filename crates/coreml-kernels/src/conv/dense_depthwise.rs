@@ -10,7 +10,7 @@ use super::{Conv2d, ConvEpilogue, ConvShape, Convolve, Method};
 use crate::activation::Activation;
 use crate::parallel::ThreadPool;
 
-/// Two convolutions of which the second, a depthwise one, takes the first's output.
+/// Two convolutions; the second, a depthwise one, takes the first's output.
 #[derive(Clone, Debug)]
 pub struct DenseDepthwise {
     first: Conv2d,

@@ -85,7 +85,7 @@ pub struct ConvEpilogue<'a> {
     pub activation: Activation,
 }
 
-/// What makes images of images, ready to run.
+/// A convolution of any kind, ready to run on images.
 pub trait Convolve: std::fmt::Debug + Send + Sync + 'static {
     /// Height and width of the output for an `h x w` image.
     fn out_size(&self, h: usize, w: usize) -> (usize, usize);
@@ -138,8 +138,8 @@ impl Conv2d {
         Self::with_precision(isa, shape, weights, bias, Precision::F32)
     }
 
-    /// As [`Conv2d::new`], rounding weights and images before they are multiplied where the convolution can: not a depthwise
-    /// one, nor one with an odd number of input channels to a group.
+    /// Like [`Conv2d::new`], but weights and images are rounded before they are multiplied, if the convolution supports it:
+    /// not a depthwise one, nor one with an odd number of input channels per group.
     ///
     /// # Panics
     /// As [`Conv2d::new`].
@@ -159,8 +159,8 @@ impl Conv2d {
         Self { isa, shape, method }
     }
 
-    /// As [`Conv2d::new`], by the method that is fastest for images of `size`, height and width. The result may differ from the other's by
-    /// some ten roundings.
+    /// Like [`Conv2d::new`], with the method that is fastest for images of `size`, height and width. The results of the two may
+    /// differ by some ten roundings.
     ///
     /// # Panics
     /// As [`Conv2d::new`].
@@ -179,7 +179,7 @@ impl Conv2d {
         Self { isa, shape, method: Method::Winograd(Winograd::new(isa, &shape, weights, bias)) }
     }
 
-    /// What weights and images are rounded to before they are multiplied.
+    /// The precision that weights and images are rounded to before they are multiplied.
     pub fn precision(&self) -> Precision {
         match &self.method {
             Method::Dense(dense) => dense.precision(),
@@ -187,7 +187,7 @@ impl Conv2d {
         }
     }
 
-    /// Whether strips of an image take no more work than the whole, beyond the lines they share.
+    /// Whether working in strips costs nothing extra, except for the lines that strips share.
     pub fn works_in_strips(&self) -> bool {
         !matches!(self.method, Method::Winograd(_))
     }

@@ -8,7 +8,7 @@ use super::{Epilogue, Format, PackedB, check_output, matrix_fits, product_of, ru
 use crate::parallel::ThreadPool;
 use crate::simd::{Isa, Kernel, Simd, bf16};
 
-/// What the factors of a product are rounded to; sums are `f32`.
+/// The precision that the factors of a product are rounded to; sums are `f32`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Not at all.

@@ -29,7 +29,7 @@ pub enum Squash {
     Linear,
 }
 
-/// What happens in one step. Sums are those of the products with input and state, and of the biases.
+/// The kind of cell: what happens in one step. Sums are those of the products with input and state, and of the biases.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cell {
     /// Gates input, forget, output, cell: `c = forget * c + input * cell(sum)` limited to `±clip`,
@@ -184,7 +184,7 @@ pub struct Outputs<'a> {
     pub sequence: Option<&'a mut [f32]>,
     /// `[batch, width]`: on entry the initial state, on return the last.
     pub h: &'a mut [f32],
-    /// As `h`, the state of the cell; not looked at where there is none.
+    /// As `h`, the state of the cell; ignored if the cell has none.
     pub c: &'a mut [f32],
 }
 

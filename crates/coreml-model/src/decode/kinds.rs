@@ -18,15 +18,15 @@ pub(crate) enum Sorted {
     Refused(ReadError),
 }
 
-/// A type of models that cannot run away from Apple's systems.
+/// A type of models that runs on Apple's systems only.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct RefusedType {
-    /// The format's name of it.
+    /// Its name in the format.
     pub name: &'static str,
     /// Why.
     pub why: &'static str,
-    /// What one can do instead.
+    /// What to do instead.
     pub instead: &'static str,
 }
 

@@ -55,7 +55,7 @@ impl ConvTransposeShape {
         (size(h, 0), size(w, 1))
     }
 
-    /// The most parts that the weights are packed in: each costs time and memory, even if no tap is in it.
+    /// The largest number of parts that the weights are packed in; each costs time and memory, even without any taps.
     pub fn parts(&self) -> usize {
         let groups = if self.is_depthwise() { 1 } else { self.groups };
         self.stride[0].saturating_mul(self.stride[1]).saturating_mul(groups)
