@@ -51,10 +51,11 @@ pub(crate) const PARTS: u64 = 10;
 /// The calls that rates are taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
-    /// The last so many calls, exactly.
+    /// This many last calls, exactly.
     Calls(usize),
-    /// The calls settled in the last so long. Time is cut into ten parts, which enter and leave as a whole: at any time
-    /// the window covers at most this duration and more than nine tenths of it. Within that span counts are exact.
+    /// The calls settled within this last span of time. Time is cut into ten parts, which enter and leave as a whole:
+    /// at any time the window covers at most this duration and more than nine tenths of it. Within that span counts are
+    /// exact.
     Time(Duration),
 }
 
@@ -166,7 +167,7 @@ pub enum ConfigError {
         /// The calls in the window.
         window: usize,
     },
-    /// A number is larger than what is worth its memory.
+    /// A number is so large that it would waste memory.
     TooLarge {
         /// The field of [`BreakerConfig`].
         field: &'static str,
@@ -175,7 +176,7 @@ pub enum ConfigError {
         /// The largest allowed.
         limit: usize,
     },
-    /// Of two limits the one that must not be larger is.
+    /// Two limits are in the wrong order.
     Disordered {
         /// The field that must not be larger.
         lower: &'static str,

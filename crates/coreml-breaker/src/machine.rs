@@ -50,7 +50,7 @@ pub(crate) struct Machine {
 #[derive(Debug, Clone, Copy)]
 enum Wait {
     Until(u64),
-    /// It was opened by a dropped permit, which tells no time: the wait begins with the next operation that does.
+    /// It was opened by a dropped permit, which has no time: the wait begins with the next operation that has one.
     FromNext(u64),
 }
 
@@ -268,7 +268,7 @@ impl Machine {
         self.enter(base(self.config.mode), Reason::Reset, self.latest);
     }
 
-    /// To the same mode: nothing. Otherwise it begins anew, save for what holds it open.
+    /// Does nothing for the same mode. Otherwise the breaker starts again, except for what holds it open.
     pub(crate) fn set_mode(&mut self, mode: Mode) {
         if self.config.mode != mode {
             self.config.mode = mode;
@@ -378,7 +378,7 @@ impl Machine {
         }
     }
 
-    /// Whether the caller has to deliver transitions: there are some and nobody else does.
+    /// Whether the caller has to deliver transitions: there are some and no other thread does.
     pub(crate) fn claim_delivery(&mut self) -> bool {
         let claimed = !self.delivering && !self.outbox.is_empty();
         self.delivering |= claimed;
@@ -392,7 +392,7 @@ impl Machine {
         next
     }
 
-    /// The observer panicked: whoever comes next delivers the rest.
+    /// The observer panicked: the next caller delivers the rest.
     pub(crate) fn give_up_delivery(&mut self) {
         self.delivering = false;
     }

@@ -15,7 +15,7 @@ pub enum State {
     Open,
     /// A few calls are admitted as probes.
     HalfOpen,
-    /// Calls are rejected until somebody resets the breaker.
+    /// Calls are rejected until the breaker is reset.
     ForcedOpen,
     /// Calls are admitted and not counted.
     Disabled,
@@ -73,11 +73,11 @@ pub enum Reason {
     WaitElapsed,
     /// Enough probes succeeded.
     ProbesSucceeded,
-    /// Somebody forced it open.
+    /// It was forced open.
     Forced,
-    /// Somebody reset it.
+    /// It was reset.
     Reset,
-    /// Somebody changed the mode.
+    /// Its mode was changed.
     ModeChanged,
 }
 

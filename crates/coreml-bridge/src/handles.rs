@@ -87,7 +87,7 @@ impl Bridge {
         Ok(ModelHandle { bridge: self, model })
     }
 
-    /// Where Core ML means to run a compiled model: `each` is told about every operation.
+    /// Where Core ML plans to run a compiled model: `each` is called for every operation.
     pub(crate) fn plan(
         self,
         compiled: &Path,

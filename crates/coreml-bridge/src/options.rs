@@ -62,9 +62,9 @@ pub enum Reshape {
     /// The system's choice.
     #[default]
     Default,
-    /// Shapes change often: switching is made quick.
+    /// Shapes change often: switching is fast.
     Frequent,
-    /// Shapes change rarely: the model is prepared anew for each, and runs quicker.
+    /// Shapes change rarely: the model is prepared again for each, and runs faster.
     Infrequent,
 }
 
@@ -85,7 +85,7 @@ pub enum Specialization {
     /// The system's choice.
     #[default]
     Default,
-    /// Quick predictions, at the price of loading time, memory and disk.
+    /// Fast predictions, at the price of loading time, memory and disk.
     FastPrediction,
 }
 

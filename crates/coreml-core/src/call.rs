@@ -30,12 +30,12 @@ pub struct Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[non_exhaustive]
 pub enum Priority {
-    /// After all others: work that nobody waits for.
+    /// After all others: background work.
     Low,
     /// In the order in which they come.
     #[default]
     Normal,
-    /// Before all others: somebody watches.
+    /// Before all others: a person is waiting.
     High,
 }
 
@@ -69,7 +69,7 @@ impl Call {
         Self { outputs: Some(names.into_iter().map(Into::into).collect()), ..self }
     }
 
-    /// Whether what is wanted is there to be had.
+    /// Whether the wanted outputs exist.
     pub(crate) fn check(&self, interface: &Interface) -> Result<(), Error> {
         let unknown = self.outputs.iter().flatten().find(|name| interface.output(name).is_none());
         unknown.map_or(Ok(()), |name| {

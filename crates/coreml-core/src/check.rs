@@ -20,7 +20,7 @@ use crate::outputs::{self, Label};
 #[derive(Debug)]
 pub struct CheckedInputs<'a> {
     entries: Vec<(&'a str, CheckedValue<'a>)>,
-    /// Positions in the order of the names, where there are many and somebody asks by name.
+    /// Positions in the order of the names, if there are many and a value is asked for by name.
     by_name: OnceLock<Vec<usize>>,
 }
 
@@ -31,10 +31,10 @@ const FEW: usize = 16;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CheckedValue<'a> {
-    /// A multi-array: shape admitted, elements of the feature's sort. Borrowed from the caller.
+    /// A multi-array with an allowed shape and elements of the feature's kind. Borrowed from the caller.
     Tensor(TensorView<'a>),
-    /// A multi-array made here: it stands in for an optional one left out, or holds the caller's numbers in the feature's
-    /// type.
+    /// A multi-array made here: the default for an optional one that was left out, or the caller's numbers in the
+    /// feature's type.
     Made(Tensor),
     /// An image feature's pixels as bytes.
     Image(PreparedImage<'a>),

@@ -42,10 +42,10 @@ pub enum ErrorKind {
     Fault,
     /// The backend's: it did not answer in time.
     Timeout,
-    /// Nobody's: so many predictions wait for the backend that this one would come too late. Refused at once, before the
+    /// Nobody's: so many predictions wait for the backend that this one would come too late. Refused at once, before any
     /// work; ask again later or elsewhere.
     Overloaded,
-    /// The caller's wish.
+    /// The caller asked for it.
     Cancelled,
     /// This library's. Please report it.
     Bug,
@@ -117,13 +117,13 @@ impl Error {
         Self(Arc::new(Inner { source: Some(source.into()), ..Inner::new(kind, message.into()) }))
     }
 
-    /// This error, told in other words.
+    /// This error, with another message.
     pub(crate) fn retold(self, message: String) -> Self {
         let (kind, retry_after) = (self.kind(), self.retry_after());
         Self(Arc::new(Inner { source: Some(Box::new(self)), retry_after, ..Inner::new(kind, message) }))
     }
 
-    /// [`ErrorKind::Overloaded`]; those who wait now are likely to be gone after `wait`.
+    /// [`ErrorKind::Overloaded`]; the line is likely to be gone after `wait`.
     pub(crate) fn overloaded(wait: Duration) -> Self {
         let message = "so many predictions wait that this one would come too late".to_owned();
         Self(Arc::new(Inner { retry_after: Some(wait), ..Inner::new(ErrorKind::Overloaded, message) }))

@@ -30,7 +30,7 @@ pub struct Image<'a> {
     height: usize,
     channels: Channels,
     pixels: Cow<'a, [u8]>,
-    /// `None` until somebody chooses.
+    /// `None` until it is chosen.
     crop: Option<Crop>,
 }
 
@@ -39,8 +39,8 @@ pub struct Image<'a> {
 #[non_exhaustive]
 pub enum Crop {
     /// The largest part in the middle with the model's aspect ratio, its sides multiplied by this number (above 0, at
-    /// most 1). If nothing is chosen it is 0.875 for a model that takes one size, with which image classifiers are
-    /// customarily trained and evaluated, and 1 for one that takes several.
+    /// most 1). The default is 0.875 for a model that takes one size, as image classifiers are usually trained and
+    /// evaluated, and 1 for one that takes several.
     CenterFraction(f32),
     /// The whole picture, stretched.
     Stretch,
@@ -72,7 +72,7 @@ pub enum PixelLayout {
     Bgr,
     /// Red, green, blue, and one that is not used.
     Rgba,
-    /// Blue, green, red, and one that is not used: how Apple's systems keep pixels.
+    /// Blue, green, red, and one that is not used, as Apple's systems store pixels.
     Bgra,
 }
 

@@ -36,7 +36,7 @@ pub(crate) enum Input<'a> {
 }
 
 impl Input<'_> {
-    /// The tensor, if it is one, whoever owns it.
+    /// The tensor, if it is one, owned or borrowed.
     pub(crate) fn as_tensor(&self) -> Option<TensorView<'_>> {
         match self {
             Self::Tensor(view) => Some(*view),

@@ -17,8 +17,8 @@ pub struct Outputs {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
-    /// A multi-array, in the feature's shape. The element type is the declared one, but for `float16`, which comes as
-    /// `float32`: engines that compute in more precision than was declared do not round it away on the last step.
+    /// A multi-array, in the feature's shape. The element type is the declared one, except for `float16`, which comes
+    /// as `float32`: an engine that computes in higher precision than declared does not round its result.
     Tensor(Tensor),
     /// An image: `uint8` H×W×3 (red, green, blue) or H×W (grey); `float32` H×W for a feature of half-precision grey.
     Image(Tensor),
@@ -30,14 +30,14 @@ pub enum Value {
     Double(f64),
     /// Numbers by label, in the model's order: a classifier's probabilities, for instance.
     Dictionary(Vec<(Label, f64)>),
-    /// Labels, in order: what a recommender recommends, for instance.
+    /// Labels, in order: a recommender's items, for instance.
     Sequence(Vec<Label>),
 }
 
 /// The key of a dictionary, or a class.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Label {
-    /// A string; shared, since every answer of a classifier has all of them.
+    /// A string; shared, because every answer of a classifier has all labels.
     String(Arc<str>),
     /// An integer.
     Int64(i64),

@@ -45,12 +45,12 @@ pub struct CpuBackend {
 /// layers, compressed weights, products of a few rows and those of an odd length are never rounded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LowPrecision {
-    /// Results do not depend on the machine, beyond the rounding of sums.
+    /// Results do not depend on the machine, except for the rounding of sums.
     #[default]
     Never,
-    /// Where the CPU multiplies numbers in bf16 faster than `f32`, which is measured: a millisecond when the backend is made.
+    /// If the CPU multiplies bf16 faster than `f32`, which is measured for a millisecond when the backend is made.
     WhereFaster,
-    /// On every CPU, however slow it is there: to see what rounding does to a model.
+    /// On every CPU, however slow: to see what rounding does to a model.
     Always,
 }
 
@@ -247,7 +247,7 @@ impl fmt::Debug for CpuModel {
     }
 }
 
-/// Somebody who watches a prediction.
+/// An observer of a prediction.
 pub(crate) trait Observer {
     /// A program's inputs are set in `workspace`; the steps of its plan follow.
     fn begin(&mut self, _model: &CpuModel, _plan: &Plan, _workspace: &Workspace) {}
@@ -489,7 +489,7 @@ fn not_taken(name: &str) -> Error {
     Error::feature(ErrorKind::Unsupported, name, "the CPU engine takes multi-arrays and images only")
 }
 
-/// The shape an input has when nobody asks for another.
+/// The default shape of an input.
 pub(crate) fn default_shape(feature: &Feature) -> Result<Shape, Error> {
     let dims = match &feature.kind {
         FeatureKind::MultiArray(array) => array.shape.clone(),

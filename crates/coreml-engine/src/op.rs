@@ -116,7 +116,7 @@ pub(crate) trait Op: Any + fmt::Debug + Send + Sync {
         None
     }
 
-    /// An input whose storage the first output may take over if nobody needs it later. `run` then finds
+    /// An input whose storage the first output may take over if the input is not needed later. `run` then finds
     /// [`Ins::is_out`] true for it and the elements in the output.
     fn in_place(&self) -> Option<usize> {
         None

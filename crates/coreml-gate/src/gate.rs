@@ -79,7 +79,7 @@ pub enum GateError {
     },
 }
 
-/// Figures that a report has where a backend tells them, beside [`FIGURES`].
+/// Figures that a report has in addition to [`FIGURES`] if a backend reports them.
 const TOLD: [&str; 2] = ["neural_engine_cost_share", "neural_engine_footprint"];
 
 impl Gate {

@@ -185,7 +185,7 @@ fn milliseconds(duration: Duration, n: u64, source: &str) -> Metric {
 
 /// The predictions that are timed.
 struct Timed {
-    /// How many were made: all, or as many as there were when somebody stopped them.
+    /// How many were made: all, or as many as there were when the run was stopped.
     made: u32,
     first: Option<Duration>,
     samples: Vec<f64>,

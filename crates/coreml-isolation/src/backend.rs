@@ -88,7 +88,7 @@ struct IsolatedModel {
 #[derive(Debug, Default)]
 struct States {
     next: AtomicU64,
-    /// Those that nobody has any more, and the worker still keeps.
+    /// States that are dropped here but that the worker still keeps.
     dropped: Mutex<Vec<u64>>,
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Request {
     DropStates(Vec<u64>),
 }
 
-/// Inputs that the host was told are images.
+/// Inputs that the host declared to be images.
 pub(crate) type Images = Vec<(String, ColorLayout)>;
 
 /// What the worker answers.
@@ -258,7 +258,7 @@ impl From<&Error> for Reply {
     }
 }
 
-/// The error that a worker told.
+/// The error that a worker reported.
 pub(crate) fn error(kind: &str, feature: Option<&str>, operation: Option<&str>, message: String) -> Error {
     let kind = ErrorKind::from_name(kind).unwrap_or(ErrorKind::Bug);
     match (feature, operation) {

@@ -33,7 +33,7 @@ pub enum ReadErrorKind {
     Path,
     /// The bytes are not those of a Core ML model.
     Format,
-    /// The file asks for more than [`Limits`](crate::Limits) grants.
+    /// The file asks for more than [`Limits`](crate::Limits) allow.
     Limit,
     /// A weight file, or a reference into one, breaks its rules.
     Blob,
@@ -41,7 +41,7 @@ pub enum ReadErrorKind {
     Program,
     /// The description breaks its rules or does not fit the program.
     Interface,
-    /// The file is sound but needs something this library does not do yet.
+    /// The file is valid but needs something this library does not support yet.
     Unsupported,
     /// The caller asked for a function that the model does not have.
     Function,

@@ -65,7 +65,7 @@ pub enum FeatureKind {
     /// A sequence of strings or 64-bit integers.
     #[serde(serialize_with = "elements")]
     Sequence(DictionaryKey),
-    /// A state: an array that survives between predictions.
+    /// A state: an array that is kept between predictions.
     State(ArrayFeature),
 }
 
@@ -117,7 +117,7 @@ pub enum ShapeConstraint<S, R> {
     Enumerated(Vec<S>),
     /// A range for each dimension.
     Range(R),
-    /// The default, which is `[C]` or `[C, H, W]`, or `[sequence, batch, C, H, W]`: what neural networks of old take.
+    /// The default, which is `[C]` or `[C, H, W]`, or `[sequence, batch, C, H, W]`: what old neural networks take.
     Sequences,
 }
 

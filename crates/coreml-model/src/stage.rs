@@ -26,8 +26,8 @@ pub enum Content {
     NeuralNetwork(NeuralNetwork),
     /// A model of a classic type.
     Classic(ClassicModel),
-    /// Models that run in this order. Each finds its inputs by name among those of the pipeline and the outputs of the
-    /// members before it, the latest first. At least one.
+    /// Models that run in this order. Each finds its inputs by name among those of the pipeline and the outputs of
+    /// earlier members, the latest first. At least one.
     Pipeline(Vec<Stage>),
 }
 

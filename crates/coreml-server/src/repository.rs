@@ -21,13 +21,13 @@ mod scan;
 pub(crate) struct Repository {
     config: Arc<Config>,
     models: RwLock<BTreeMap<String, Model>>,
-    /// Held by who changes them.
+    /// Held while versions are changed.
     changing: Mutex<BTreeMap<(String, u64), Stamp>>,
 }
 
 #[derive(Debug, Default)]
 struct Model {
-    /// Somebody has asked for it to be unloaded.
+    /// A client has asked for it to be unloaded.
     unwanted: bool,
     versions: BTreeMap<u64, Slot>,
 }

@@ -78,7 +78,7 @@ impl Server {
         self.end()
     }
 
-    /// Runs until the process is told to end, by SIGTERM or SIGINT; then [stops](Server::stop).
+    /// Runs until SIGTERM or SIGINT; then [stops](Server::stop).
     pub fn run_until_signal(self) -> bool {
         if let Some(running) = &self.running {
             running.runtime.block_on(signal());

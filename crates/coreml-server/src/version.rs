@@ -35,7 +35,7 @@ impl Drop for Version {
     }
 }
 
-/// Sets the switch when it is dropped before it was told that all is well: the client has left.
+/// Sets the switch if it is dropped before it is disarmed: the client has left.
 struct Guard(Cancel);
 
 impl Drop for Guard {
@@ -76,7 +76,7 @@ impl Version {
         Ok(Self { model: model.to_owned(), number, core, queue, sequences, timeout, at_once })
     }
 
-    /// The version as the protocol tells it.
+    /// The version in the protocol's form.
     pub(crate) fn told(&self) -> String {
         self.number.to_string()
     }

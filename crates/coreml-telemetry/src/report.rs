@@ -24,12 +24,12 @@ pub enum Metric {
         value: f64,
         /// Its unit: `ms`, `bytes`, `1` for plain numbers, ….
         unit: String,
-        /// How many samples it rests on.
+        /// The number of samples it is based on.
         n: u64,
         /// Where it came from.
         source: String,
     },
-    /// There is none.
+    /// No figure.
     Unavailable {
         /// Why.
         unavailable: String,

@@ -43,7 +43,7 @@ pub enum Act {
     WrongValues,
     /// The last output is missing.
     Missing,
-    /// Answers, and loses this many bytes.
+    /// Answers, and leaks this many bytes.
     Leak(usize),
 }
 

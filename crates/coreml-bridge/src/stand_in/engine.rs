@@ -104,7 +104,7 @@ unsafe extern "C" fn close_state(state: *mut c_void) {
     drop(unsafe { Box::from_raw(state.cast::<ModelState>()) });
 }
 
-/// Memory that a description or a value points into, kept until it has been told.
+/// Memory that a description or a value points into, kept until it has been handed over.
 #[derive(Default)]
 struct Kept {
     texts: Vec<CString>,

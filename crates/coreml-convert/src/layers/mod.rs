@@ -271,7 +271,7 @@ pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, ConvertError> {
     resolved.ok_or_else(|| ConvertError::invalid(format!("axis {axis} is out of range for {rank} axes")))
 }
 
-/// Adds what a layer computes to the program, and tells its results.
+/// Adds a layer's operations to the program, and returns its results.
 pub(crate) fn lower<'a>(
     builder: &mut Builder,
     axes: Option<i32>,

@@ -24,8 +24,8 @@ impl Session {
         inputs.chunks(MOST).flat_map(|inputs| self.answer_some(inputs)).collect()
     }
 
-    /// The answers to some inputs. What the first backend does not answer in one call is asked one by one, which tells all
-    /// backends and everybody who counts.
+    /// The answers to some inputs. Inputs that the first backend does not answer in one call are asked one by one, which
+    /// informs all backends and everybody who counts.
     fn answer_some(&self, inputs: &[&Inputs<'_>]) -> Vec<Result<Prediction, Error>> {
         let mut answers = self.answer_at_once(inputs).into_iter();
         let answer = |inputs: &&Inputs<'_>| match answers.next().flatten() {

@@ -26,16 +26,16 @@ pub(super) struct Loading {
 #[derive(Debug, Default)]
 struct Progress {
     running: bool,
-    /// Loads that have ended, so that whoever waits knows that the one it waited for has.
+    /// The number of loads that have ended, so that a waiting thread knows when the one it waits for has.
     rounds: u64,
     failure: Option<Error>,
 }
 
-/// What whoever needs the model must do.
+/// What a caller that needs the model must do.
 pub(super) enum Turn {
     /// Load it, and call [`Loading::finish`].
     Load,
-    /// Somebody else is loading: wait for the end of this round.
+    /// Another thread is loading: wait for the end of this round.
     Wait(u64),
     /// It cannot be loaded.
     Failed(Error),
@@ -66,7 +66,7 @@ impl Loading {
         self.model.get().is_none() && last == Some(Health::Unaffected)
     }
 
-    /// Whether somebody is loading.
+    /// Whether a load is running.
     pub(super) fn runs(&self) -> bool {
         self.progress.lock().running
     }

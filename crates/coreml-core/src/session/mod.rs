@@ -72,7 +72,7 @@ pub struct Session {
     answered: Arc<Counter>,
     failed: Arc<Counter>,
     in_flight: Arc<Gauge>,
-    /// Predictions that somebody awaits.
+    /// Asynchronous predictions.
     later: Arc<Later>,
 }
 
@@ -348,7 +348,7 @@ impl Session {
         (position == 0 && self.lanes.len() > 1 && watch.due()).then_some(watch)
     }
 
-    /// Has the last lane answer too, aside, if it is the turn of this answer of the lane at `position`.
+    /// Has the last lane answer too, in the background, if this answer of the lane at `position` is due for comparison.
     fn compare_aside(
         &self,
         position: usize,

@@ -548,7 +548,7 @@ impl Plan {
         result
     }
 
-    /// Infers the types of a step's outputs from the values at hand, and makes room for them.
+    /// Infers the types of a step's outputs from the current values, and makes room for them.
     fn resolve_types(&self, step: &Step, workspace: &mut Workspace, ledger: &mut Ledger) -> Result<(), OpError> {
         let operands = StepOperands { plan: self, step, slots: &workspace.slots, types: &workspace.types };
         let ins = Ins(&operands);

@@ -87,7 +87,7 @@ impl Plan {
         origins.filter_map(|(value, origin)| Some((origin.as_ref()?.value, value))).collect()
     }
 
-    /// A value that [`Plan::kept_values`] tells of, after a run; `None` for constants.
+    /// A value listed by [`Plan::kept_values`], after a run; `None` for constants.
     pub(crate) fn kept_value(&self, value: usize, workspace: &Workspace) -> Result<Option<Tensor>, OutOfMemory> {
         self.observed_value(value, workspace)
     }

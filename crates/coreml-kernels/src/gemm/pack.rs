@@ -18,7 +18,7 @@ use crate::transpose::Strip;
 pub enum Format {
     /// As they are.
     F32,
-    /// In half precision, which all of them have exactly.
+    /// In half precision, which represents all of them exactly.
     F16,
     /// Rounded to bf16, in pairs from two successive rows: multiplied with pairs from the left matrix.
     Bf16,
@@ -26,7 +26,7 @@ pub enum Format {
     Int8,
     /// Half bytes with an [`Affine`] for each column and block of rows.
     Int4,
-    /// Half bytes, numbers of entries of a table for each vector of columns.
+    /// Half bytes, which index a table for each vector of columns.
     Palette,
 }
 

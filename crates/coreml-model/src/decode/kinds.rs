@@ -86,7 +86,7 @@ fn refused(name: &'static str, detail: &str) -> Sorted {
     Sorted::Refused(ReadError::new(ReadErrorKind::Unsupported, message))
 }
 
-/// Sorts a model and tells the format's name of its type.
+/// Sorts a model by its type, and returns the type's name in the format.
 pub(crate) fn sort(kind: Kind) -> (&'static str, Sorted) {
     use Sorted::{Classic, Linked, Network, Pipeline, Program};
 

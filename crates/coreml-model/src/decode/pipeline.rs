@@ -25,7 +25,7 @@ pub(crate) fn members(
     pipeline.models.into_iter().enumerate().map(member).collect()
 }
 
-/// A value that members can take: its type, and who gives it.
+/// A value that members can take: its type, and where it comes from.
 struct Known<'a> {
     kind: &'a FeatureKind,
     giver: String,

@@ -57,9 +57,9 @@ pub(crate) struct Compiled {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compiler {
-    /// Core ML's compiler, as far as can be told.
+    /// Core ML's compiler, as far as the files show.
     CoreMl,
-    /// This library, or the folder lacks what Core ML reads first; Core ML cannot load it.
+    /// This library, or another tool that left out the file that Core ML reads first; Core ML cannot load the folder.
     Another,
 }
 

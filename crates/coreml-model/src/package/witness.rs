@@ -11,12 +11,12 @@ use crate::error::{ReadError, ReadErrorKind};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Witness(Arc<Mutex<Vec<(PathBuf, Look)>>>);
 
-/// What the system tells of a file without its contents.
+/// What the system says about a file without reading it.
 #[derive(Debug, PartialEq)]
 struct Look {
     length: u64,
     modified: Option<SystemTime>,
-    /// Device and number, and when the file or what is told of it last changed, where there are such things.
+    /// Device and file number, and when the file or its metadata last changed, where the system has these.
     identity: Option<[i64; 4]>,
 }
 

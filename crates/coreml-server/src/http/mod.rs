@@ -31,10 +31,10 @@ pub(crate) use self::repository::{aside, control};
 mod infer;
 mod repository;
 
-/// The body of a request, taken by who reads it.
+/// The body of a request, taken by its reader.
 type Unread = Arc<Mutex<Option<Limited>>>;
 
-/// Who is on the other side of the connection.
+/// The peer of the connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Remote(pub(crate) SocketAddr);
 

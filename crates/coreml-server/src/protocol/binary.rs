@@ -77,7 +77,7 @@ fn strings(mut bytes: Bytes, count: usize) -> Option<Vec<Bytes>> {
     bytes.is_empty().then_some(strings)
 }
 
-/// Appends a tensor to `to`, and tells how many bytes that took.
+/// Appends a tensor to `to`, and returns how many bytes that took.
 pub(crate) fn write(content: &Content, to: &mut Vec<u8>) -> usize {
     let before = to.len();
     match content {

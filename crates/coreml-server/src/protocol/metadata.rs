@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Datatype;
 
-/// The platform that models are told to be of.
+/// The name of the platform that models are reported with.
 pub(crate) const PLATFORM: &str = "coreml";
 
 /// A model's metadata.

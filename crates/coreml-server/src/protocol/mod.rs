@@ -62,7 +62,7 @@ pub(crate) struct InferRequest {
 pub(crate) struct NamedTensor {
     pub(crate) name: String,
     pub(crate) content: Content,
-    /// What is told with an output.
+    /// The parameters of an output.
     pub(crate) parameters: Parameters,
 }
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::{Parameter, Parameters};
 use crate::refusal::Refusal;
 
-/// The place of those who wish for none.
+/// The default priority.
 pub(crate) const USUAL_PRIORITY: u8 = 5;
 /// The last place.
 const LAST_PRIORITY: u8 = 10;
 
-/// What a request wishes for.
+/// What a request asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Wishes {
     /// From 1, the first, to 10.

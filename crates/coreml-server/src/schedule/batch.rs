@@ -89,7 +89,7 @@ fn with_rows(shape: Shape, rows: usize) -> Option<Shape> {
     Shape::try_new(&dims).ok()
 }
 
-/// The answer to each of those who have these numbers of rows; `None` if an output has not a row for each.
+/// The answer to each of the requests with these numbers of rows; `None` if an output does not have a row for each.
 pub(super) fn apart(outputs: &Outputs, rows: &[usize]) -> Option<Vec<Outputs>> {
     let all: usize = rows.iter().sum();
     let mut parts: Vec<Vec<(String, Value)>> = rows.iter().map(|_| Vec::new()).collect();

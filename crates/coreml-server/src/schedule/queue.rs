@@ -22,7 +22,7 @@ struct Line<J> {
     waiting: VecDeque<Waiting<J>>,
     running: usize,
     closed: bool,
-    /// Seconds that one job usually takes; 0 as long as nobody knows.
+    /// Seconds that one job usually takes; 0 while this is not known.
     usual: f64,
 }
 
