@@ -9,20 +9,20 @@ use crate::tame::Tame;
 static QUIET: AtomicBool = AtomicBool::new(false);
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// The exit code of what was interrupted, as shells have it.
+/// The exit code after an interrupt, by the shells' convention.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// Tells nothing but results and errors from now on.
+/// Prints only results and errors from now on.
 pub(crate) fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
-/// Whether somebody looks at standard error, to whom progress can be shown.
+/// Whether standard error is a terminal on which progress can be shown.
 pub(crate) fn is_watched() -> bool {
     !QUIET.load(Ordering::Relaxed) && io::stderr().is_terminal()
 }
 
-/// Tells something on standard error that is no error.
+/// Prints a notice on standard error that is not an error.
 pub(crate) fn note(text: impl Display) {
     if !QUIET.load(Ordering::Relaxed) {
         // Nobody is left to tell where standard error is closed.
@@ -30,8 +30,8 @@ pub(crate) fn note(text: impl Display) {
     }
 }
 
-/// From now on an interrupt (Ctrl-C) only lets [`stopped`] be true, so that what was done until then can be told; a second one
-/// ends the process.
+/// From now on an interrupt (Ctrl-C) only makes [`stopped`] true, so that the results so far can be printed; a second one ends
+/// the process.
 pub(crate) fn stop_when_interrupted() {
     let handler = || {
         if STOPPED.swap(true, Ordering::Relaxed) {
@@ -42,7 +42,7 @@ pub(crate) fn stop_when_interrupted() {
     let _ = ctrlc::set_handler(handler);
 }
 
-/// Whether whatever goes on should come to its end.
+/// Whether the current work should stop.
 pub(crate) fn stopped() -> bool {
     STOPPED.load(Ordering::Relaxed)
 }

@@ -23,7 +23,7 @@ fn scaled(number: u64, unit: &str) -> String {
     unreachable!("the last unit takes every number")
 }
 
-/// A count with its thousands apart: `1,234,567`.
+/// A count with thousands separators: `1,234,567`.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -35,7 +35,7 @@ fn of_one(model: &str, pid: usize, profile: &Profile) -> Vec<Json> {
     events
 }
 
-/// Microseconds, to the nanosecond.
+/// Microseconds, with nanosecond resolution.
 pub(crate) fn microseconds(time: Duration) -> f64 {
     time.as_nanos() as f64 / 1e3
 }

@@ -18,7 +18,7 @@ const LEAST_ELEMENTS: u64 = 10;
 /// Operations that one constant is seen to be made by.
 const MOST_OPERATIONS: usize = 16;
 
-/// The weights of a package, taken together by what they are.
+/// The weights of a package, grouped by type and storage.
 pub(super) struct Weights {
     kinds: BTreeMap<Kind, Sum>,
     /// What the file does not tell, in words.

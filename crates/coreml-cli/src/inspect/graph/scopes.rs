@@ -25,7 +25,7 @@ const ROLES: [&str; 9] =
 /// Scopes within scopes that are told apart.
 const DEEPEST: usize = 16;
 
-/// The scope that the name of an operation or value tells, if it is a path.
+/// The scope in the name of an operation or value, if it is a path.
 pub(super) fn of_path(name: &str) -> Option<Vec<String>> {
     let separator = if name.contains('/') { '/' } else { '.' };
     let words: Vec<_> = name.split(separator).filter(|word| !word.is_empty()).map(str::to_owned).collect();
@@ -34,7 +34,7 @@ pub(super) fn of_path(name: &str) -> Option<Vec<String>> {
     is_path.then(|| outer(words))
 }
 
-/// The scope that the name of a weight tells, if it is that of a module's.
+/// The scope in the name of a weight, if a module's weight has such a name.
 pub(super) fn of_weight(name: &str) -> Option<Vec<String>> {
     if let Some(path) = of_path(name) {
         return Some(path);
@@ -66,8 +66,9 @@ pub(super) fn shared(a: &[String], b: &[String]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// Gives operations whose names do not tell one a scope: what those around them share, in the order they run, or what those
-/// share whose results they take, if that is more. `givers` are the operations before each whose results it takes.
+/// Gives a scope to operations whose names do not have one: the scope that the operations before and after share, or the
+/// scope that the operations share whose results they take, if that is deeper. `givers` are, for each operation, the
+/// earlier ones whose results it takes.
 pub(super) fn fill(scopes: &mut [Option<Vec<String>>], givers: &[Vec<usize>]) {
     let mut next: Option<Vec<String>> = None;
     let mut after = vec![None; scopes.len()];

@@ -11,7 +11,7 @@ use super::scopes::shared;
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) boxes: Vec<Box>,
-    /// Which box each node lies in.
+    /// The box of each node.
     pub(super) home: Vec<usize>,
 }
 
@@ -20,7 +20,7 @@ pub(super) struct Box {
     /// The scope's name within the box around it.
     pub(super) name: String,
     pub(super) parent: Option<usize>,
-    /// In an order in which edges lead onwards.
+    /// In an order in which all edges lead forwards.
     pub(super) items: Vec<Item>,
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 /// The most classes.
 const MOST: usize = 100_000;
 
-/// The names by class; `None` if the text is not such.
+/// The names by class; `None` if the text has another form.
 pub(super) fn read(text: &str) -> Option<Vec<String>> {
     let mut rest = Rest(text.trim());
     let mut names = BTreeMap::new();

@@ -44,7 +44,7 @@ pub(super) struct Piece {
 /// Rows that all lines together may pass; each takes memory and time.
 const MOST_PASSES: usize = 1_000_000;
 
-/// Too many lines that pass too many rows.
+/// Error: too many lines pass too many rows.
 #[derive(Debug)]
 pub(super) struct TooTangled;
 
@@ -83,10 +83,10 @@ struct Inside {
     leaves: HashMap<ValueKey, f64>,
 }
 
-/// Lays out a picture, whose nodes need so much room.
+/// Lays out a picture whose nodes have these sizes.
 ///
 /// # Errors
-/// When lines pass so many rows that nobody could follow them.
+/// When lines pass so many rows that the picture would be unreadable.
 pub(super) fn lay_out(picture: &Picture, tree: &Tree, sizes: &[[f64; 2]], names: &[f64]) -> Result<Layout, TooTangled> {
     let wires = wires(picture, tree);
     let levels: Vec<Vec<usize>> =
