@@ -46,7 +46,7 @@ impl Shards {
         false
     }
 
-    /// Closes all shards and gives the successes counted since they were opened.
+    /// Seals all shards and returns the successes counted since they were opened.
     pub(crate) fn seal(&self) -> u64 {
         self.0.iter().map(|shard| shard.0.swap(SEALED, Ordering::AcqRel) & COUNT).sum()
     }

@@ -21,11 +21,10 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Whether this host has it.
     fn availability(&self) -> Availability;
 
-    /// Makes a model ready for predictions: everything that can be done once is done here.
+    /// Makes a model ready for predictions. Everything that needs doing only once is done here.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for what the backend lacks, and other kinds by whose
-    /// fault it is.
+    /// [`ErrorKind::Unsupported`] for what the backend lacks; otherwise the kind says whose fault it is.
     fn load(&self, package: &Arc<Package>, options: &LoadOptions) -> Result<Box<dyn Model>, Error>;
 }
 
@@ -34,7 +33,7 @@ pub trait Model: Send + Sync + fmt::Debug {
     /// Answers one prediction. `state` is one that [`Model::new_state`] of this model gave, if the model has states.
     ///
     /// # Errors
-    /// By whose fault it is; the inputs have been checked against the interface.
+    /// The kind says whose fault it is; the inputs have already been checked against the interface.
     fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error>;
 
     /// As [`Model::predict`], but stops soon after `cancel` is set, with [`ErrorKind::Cancelled`], if
@@ -59,19 +58,19 @@ pub trait Model: Send + Sync + fmt::Debug {
         inputs.iter().map(|inputs| self.predict(inputs, None)).collect()
     }
 
-    /// Whether [`Model::predict_batch`] is faster than as many predictions.
+    /// Whether [`Model::predict_batch`] is faster than separate predictions.
     fn gains_by_batches(&self) -> bool {
         false
     }
 
-    /// How many predictions it is worth computing at once; more only make all of them slower. `None` if the backend sees to
-    /// that itself.
+    /// How many predictions are worth computing at once; more only make all of them slower. `None` if the backend limits
+    /// this itself.
     fn concurrency(&self) -> Option<usize> {
         None
     }
 
-    /// Whether [`Model::predict_until`] heeds its switch. A call of a model that does not is counted as abandoned when its
-    /// caller has left, until it returns.
+    /// Whether [`Model::predict_until`] obeys its switch. If not, a call counts as abandoned from when its caller has left
+    /// until it returns.
     fn stops(&self) -> bool {
         false
     }
@@ -85,12 +84,12 @@ pub trait Model: Send + Sync + fmt::Debug {
     /// What the state `name` holds; half precision comes as `float32`. The name is one of the interface's.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] where the backend does not show its states, which is the default.
+    /// [`ErrorKind::Unsupported`] if the backend cannot read its states, which is the default.
     fn read_state(&self, _state: &mut ModelState, _name: &str) -> Result<Tensor, Error> {
         Err(hidden_states())
     }
 
-    /// Replaces what the state `name` holds. The name is one of the interface's, the shape its shape.
+    /// Replaces what the state `name` holds. The name is one of the interface's, and the shape is that state's.
     ///
     /// # Errors
     /// As [`Model::read_state`].
@@ -109,9 +108,9 @@ fn hidden_states() -> Error {
 /// Whether a host has a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Availability {
-    /// It has.
+    /// The host has it.
     Available,
-    /// It has not.
+    /// The host does not have it.
     Unavailable {
         /// Why, in words for the user.
         reason: String,

@@ -22,7 +22,7 @@ struct Switch {
     question: Option<Question>,
 }
 
-/// What the thread that made a switch is asked from time to time.
+/// The function that is called from time to time on the thread that made a switch.
 struct Question {
     thread: ThreadId,
     every: Duration,

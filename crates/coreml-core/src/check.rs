@@ -24,7 +24,7 @@ pub struct CheckedInputs<'a> {
     by_name: OnceLock<Vec<usize>>,
 }
 
-/// So many names are searched one by one as fast as in an index.
+/// Up to this many names, a linear search is as fast as an index.
 const FEW: usize = 16;
 
 /// A value that fits its feature.
@@ -215,7 +215,7 @@ fn value<'a>(feature: &'a Feature, input: &'a Input<'_>) -> Result<CheckedValue<
     }
 }
 
-/// An array whose shape is admitted, in elements that the feature takes.
+/// An array with an allowed shape, in elements that the feature takes.
 pub(crate) fn elements<'a>(
     feature: &Feature,
     array: &ArrayFeature,
@@ -332,8 +332,8 @@ fn one_element_vector<'a>(array: &ArrayFeature, view: TensorView<'a>) -> TensorV
     if view.shape().rank() == 0 && admits(array, vector) { view.reshape(vector).unwrap_or(view) } else { view }
 }
 
-/// Whether a backend can take these elements for a feature of type `dtype` as they are: of the same sort, and none beyond
-/// what the type holds. Floating-point elements may be rounded, but not become infinite.
+/// Whether a backend can take these elements for a feature of type `dtype` as they are: of the same kind, and none beyond
+/// the range of the type. Floating-point elements may be rounded, but not become infinite.
 fn fits(view: TensorView<'_>, dtype: DType) -> bool {
     let sort = |dtype: DType| (dtype.is_float(), dtype == DType::Bool);
     if sort(view.dtype()) != sort(dtype) {
@@ -357,7 +357,7 @@ fn fits(view: TensorView<'_>, dtype: DType) -> bool {
     }
 }
 
-/// Elements of another sort as `dtype`, if all of them keep their value.
+/// Elements of another kind as `dtype`, if all of them keep their value.
 pub(crate) fn exactly(view: TensorView<'_>, dtype: DType) -> Option<Tensor> {
     let converted = outputs::cast(view, dtype)?;
     (converted.view().to_f64_vec() == view.to_f64_vec()).then_some(converted)

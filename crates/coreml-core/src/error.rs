@@ -180,7 +180,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// What `main` shows of an error that it returns: the kind, what is wrong, and what caused it.
+/// What Rust prints of an error that `main` returns: the kind, what is wrong, and what caused it.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {self}", self.0.kind)?;

@@ -129,13 +129,13 @@ model_options! {
     max_batch: usize = 1;
     /// Microseconds that a request may wait for others to share its batch with.
     batch_microseconds: u64 = 1_000;
-    /// Sequences of a model with states that may be alive.
+    /// The most sequences of a model with states that may be alive.
     sequences: usize = 64;
-    /// Seconds after which a sequence ends that nobody goes on with.
+    /// Seconds after its last request when a sequence ends.
     sequence_seconds: u64 = 60;
     /// The function to run; empty for the model's default.
     function: String = String::new();
-    /// The newest versions of a repository that are served; 0 for all.
+    /// How many of the newest versions in a repository are served; 0 for all.
     versions: usize = 1;
 }
 

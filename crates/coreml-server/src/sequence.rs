@@ -28,7 +28,7 @@ struct Live {
 }
 
 impl Live {
-    /// Whether a request holds it or waits for it.
+    /// Whether a request is using it or waits for it.
     fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.order) > 1
     }

@@ -105,7 +105,7 @@ impl Drop for Server {
     }
 }
 
-/// Looks at the repository from time to time.
+/// Checks the repository from time to time.
 fn poll(runtime: &Runtime, app: &Arc<App>, mut stopped: watch::Receiver<bool>) {
     let (repository, every) = (app.repository.clone(), app.config.poll_milliseconds);
     if every == 0 || app.config.repository.is_none() {

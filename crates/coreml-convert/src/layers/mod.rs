@@ -1,4 +1,4 @@
-//! The types of layers, one file per family, one row of [`ROWS`] each.
+//! The types of layers: one file per family, whose table `ROWS` has a row for each type; [`FAMILIES`] lists the tables.
 
 use coreml_model::{Fields, Layer};
 use coreml_tensor::{MAX_RANK, Tensor};

@@ -28,7 +28,7 @@ pub(super) fn has_batch(interface: &Interface) -> bool {
         && interface.outputs.iter().all(|feature| matches!(feature.kind, FeatureKind::MultiArray(_)))
 }
 
-/// Whether the model takes so many rows of what `like` are some rows of.
+/// Whether the model takes this many rows of inputs like `like`.
 pub(super) fn admits(interface: &Interface, like: &[NamedTensor], rows: usize) -> bool {
     like.iter().all(|tensor| {
         let Some(FeatureKind::MultiArray(array)) = interface.input(&tensor.name).map(|feature| &feature.kind) else {
@@ -60,7 +60,7 @@ pub(super) fn alike(one: &[NamedTensor], other: &[NamedTensor]) -> bool {
         })
 }
 
-/// The tensors of all as one for each input; `None` if they cannot be one.
+/// The tensors of all requests combined, one for each input; `None` if they cannot be combined.
 pub(super) fn together(parts: &[&[NamedTensor]]) -> Option<Inputs<'static>> {
     let first = parts.first()?;
     let mut inputs = Inputs::new();
