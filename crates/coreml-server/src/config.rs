@@ -131,7 +131,7 @@ model_options! {
     batch_microseconds: u64 = 1_000;
     /// The most sequences of a model with states that may be alive.
     sequences: usize = 64;
-    /// Seconds after its last request when a sequence ends.
+    /// Seconds after its last request at which a sequence ends.
     sequence_seconds: u64 = 60;
     /// The function to run; empty for the model's default.
     function: String = String::new();
