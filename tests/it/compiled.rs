@@ -1,4 +1,4 @@
-//! Compiled models: the same answers as the packages they were written from, and damaged text that costs an error.
+//! Compiled models give the same answers as the packages they were written from, and damaged text gives an error.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

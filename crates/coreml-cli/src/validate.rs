@@ -1,4 +1,4 @@
-//! `coreml validate`: a model measured and judged by a gate.
+//! `coreml validate`: measures a model and judges it by a gate.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Memory of this process, as the system tells it.
+//! Memory of this process, as the system reports it.
 
 use coreml_anywhere::telemetry::{Metric, memory};
 

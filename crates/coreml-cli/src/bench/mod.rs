@@ -1,4 +1,4 @@
-//! `coreml bench`: how long predictions take.
+//! `coreml bench`: measures how long predictions take.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,4 @@
-//! `coreml report`: what was measured, as a page that needs nothing else.
+//! `coreml report`: shows what was measured as a self-contained page.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
-//! MIL text: programs as compiled models hold them, in `model.mil`.
+//! MIL text: the form of programs in compiled models, in `model.mil`.
 //!
-//! Nobody has published the grammar; it is told here as compilers are seen to write it:
+//! The grammar is not published; this is how compilers are seen to write it:
 //!
 //! ```text
 //! program(1.3) [buildInfo = …] { func NAME<ios17>(TYPE name, …) [attributes] { operations } -> (results); … }

@@ -10,7 +10,7 @@ use crate::program::{Opset, PackedTensor, PackedType};
 use crate::proto::{self, binding, dimension, elements, immediate, value, value_type};
 use coreml_tensor::Shape;
 
-/// How texts of this library name who wrote them.
+/// How MIL text written by this library names its writer.
 pub(super) const MAKER: &str = "coreml-anywhere";
 
 /// How scalars are written.

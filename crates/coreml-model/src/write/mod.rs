@@ -27,7 +27,7 @@ mod weights;
 pub struct NewModel<'a> {
     /// What it is.
     pub content: NewContent<'a>,
-    /// What its functions take and give, by name; a model without functions has one, `main`.
+    /// The inputs and outputs of its functions, by name; a model without functions has one, `main`.
     pub interfaces: BTreeMap<String, &'a Interface>,
     /// The function that runs when none is named.
     pub default_function: String,
@@ -35,7 +35,7 @@ pub struct NewModel<'a> {
     pub metadata: Metadata,
 }
 
-/// What is to be written.
+/// The contents to write.
 #[derive(Debug)]
 pub enum NewContent<'a> {
     /// An ML Program.
@@ -50,7 +50,7 @@ pub enum NewContent<'a> {
 const WEIGHTS: &str = "weights/weight.bin";
 
 impl<'a> NewModel<'a> {
-    /// The model that `package` holds, with what `lower` makes of each neural network in it.
+    /// The model of `package`, with each neural network in it replaced by the result of `lower`.
     ///
     /// # Errors
     /// Those of `lower`.
@@ -108,7 +108,8 @@ impl<'a> NewModel<'a> {
     }
 
     /// Writes an `.mlmodelc` folder, which must not exist: the program as MIL text, its weights, and the description; of a
-    /// pipeline, such a folder for each member. It is not what Apple's compiler makes: files that only Core ML reads are not in it.
+    /// pipeline, such a folder for each member. It differs from what Apple's compiler makes: files that only Core ML reads are
+    /// missing.
     ///
     /// # Errors
     /// As [`NewModel::write_package`]; for classic models and pipelines within pipelines, whose compiled form is not known well
