@@ -14,6 +14,7 @@ pub(crate) mod classification;
 pub(crate) mod datatype;
 pub(crate) mod json;
 pub(crate) mod metadata;
+pub(crate) mod object;
 pub(crate) mod wishes;
 
 /// The extensions that the server's metadata announces.
@@ -34,12 +35,17 @@ pub(crate) enum Parameter {
     Text(String),
 }
 
+/// Up to here doubles have all integers.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 impl Parameter {
     /// A number that is not negative.
     pub(crate) fn as_u64(&self) -> Option<u64> {
         match self {
             Self::Unsigned(number) => Some(*number),
             Self::Signed(number) => u64::try_from(*number).ok(),
+            // JSON knows no integers: 3.0 is 3.
+            Self::Double(number) if number.fract() == 0.0 && (0.0..EXACT).contains(number) => Some(*number as u64),
             _ => None,
         }
     }
