@@ -35,12 +35,25 @@ impl Drop for Version {
     }
 }
 
-/// Sets the switch when it is dropped before it was told that all is well: the client has left.
-struct Guard(Cancel);
+/// Dropped before it is [answered](Guard::answered), it stops the prediction and leaves the line: the client has left, or
+/// the time is over.
+struct Guard<'a> {
+    cancel: Cancel,
+    line: Option<&'a Queue<Job>>,
+}
 
-impl Drop for Guard {
+impl Guard<'_> {
+    fn answered(mut self) {
+        self.line = None;
+    }
+}
+
+impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        self.0.cancel();
+        if let Some(line) = self.line {
+            self.cancel.cancel();
+            line.dismiss(|job| job.cancel.is_cancelled());
+        }
     }
 }
 
@@ -132,7 +145,7 @@ impl Version {
                 _ => None,
             };
             let cancel = Cancel::new();
-            let guard = Guard(cancel.clone());
+            let guard = Guard { cancel: cancel.clone(), line: Some(&self.queue) };
             let (reply, answer) = oneshot::channel();
             let job = Job {
                 inputs: request.inputs,
@@ -150,7 +163,7 @@ impl Version {
                 self.queue.push(wishes.priority, deadline, job)?;
             }
             let answered = answer.await;
-            drop(guard);
+            guard.answered();
             if let (Some(_), Some(sequence)) = (turn, &wishes.sequence) {
                 self.sequences.went_on(&sequence.id);
             }
