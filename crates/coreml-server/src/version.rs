@@ -10,6 +10,7 @@ use coreml_anywhere::{Backend, Cancel, Error, ErrorKind, Session, synthetic_inpu
 use tokio::sync::oneshot;
 
 use crate::config::ModelOptions;
+use crate::protocol::model_config::ModelConfig;
 use crate::protocol::wishes::Wishes;
 use crate::protocol::{InferRequest, InferResponse, Parameter, Parameters};
 use crate::refusal::{Refusal, Why};
@@ -92,6 +93,11 @@ impl Version {
     /// The version as the protocol tells it.
     pub(crate) fn told(&self) -> String {
         self.number.to_string()
+    }
+
+    /// The version as Triton's clients know configurations.
+    pub(crate) fn config(&self) -> ModelConfig {
+        ModelConfig::of(&self.model, self.core.session.interface(), self.core.rows_batched())
     }
 
     /// The backends that are not asked at present, as their circuit breakers are open.

@@ -14,12 +14,20 @@ pub(crate) mod classification;
 pub(crate) mod datatype;
 pub(crate) mod json;
 pub(crate) mod metadata;
+pub(crate) mod model_config;
 pub(crate) mod object;
 pub(crate) mod wishes;
 
 /// The extensions that the server's metadata announces.
-pub(crate) const EXTENSIONS: [&str; 6] =
-    ["binary_tensor_data", "classification", "model_repository", "schedule_policy", "sequence", "statistics"];
+pub(crate) const EXTENSIONS: [&str; 7] = [
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "schedule_policy",
+    "sequence",
+    "statistics",
+];
 
 /// Parameters of a request, a tensor or an answer.
 pub(crate) type Parameters = BTreeMap<String, Parameter>;
