@@ -118,10 +118,10 @@ fn health_is_told_of_the_server_and_of_each_model() {
     let mut config = config();
     (config.repository, config.token_file) = (Some(folder.path().join("models")), Some(token));
     let server = start(config);
-    run(server.address(), async |client: Client| {
+    run(server.address(), async |mut client: Client| {
         let channel = Endpoint::from_shared(format!("http://{}", server.address())).unwrap().connect().await.unwrap();
         // Probes have no token, and need none.
-        let mut health = health::health_client::HealthClient::new(channel.clone());
+        let health = health::health_client::HealthClient::new(channel);
         let check = async |service: &str| {
             let request = health::HealthCheckRequest { service: service.into() };
             health.clone().check(request).await.map(|answer| answer.into_inner().status())
@@ -136,9 +136,8 @@ fn health_is_told_of_the_server_and_of_each_model() {
         assert_eq!(all().await, [Serving; 4]);
         assert_eq!(check("none").await.unwrap_err().code(), Code::NotFound);
         assert_eq!(check("relu/2").await.unwrap_err().code(), Code::NotFound);
-        let watched = health.watch(health::HealthCheckRequest::default()).await.unwrap_err();
+        let watched = health.clone().watch(health::HealthCheckRequest::default()).await.unwrap_err();
         assert_eq!(watched.code(), Code::Unimplemented);
-        let mut client = client;
         let unload = RepositoryModelUnloadRequest { model_name: "relu".into(), ..Default::default() };
         let refused = client.repository_model_unload(unload.clone()).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated);
