@@ -8,3 +8,5 @@ mod grpc;
 mod http;
 mod repository;
 mod schedule;
+#[cfg(target_os = "linux")]
+mod worker;
