@@ -43,8 +43,8 @@ pub(crate) enum Parameter {
     Text(String),
 }
 
-/// Up to here doubles have all integers.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+/// 2^64: what is whole and less is a `u64`, and exactly that one.
+const TOO_LARGE: f64 = 18_446_744_073_709_551_616.0;
 
 impl Parameter {
     /// A number that is not negative.
@@ -53,7 +53,7 @@ impl Parameter {
             Self::Unsigned(number) => Some(*number),
             Self::Signed(number) => u64::try_from(*number).ok(),
             // JSON knows no integers: 3.0 is 3.
-            Self::Double(number) if number.fract() == 0.0 && (0.0..EXACT).contains(number) => Some(*number as u64),
+            Self::Double(number) if number.fract() == 0.0 && (0.0..TOO_LARGE).contains(number) => Some(*number as u64),
             _ => None,
         }
     }
