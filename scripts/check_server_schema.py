@@ -28,7 +28,7 @@ from schemathesis.specs.openapi.checks import (
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "crates/coreml-server/openapi.json"
 # Requests for an operation and a kind: most to the one that reads most.
-OF_INFER, OF_OTHERS = 300, 30
+OF_INFER, OF_FITTING, OF_OTHERS = 200, 500, 30
 # A request is a hang when it takes longer, however busy the machine is.
 PATIENCE = 30
 CONFORMS = [content_type_conformance, response_headers_conformance, response_schema_conformance, status_code_conformance]
@@ -114,7 +114,8 @@ class Asked:
             # Nothing of a request without a body can be wrong but the names of its path, and those are asked for already.
             if mode is GenerationMode.NEGATIVE and not operation.body:
                 continue
-            examples = OF_INFER if operation.path.endswith("/infer") else OF_OTHERS
+            of_infer = OF_INFER if must_be is None else OF_FITTING
+            examples = of_infer if operation.path.endswith("/infer") else OF_OTHERS
 
             @seed(20_261_128)
             @settings(max_examples=examples, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
@@ -143,6 +144,6 @@ def by_schema(address: str, models: list[str], fits: str, spare: str) -> str:
     asked.all(wide, GenerationMode.NEGATIVE, [*CONFORMS, negative_data_rejection])
     asked.all(fitting(document, fits), GenerationMode.POSITIVE, CONFORMS, must_be=200)
     count = asked.statuses.total()
-    if count < 2_000 or asked.statuses[200] < 400 or asked.statuses[400] < 400:
+    if count < 2_000 or asked.statuses[200] < 800 or asked.statuses[400] < 200:
         raise AssertionError(f"too few requests were made: {dict(asked.statuses)}")
     return f"{count} requests by the schema, by status {dict(sorted(asked.statuses.items()))}, the slowest took {asked.slowest:.3f} s"
