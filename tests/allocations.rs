@@ -1,6 +1,7 @@
 //! A plan that has run once allocates nothing when it runs again, and a session does not grow.
 //!
-//! The one file outside the two homes of `unsafe` that has any: an allocator cannot be counted without it.
+//! The only file with `unsafe` outside the two crates that may use it: counting allocations needs an allocator, and
+//! that needs `unsafe`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

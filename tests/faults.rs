@@ -1,10 +1,10 @@
 //! Never lose a request: every class of fault, many times, on a small model.
 //!
-//! Each trial is a session of its own whose first backend misbehaves at a random call. Every prediction must be
-//! answered with the right numbers or a typed error. `COREML_FAULT_TRIALS` sets the trials of a class (1,000 for the
-//! figures in docs/reliability.md) and has the deadlines judged as well: at most one answer in twenty may be a time-out,
-//! and one in a thousand late. Without it there are few trials, and times are printed only, since a busy machine may
-//! give nobody the processor in time. `COREML_SOAK_PREDICTIONS` sets the length of the soak.
+//! Each trial is a session of its own whose first backend misbehaves at a random call. Every prediction must be answered
+//! with the right numbers or a typed error. `COREML_FAULT_TRIALS` sets the trials of a class (1,000 for the figures in
+//! docs/reliability.md) and makes the suite judge deadlines as well: at most one answer in twenty may be a time-out, and
+//! one in a thousand late. Without it there are few trials, and times are only printed, because a busy machine may give
+//! no thread the processor in time. `COREML_SOAK_PREDICTIONS` sets the length of the soak.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 

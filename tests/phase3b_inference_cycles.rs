@@ -1,7 +1,7 @@
 //! The reference run on the FastViT fixture: 100 inferences, or as many as `COREML_PHASE3B_ITERATIONS` says.
 //!
-//! Checks that the run measures what it must, that it says so where it cannot, and that a broken model and a report
-//! that lies are caught.
+//! Checks that the run measures what it must, that it says so where it cannot, and that a broken model and a false
+//! report are caught.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
-//! Trained models from public projects, through the public API: each runs on both kinds of plan with the same results,
-//! and where results of another engine lie beside a model, it agrees with them as its README says it should.
+//! Trained models from public projects, through the public API: each runs on both kinds of plan with the same results.
+//! If a model has results of another engine beside it, it must agree with them as its README says.
 //!
-//! The models lie beside the repository where they are at hand, and run if `COREML_COLLECTIONS` is set; otherwise this is
-//! skipped, loudly.
+//! The models are outside the repository and run if `COREML_COLLECTIONS` is set; otherwise the test says that it is
+//! skipped.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test, helpers included")]
 
 use std::path::{Path, PathBuf};

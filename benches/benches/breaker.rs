@@ -1,15 +1,15 @@
-//! What a breaker and a histogram cost per call, beside their rivals.
+//! What a breaker and a histogram cost per call, beside other crates.
 //!
-//! All contestants of a table take turns, a few milliseconds each, for many rounds, and medians are compared: on a
-//! machine with other work to do, times taken seconds apart do not compare. Each table says the bound that ours is
-//! meant to keep, as a share of a rival's time, and whether it did.
+//! All candidates of a table take turns, a few milliseconds each, for many rounds, and their medians are compared: on a
+//! busy machine, times taken seconds apart cannot be compared. Each table gives the bound that ours must keep, as a
+//! share of another crate's time, and whether it did.
 //!
-//! Two threads get in each other's way only where they run at once: with other work on the machine they take turns on a
-//! processor, and the tables for two threads show no contention. The shared counter tells: where it costs the same with
-//! two threads as with one, look again when the machine is free.
+//! Two threads contend only while both run: on a busy machine they take turns on a processor, and the tables for two
+//! threads show no contention. The shared counter shows this: if it costs the same with two threads as with one, run
+//! again when the machine is free.
 //!
-//! The jobs are what a caller does: breakers guard an empty call that succeeds, ours with the two clock readings it
-//! needs; histograms record latencies that spread over many buckets.
+//! Each candidate does what a caller does with it: breakers guard an empty call that succeeds, ours with the two clock
+//! readings it needs; histograms record latencies that spread over many buckets.
 #![allow(clippy::print_stdout, reason = "its output is its result")]
 
 use std::hint::black_box;

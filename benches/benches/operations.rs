@@ -1,9 +1,9 @@
 //! One operation of each family through the engine, as a program of its own: the optimised plan beside the reference
-//! plan. What the reference plan takes tells what passes and fast kernels save; it is the plain loop, and slow.
+//! plan. The reference plan is the plain, slow loop; the difference is what passes and fast kernels save.
 //!
-//! Families that are missing take no time of their own in a run: `compression` is resolved when a plan is made, and
-//! `classify` only names the probabilities' labels. Of `control_flow`, `list` and `states`, whose operations move little
-//! or nothing, the small programs of the golden tests tell what a step and a block cost.
+//! Missing families take no time of their own in a run: `compression` is resolved when a plan is made, and `classify`
+//! only names the probabilities' labels. The operations of `control_flow`, `list` and `states` move little or nothing;
+//! small programs of the golden tests show what a step and a block cost.
 
 use std::hint::black_box;
 use std::sync::Arc;

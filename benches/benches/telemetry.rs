@@ -1,5 +1,5 @@
-//! What telemetry costs: those who record, on every prediction, and those who look, now and then. What a histogram
-//! takes for one value is in `breaker`, beside its rivals.
+//! What telemetry costs: recording, on every prediction, and reading, now and then. The cost of one value in a
+//! histogram is in `breaker`, beside other crates.
 
 use std::hint::black_box;
 

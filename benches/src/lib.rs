@@ -1,7 +1,7 @@
 //! Criterion benchmarks, in `benches/`: kernels, operations, models, what a session and its telemetry cost; and what the
 //! benchmarks share.
 //!
-//! Times of one machine and hour compare with each other only; `scripts/peers.py` compares with other engines.
+//! Only times from the same machine and hour can be compared; `scripts/peers.py` compares with other engines.
 #![forbid(unsafe_code)]
 
 use std::fmt::Display;

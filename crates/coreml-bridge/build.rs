@@ -1,7 +1,8 @@
 //! Links the Swift bridge where there is something to link it with, and says so by the cfg `bridge_linked`.
 //!
-//! - Apple targets with the feature `coreml`: the Swift package is built by `swift-rs`, against the system's Core ML. Checked from
-//!   another system there is no Swift to build it with: the Rust code is checked all the same, and only linking would fail.
+//! - Apple targets with the feature `coreml`: the Swift package is built by `swift-rs`, against the system's Core ML. When
+//!   checking from another system there is no Swift to build it with: the Rust code is still checked, and only linking would
+//!   fail.
 //! - Linux with the feature `stand-in`: the package is built by `swift build`, against the stand-in for Core ML beside it.
 //! - Anything else: nothing is linked, and the backend reports itself unavailable.
 

@@ -1,4 +1,4 @@
-//! Cases that are known not to pass, by the beginning of their name, each with its cause.
+//! Cases that are known to fail, by the beginning of their name, each with its cause.
 
 /// A case and why it does not pass.
 pub(crate) type Known = (&'static str, &'static str);

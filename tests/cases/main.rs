@@ -4,10 +4,11 @@
 //! * `zoo`: converted models, against what the stored program gives in single precision (`exact:`) and against the
 //!   network it was converted from (`out:`);
 //! * `single_operations`: cases harvested from the converter's own tests;
-//! * `failures_of_old`: models that failed when the product was used.
+//! * `failures_of_old`: models that once failed in use.
 //!
-//! All but the first lie beside the repository where they are at hand and run if `COREML_COLLECTIONS` is set; they are skipped,
-//! loudly, otherwise. Every case that is known to fail is listed with its cause; a listed case that passes fails the suite too.
+//! All but the first are collections outside the repository and run if `COREML_COLLECTIONS` is set; otherwise the suite says
+//! that they are skipped. Every case that is known to fail is listed with its cause; a listed case that passes fails the suite
+//! too.
 //!
 //! `COREML_CASES=text` runs only the cases whose name contains the text.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]

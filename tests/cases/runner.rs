@@ -1,4 +1,4 @@
-//! One case: a model, its inputs and what must come out.
+//! Runs one case: a model, its inputs and the expected outputs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Files with bytes changed at random: each is an error or another model, never a panic, and never asks for much memory.
+//! Files with bytes changed at random: each gives an error or a different model, never a panic, and never asks for much
+//! memory.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,4 +1,4 @@
-//! Classic models and pipelines of them, made here byte by byte: each type with an answer found by hand, what is refused,
+//! Classic models and pipelines of them, made here byte by byte: each type with an answer found by hand, refused models,
 //! damaged files, linked files.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
 

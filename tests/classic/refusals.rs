@@ -1,4 +1,4 @@
-//! Parameters that contradict the format's rules, and inputs without an answer: each is told by name.
+//! Parameters that break the format's rules, and inputs without an answer: each error names them.
 
 use coreml_anywhere::model::{Limits, Package};
 use coreml_anywhere::{Error, ErrorKind, Inputs, Label, Session};

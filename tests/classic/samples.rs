@@ -1,4 +1,4 @@
-//! A sound model of each type, with an input and the answer that the format's formulas give by hand.
+//! A valid model of each type, with an input and the answer worked out by hand from the format's formulas.
 
 use std::slice::from_ref;
 

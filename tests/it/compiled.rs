@@ -1,4 +1,4 @@
-//! Compiled models: the same answers as the packages they were written from, and damaged text that costs an error.
+//! Compiled models give the same answers as the packages they were written from, and damaged text gives an error.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,6 +75,27 @@ fn compiled_models_answer_as_their_packages() {
         std::fs::remove_dir_all(&compiled).unwrap();
     }
     assert!(compared > 100, "only {compared} were compared");
+}
+
+/// As Core ML's compiler writes them, by the converter's tests of weights: old models' scalars are tensors without dimensions.
+#[test]
+fn scalars_are_written_as_the_version_of_the_model_has_them() {
+    let scratch = tempfile::tempdir().unwrap();
+    let text = |golden: &str| {
+        let compiled = scratch.path().join("model.mlmodelc");
+        compile(&repository().join("tests/golden").join(golden), &compiled).unwrap();
+        let text = std::fs::read_to_string(compiled.join("model.mil")).unwrap();
+        std::fs::remove_dir_all(&compiled).unwrap();
+        text
+    };
+    let old = text("conv/conv-1x1-large.mlmodel");
+    assert!(old.starts_with("program(1.0)\n"), "{old}");
+    let blob =
+        r#"(BLOBFILE(path = tensor<string, []>("@model_path/weights/weight.bin"), offset = tensor<uint64, []>(64)))"#;
+    assert!(old.contains(blob) && old.contains("[name = tensor<string, []>(\""), "{old}");
+    assert!(!old.contains("string("), "{old}");
+    let new = text("state/accumulator.mlmodel");
+    assert!(new.starts_with("program(1.3)\n") && new.contains("[name = string(\"") && !new.contains(", []>"), "{new}");
 }
 
 /// The text with one to three changes: bytes, words, lines, cuts, numbers made large.

@@ -1,4 +1,4 @@
-//! Faults planted in optimised plans are found at the operation that has them, and the model that is cut out shows them.
+//! Faults planted in optimised plans are found at the right operation, and the model that is cut out shows them.
 
 use std::collections::BTreeSet;
 use std::path::Path;

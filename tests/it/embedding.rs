@@ -1,4 +1,4 @@
-//! What a program that embeds the library uses, each item as such a program writes it.
+//! The features used by programs that embed the library, each as such a program would write it.
 
 use std::io::{Cursor, Write};
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,5 @@
-//! Small files that ask for much: memory, time, or a place in somebody's terminal. Each ends in a typed error, soon.
+//! Small hostile files that ask for much memory or time, or try to control the terminal. Each quickly ends in a typed
+//! error.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Predictions that are awaited, and wishes of single predictions: on an executor of a few lines, without a runtime.
+//! Predictions that are awaited, and options of single predictions: on an executor of a few lines, without a runtime.
 
 use std::future::Future;
 use std::pin::pin;

@@ -1,5 +1,5 @@
-//! Pictures, packages and values that were met in use and went wrong, where they are at hand. Those with expected outputs
-//! beside them are in the suite `cases`; those that hung or aborted in `hostile`.
+//! Pictures, packages and values that went wrong in use, where they are available. Those with expected outputs are in the
+//! suite `cases`; those that hung or aborted are in `hostile`.
 
 use std::process::Command;
 

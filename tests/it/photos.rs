@@ -1,4 +1,4 @@
-//! Five photographs through both fixture models, against what PyTorch answered for the same pixels.
+//! Runs five photographs through both fixture models and compares with PyTorch's answers for the same pixels.
 
 use coreml_anywhere::{Inputs, Session};
 use coreml_testing::{load, repository};

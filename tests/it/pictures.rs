@@ -1,4 +1,4 @@
-//! Picture files of every kind that is read, as Pillow reads them; `scripts/make_pictures.py` makes them.
+//! Picture files of every supported kind are read as Pillow reads them; `scripts/make_pictures.py` makes them.
 
 use coreml_anywhere::model::{ColorLayout, ImageFeature, ShapeConstraint, SizeRange};
 use coreml_anywhere::{Crop, ErrorKind, Image, ImageReader};

@@ -1,4 +1,4 @@
-//! What states hold, read and written between predictions.
+//! The contents of states, read and written between predictions.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The rules of the repository, with messages that say what to do.
+//! Checks the rules of the repository; a failure says what to do.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

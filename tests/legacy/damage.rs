@@ -1,4 +1,5 @@
-//! Networks with bytes changed at random: each is an error or another network, soon, and never asks for much memory.
+//! Networks with bytes changed at random: each quickly gives an error or a different network, and never asks for much
+//! memory.
 
 use coreml_testing::mutants::{Mutants, asked_for};
 use coreml_testing::random::Random;

@@ -1,4 +1,4 @@
-//! What is known of the collections.
+//! Known results and failures of the collections.
 
 /// Cases that do not answer rightly, by the beginning of their name, each with its cause.
 pub(crate) const KNOWN: &[(&str, &str)] = &[];

@@ -1,4 +1,4 @@
-//! Every type of layer in a network of its own, made by `scripts/make_layer_cases.py` with what NumPy answers.
+//! Every type of layer in a network of its own, made by `scripts/make_layer_cases.py`, with NumPy's answers.
 
 use std::collections::BTreeSet;
 

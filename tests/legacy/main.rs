@@ -1,9 +1,9 @@
 //! Neural networks and classic models with known results through the public API; networks on the reference plan and on the
 //! optimised plan.
 //!
-//! The collections lie beside the repository where they are at hand and run if `COREML_COLLECTIONS` is set; they are skipped,
-//! loudly, otherwise. A network that is refused as "not supported yet" is counted, and every other difference must be listed in
-//! `known.rs`. The number of networks that answer rightly may not fall.
+//! The collections are outside the repository and run if `COREML_COLLECTIONS` is set; otherwise the suite says that they are
+//! skipped. A network that is refused as "not supported yet" is counted, and every other difference must be listed in
+//! `known.rs`. The number of networks with right answers must not fall.
 //!
 //! `COREML_CASES=text` runs only the cases whose name contains the text.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]

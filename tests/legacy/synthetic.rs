@@ -1,4 +1,4 @@
-//! Networks made here: what the collections do not have, and files that are broken.
+//! Networks made here: cases that the collections lack, and broken files.
 
 use std::sync::Arc;
 

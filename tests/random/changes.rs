@@ -1,5 +1,5 @@
-//! Random programs with something changed that readers of files do not look at: numbers among the parameters, operands, kinds
-//! of operations. Either plan may refuse such a program, but both must, or neither; and what both compute has the same shapes.
+//! Random programs with changes that reading a file does not check: numbers in parameters, operands, kinds of operations. Both
+//! plans must refuse such a program, or neither; and results of both must have the same shapes.
 
 use std::sync::Arc;
 

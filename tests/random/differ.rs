@@ -1,12 +1,11 @@
-//! Whether all plans of a program give the same.
+//! Checks that all plans of a program give the same results.
 //!
-//! How close they have to be is measured, for each program and output: the reference plan computes the program again with a
-//! small random number added to every value that operations round. How far that moves an output is how much it
-//! depends on rounding. The numbers are up to 2^-18 of the value's largest element, 64 units in the last place; the optimised
-//! plan's sums in another order and approximated functions differ by a few units. So an output may be off by
-//! [`SLACK`] times what the noise moved it by, and by 2^-20 of its own size where that is nothing. What is smaller than
-//! [`USUAL`] may be the difference of numbers that are not, and counts as that large. Where a value is
-//! [`exact`](Case::exact), every bit must agree.
+//! How close they must be is measured for each program and output: the reference plan computes the program again with a small
+//! random number added to every value that operations round. How far that moves an output is how much it depends on rounding.
+//! The numbers are up to 2^-18 of the value's largest element, 64 units in the last place; the optimised plan's different
+//! order of summation and approximated functions cost a few units. So an output may be off by [`SLACK`] times what the noise
+//! moved it by, and by 2^-20 of its own size if the noise did not move it. A value smaller than [`USUAL`] may be the
+//! difference of larger numbers, and counts as that large. If a value is [`exact`](Case::exact), every bit must agree.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};

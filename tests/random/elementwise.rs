@@ -1,4 +1,4 @@
-//! Operations element by element, comparisons, integers, reductions, orders.
+//! Element-wise operations, comparisons, integers, reductions, orders.
 
 use coreml_anywhere::model::Argument;
 use coreml_anywhere::tensor::{DType, Data};

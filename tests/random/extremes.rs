@@ -1,7 +1,7 @@
-//! Programs on infinities, numbers that are none, the largest and the smallest: all plans must give these in the same places.
+//! Programs on infinities, NaN, the largest and the smallest numbers: all plans must give these in the same places.
 //!
-//! What is drawn here does not add up rounding errors, so that the bound is a part of each element and needs no measuring:
-//! any number of operations that round nothing, and one that does where its operands are exact.
+//! These programs do not accumulate rounding errors, so the bound is a fraction of each element and need not be measured:
+//! they have any number of operations that do not round, and one that does, on exact operands.
 
 use coreml_anywhere::model::Opset;
 use coreml_anywhere::tensor::{DType, Data};

@@ -1,4 +1,4 @@
-//! Draws a program.
+//! Generates a random program.
 
 use coreml_anywhere::model::{Opset, ValueId};
 use coreml_anywhere::tensor::{DType, Data, f16};

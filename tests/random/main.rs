@@ -1,8 +1,8 @@
-//! Random programs: whatever a plan makes of a program, it must compute what the reference plan does.
+//! Random programs: every plan of a program must compute the same as the reference plan.
 //!
-//! A program is drawn from a seed and valid because of how it is made: each operation is chosen for values whose types are
-//! known. `COREML_PROGRAMS` is the number of programs, some hundreds without it; `COREML_SEED` is the first one's seed, and
-//! each of the others has the next one. A program that fails is printed as text, made as small as it can be.
+//! A program is generated from a seed and is valid by construction: each operation is chosen for values whose types are
+//! known. `COREML_PROGRAMS` is the number of programs, some hundreds by default; `COREML_SEED` is the seed of the first
+//! one, and each further one has the next seed. A program that fails is printed as text, made as small as it can be.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
 mod builder;

@@ -1,4 +1,4 @@
-//! Models of all types with something changed in what they say, from the file to the prediction.
+//! Models of all types with changed contents, from the file to the prediction.
 
 use std::sync::Arc;
 

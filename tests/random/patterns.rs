@@ -1,5 +1,5 @@
-//! What converters write as several operations and passes of the optimised plan recognise, whole and in parts, and with
-//! something else in between.
+//! Patterns that converters write as several operations and passes of the optimised plan recognise: whole, in parts,
+//! and with something else in between.
 
 use crate::builder::{Builder, Made, Op, Val, scalar};
 use crate::elementwise::{Maker, broadcast};

@@ -1,4 +1,4 @@
-//! Makes a program that fails smaller, as long as it fails at the same.
+//! Makes a failing program smaller, as long as it still fails in the same way.
 
 use std::collections::HashSet;
 

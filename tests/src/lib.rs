@@ -1,4 +1,4 @@
-//! Integration suites live beside this file. The examples of the guide are compiled here, where all features are on:
+//! The integration suites are beside this file. The guide's examples are compiled here, where all features are on:
 //! `cargo test -p coreml-tests --doc`.
 
 /// One line for each page of `docs/guide/src` that has Rust in it.

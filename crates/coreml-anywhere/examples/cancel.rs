@@ -1,5 +1,5 @@
-//! What it takes to stop a prediction: how soon it ends, what the switch costs when nobody uses it, and what a million cancelled
-//! predictions leave behind.
+//! The cost of stopping a prediction: how soon it ends, what the switch costs when it is not used, and whether a million
+//! cancelled predictions leak anything.
 //!
 //! `cargo run --release --example cancel -- [MODEL] [CALLS]`
 #![allow(clippy::print_stdout, reason = "what it shows is its purpose")]

@@ -1,4 +1,4 @@
-//! What is in a picture: the shortest program that says it.
+//! The shortest program that says what is in a picture.
 //!
 //! ```console
 //! $ cargo run --release --example classify_picture -- tests/fixtures/models/EfficientNetLite0.mlpackage photo.jpg

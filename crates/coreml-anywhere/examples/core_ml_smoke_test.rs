@@ -1,7 +1,7 @@
 //! Measures a model from opening to the last prediction, judges it by Gate C and writes `telemetry.json`.
 //!
-//! Exits with 1 if a line of the gate fails, 3 if the model cannot be opened or the report not be written. A line that
-//! cannot be measured on this host is unavailable: neither failed nor passed.
+//! Exits with 1 if a line of the gate fails, 3 if the model cannot be opened or the report cannot be written. A line
+//! that cannot be measured on this host is unavailable: neither failed nor passed.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;

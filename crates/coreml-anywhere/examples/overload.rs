@@ -1,8 +1,7 @@
 //! More callers than processors: who is answered, how fast, and who is turned away.
 //!
-//! `cargo run --release --example overload -- [MODEL] [SECONDS]`. Callers ask again as soon as they have been answered, and
-//! later if they are turned away; each row has sessions of its own. In some rows an accelerator that never answers is
-//! asked first.
+//! `cargo run --release --example overload -- [MODEL] [SECONDS]`. Callers ask again as soon as they are answered, and later
+//! if they are turned away; each row has its own sessions. In some rows an accelerator that never answers is asked first.
 #![allow(clippy::print_stdout, reason = "what it shows is its purpose")]
 
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
 //! Times a model on many rows of numbers, for `scripts/check_trees.py`.
 //!
 //! `cargo run --release --example rows -- MODEL ROWS COLUMNS`. ROWS holds little-endian doubles, row after row. Each line of
-//! the standard input asks for one thing and gets one line: `open`, `one` and `many` the nanoseconds of opening the model, of
-//! a prediction of one row (the mean over all) and of one batch of all rows; `answers PATH` writes the numbers of the first
-//! dictionary of each answer, or of its first number, as doubles.
+//! standard input is a request and gets one line back. `open`, `one` and `many` print nanoseconds: for opening the model, for
+//! predicting one row (the mean over all), and for one batch of all rows. `answers PATH` writes the numbers of the first
+//! dictionary of each answer, or its first number, as doubles.
 #![allow(clippy::print_stdout, reason = "what it measures is its purpose")]
 
 use std::error::Error;

@@ -11,9 +11,9 @@
 //! ```
 //!
 //! [`Session::open`] uses the best backends this host has, in order: Core ML itself where the feature `coreml` is on and the
-//! system has it, and the CPU engine. [`Session::builder`] is for those who want to say more. Inputs are checked against the
-//! model's interface before any backend sees them, a backend that fails is replaced by the next one, and every answer
-//! says who gave it.
+//! system has it, and the CPU engine. [`Session::builder`] has the options. Inputs are checked against the model's interface
+//! before any backend sees them, a backend that fails is replaced by the next one, and every answer says which backend gave
+//! it.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -9,7 +9,7 @@ use coreml_core::{Answer, Call, Error, Inputs};
 use crate::default_backends;
 
 /// A model that is ready for predictions on the best backends this host has. Everything it does is documented at
-/// [`coreml_core::Session`], to which it dereferences. Clones are one session.
+/// [`coreml_core::Session`], to which it dereferences. A clone is the same session.
 #[derive(Debug, Clone)]
 pub struct Session(Arc<coreml_core::Session>);
 
@@ -34,7 +34,7 @@ impl Session {
         builder
     }
 
-    /// Makes one prediction aside; see [`coreml_core::Session::predict_async`].
+    /// Makes one prediction without blocking; see [`coreml_core::Session::predict_async`].
     ///
     /// ```no_run
     /// # async fn classify(session: coreml_anywhere::Session, photo: coreml_anywhere::Image<'static>) -> Result<(), coreml_anywhere::Error> {
@@ -49,7 +49,7 @@ impl Session {
         self.0.predict_async(inputs, Call::new())
     }
 
-    /// As [`Session::predict_async`], with wishes of this prediction's own.
+    /// Like [`Session::predict_async`], with options for this prediction.
     pub fn predict_call_async(&self, inputs: &Inputs<'_>, call: Call) -> Answer {
         self.0.predict_async(inputs, call)
     }

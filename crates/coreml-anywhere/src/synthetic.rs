@@ -4,8 +4,8 @@ use coreml_core::{Error, ErrorKind, Image, Inputs, cast};
 use coreml_model::{ColorLayout, FeatureKind, Interface};
 use coreml_tensor::{DType, Shape, Tensor};
 
-/// Inputs of the default shapes that depend on nothing but `seed`: noise for pictures, doubles and floating-point arrays,
-/// zeros and ones for integers, as these are indices more often than not. Dictionaries and sequences are empty.
+/// Made-up inputs of the default shapes, which depend only on `seed`: noise for pictures, doubles and floating-point
+/// arrays; zeros and ones for integers, because these are often indices. Dictionaries and sequences are empty.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] for strings.
@@ -13,8 +13,8 @@ pub fn synthetic_inputs(interface: &Interface, seed: u64) -> Result<Inputs<'stat
     synthetic_inputs_of(interface, seed, |_, shape| shape.to_vec())
 }
 
-/// As [`synthetic_inputs`], with arrays of the shapes that `shape` makes of a feature's name and its default shape. Whether the
-/// model takes them is found out by whoever asks for a prediction.
+/// Like [`synthetic_inputs`], with arrays of the shapes that `shape` returns for a feature's name and its default shape.
+/// Whether the model takes these shapes is checked only when a prediction is made.
 ///
 /// # Errors
 /// As [`synthetic_inputs`], and [`ErrorKind::InvalidModel`] for shapes that no tensor has.

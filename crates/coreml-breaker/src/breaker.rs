@@ -1,8 +1,8 @@
-//! The breaker: what is read without a lock, and the lock in front of the state machine.
+//! The breaker: values that callers read without a lock, and the lock in front of the state machine.
 //!
-//! Three things are published for readers without the lock: the word (state, reason, generation), until when all calls
-//! are rejected, and until when successes need not be looked at. They are written under the lock only, after each
-//! operation. A reader that finds itself not served by them takes the lock and asks the machine.
+//! Three things can be read without the lock: the word (state, reason, generation), the time until which all calls are
+//! rejected, and the time until which successes need no processing. They are written only under the lock, after each
+//! operation. A reader that they do not answer takes the lock and asks the machine.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,8 +19,8 @@ use crate::sync::{Mutex, lock};
 use crate::window::nanoseconds;
 use crate::word::Word;
 
-/// One circuit. Shared between threads by reference; nothing of it blocks for longer than a few hundred instructions,
-/// the observer apart.
+/// One circuit. Shared between threads by reference; except for the observer, nothing blocks for longer than a few
+/// hundred instructions.
 pub struct CircuitBreaker {
     word: AtomicU64,
     /// Until when all calls are rejected, in nanoseconds since the epoch; 0 if the machine must be asked.
@@ -36,11 +36,11 @@ pub struct CircuitBreaker {
 }
 
 impl CircuitBreaker {
-    /// A breaker that begins closed (or as its mode says) at `epoch`; earlier times count as that.
+    /// A breaker that begins closed (or as its mode says) at `epoch`; earlier times count as `epoch`.
     ///
-    /// `seed` makes the jitter of waits: give each breaker another one. `observer` is told each change of state once, in
-    /// order, by one of the threads whose calls caused them or came upon them; no lock is held while it runs, and it may
-    /// use the breaker. While it runs, later changes wait for it; a call that causes one of those does not.
+    /// `seed` determines the jitter of waits: give each breaker a different one. `observer` is called once for each
+    /// change of state, in order, on one of the threads whose calls caused or noticed them; no lock is held while it
+    /// runs, and it may use the breaker. Later changes queue while it runs; calls that cause them do not wait.
     ///
     /// # Errors
     /// What [`BreakerConfig::validate`] says.
@@ -70,7 +70,7 @@ impl CircuitBreaker {
     /// Asks whether a call may be made `now`. While the circuit is closed this is one load.
     ///
     /// # Errors
-    /// The circuit is open, or half-open with as many probes in flight as may be.
+    /// The circuit is open, or half-open with all allowed probes in flight.
     #[inline]
     pub fn admit(&self, now: Instant) -> Result<Permit<'_>, Rejected> {
         let word = Word::unpack(self.word.load(Ordering::Acquire));
@@ -117,13 +117,14 @@ impl CircuitBreaker {
         self.at(now, Machine::parity_failure);
     }
 
-    /// So many bytes are in use. Above the limit the circuit opens, and stays open until the readings given here have
-    /// been below the lower limit for the time configured.
+    /// Reports that `bytes` are in use. Above the limit the circuit opens, and stays open until the reported values
+    /// have been below the lower limit for the configured time.
     pub fn memory(&self, bytes: u64, now: Instant) {
         self.at(now, |machine| machine.memory(bytes));
     }
 
-    /// So many calls have been given up and still run. From the configured number on the circuit is held open.
+    /// Reports that `count` calls have been given up and still run. From the configured number on, the circuit is held
+    /// open.
     pub fn abandoned(&self, count: u32, now: Instant) {
         self.at(now, |machine| machine.abandoned(count));
     }
@@ -133,25 +134,25 @@ impl CircuitBreaker {
         self.at(now, Machine::force_open);
     }
 
-    /// Begins anew in the mode it has: closed, with an empty window and the shortest wait, and held by nothing until the
-    /// next reading says so.
+    /// Starts again in its current mode: closed, with an empty window and the shortest wait, and not held open by memory
+    /// or abandoned calls until the next report.
     pub fn reset(&self, now: Instant) {
         self.at(now, Machine::reset);
     }
 
-    /// Changes what the breaker does. In a mode other than the one it has, it begins anew; abandoned calls and memory
-    /// pressure known by then hold it still.
+    /// Changes what the breaker does. A change of mode starts the breaker again, but known abandoned calls and memory
+    /// pressure still hold it open.
     pub fn set_mode(&self, mode: Mode, now: Instant) {
         self.at(now, |machine| machine.set_mode(mode));
     }
 
-    /// How the circuit stands `now`. Notices probes that have expired; does not begin probing.
+    /// The circuit's status `now`. Notices probes that have expired; does not start probing.
     pub fn status(&self, now: Instant) -> Status {
         self.at(now, |machine| machine.status())
     }
 
-    /// The state without asking for the time: one load. A wait that is over or a probe that has expired since the last
-    /// operation does not show.
+    /// The state without a time: one load. Does not show that a wait has ended or a probe has expired since the last
+    /// operation.
     pub fn state(&self) -> State {
         Word::unpack(self.word.load(Ordering::Acquire)).state
     }

@@ -1,4 +1,4 @@
-//! When a circuit opens, for how long, and how it is tested again. What makes no sense is refused, never adjusted.
+//! When a circuit opens, for how long, and how it is probed. Settings that make no sense are refused, never adjusted.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const MAX_PROBES: usize = 1 << 10;
 pub struct BreakerConfig {
     /// The calls that the rates are taken over. Default: the last 100.
     pub window: Window,
-    /// No rate is looked at before the window holds this many calls. Default: 10.
+    /// No rate trips before the window holds this many calls. Default: 10.
     pub min_calls: u32,
     /// Trips when the share of successes in the window is below this, 0 to 1. Default: 0.95.
     pub success_rate: f64,
@@ -35,13 +35,13 @@ pub struct BreakerConfig {
     pub open_wait: OpenWait,
     /// The most calls in flight while half-open. Default: 1.
     pub probes: u32,
-    /// The probes that must succeed for the circuit to close; one that fails opens it. Default: 1.
+    /// The number of probes that must succeed for the circuit to close; one that fails opens it. Default: 1.
     pub probe_successes: u32,
-    /// A probe without result for this long has failed, and its place is free again. Default: 5 s.
+    /// A probe without a result for this long has failed, and its place is free again. Default: 5 s.
     pub probe_deadline: Duration,
-    /// For each such span that the circuit was closed, the next wait is one step shorter. Default: 60 s.
+    /// For each time span of this length that the circuit was closed, the next wait is one step shorter. Default: 60 s.
     pub sustained_health: Duration,
-    /// What the breaker does at all. Default: all of the above.
+    /// What the breaker does. Default: all of the above.
     pub mode: Mode,
 }
 
@@ -51,10 +51,11 @@ pub(crate) const PARTS: u64 = 10;
 /// The calls that rates are taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
-    /// The last so many calls, exactly.
+    /// This many last calls, exactly.
     Calls(usize),
-    /// The calls settled in the last so long. Time is cut into ten parts, which enter and leave as a whole: at any time
-    /// the window covers at most this duration and more than nine tenths of it. Within that span counts are exact.
+    /// The calls settled within this last span of time. Time is cut into ten parts, which enter and leave as a whole:
+    /// at any time the window covers at most this duration and more than nine tenths of it. Within that span counts are
+    /// exact.
     Time(Duration),
 }
 
@@ -166,7 +167,7 @@ pub enum ConfigError {
         /// The calls in the window.
         window: usize,
     },
-    /// A number is larger than what is worth its memory.
+    /// A number is so large that it would waste memory.
     TooLarge {
         /// The field of [`BreakerConfig`].
         field: &'static str,
@@ -175,7 +176,7 @@ pub enum ConfigError {
         /// The largest allowed.
         limit: usize,
     },
-    /// Of two limits the one that must not be larger is.
+    /// Two limits are in the wrong order.
     Disordered {
         /// The field that must not be larger.
         lower: &'static str,

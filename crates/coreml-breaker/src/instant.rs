@@ -1,4 +1,4 @@
-//! What a moment is. Browsers have no clock that the standard library could read: its `Instant` cannot even be made there.
+//! The type of a moment. In browsers the standard library has no clock, and its `Instant` cannot even be created there.
 
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 pub use std::time::Instant;

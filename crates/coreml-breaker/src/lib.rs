@@ -1,15 +1,15 @@
 //! A circuit breaker for calls into an engine that may fail, crawl, or never return.
 //!
-//! [`CircuitBreaker::admit`] is asked before each call and gives a [`Permit`], which takes the call's [`Outcome`]. While
-//! calls go well the circuit is closed. When one of its triggers fires it opens and calls are rejected at once; after a
-//! wait a few probes are let through, and their results close it or open it for longer.
+//! Call [`CircuitBreaker::admit`] before each call; it returns a [`Permit`], to which you report the call's [`Outcome`].
+//! While calls go well the circuit is closed. When one of its triggers fires it opens and calls are rejected at once;
+//! after a wait a few probes are let through, and their results close it or open it for longer.
 //!
 //! Three rules shape the code:
 //!
-//! * **Nothing waits for a call that hangs.** Each probe has a deadline that belongs to the breaker. When it has passed,
-//!   whoever asks next finds the circuit open again and the probe's place free.
-//! * **A result counts only in the era that admitted it.** A permit carries the generation of the circuit's state; one
-//!   from an earlier generation is counted as late and decides nothing.
+//! * **Nothing waits for a call that hangs.** Each probe has a deadline set by the breaker. Once it has passed, the next
+//!   caller finds the circuit open again and the probe's place free.
+//! * **A result counts only in the generation that admitted it.** A permit carries the generation of the circuit's
+//!   state; one from an earlier generation is counted as late and decides nothing.
 //! * **Counts are exact, and success is nearly free.** A success can trip nothing once the window holds enough calls, so
 //!   successes are added to a counter (`shards`) and enter the window when something else happens. Everything else takes
 //!   one lock, behind which there is a plain state machine (`machine`) without atomics.

@@ -1,7 +1,7 @@
-//! The state machine: plain data and plain time, in nanoseconds since the breaker's epoch. Whoever calls it holds the
-//! lock, so there is nothing concurrent here.
+//! The state machine: plain data and plain time, in nanoseconds since the breaker's epoch. Its callers hold the lock,
+//! so nothing here is concurrent.
 //!
-//! Time never goes back: an operation that is told an earlier time than the latest happens at the latest.
+//! Time never goes back: an operation with a time earlier than the latest one seen happens at the latest one.
 
 use std::collections::VecDeque;
 
@@ -50,7 +50,7 @@ pub(crate) struct Machine {
 #[derive(Debug, Clone, Copy)]
 enum Wait {
     Until(u64),
-    /// It was opened by a dropped permit, which tells no time: the wait begins with the next operation that does.
+    /// It was opened by a dropped permit, which has no time: the wait begins with the next operation that has one.
     FromNext(u64),
 }
 
@@ -59,7 +59,7 @@ enum Wait {
 enum Memory {
     Enough,
     Pressure,
-    /// Below the lower limit, and held until this time should it stay there.
+    /// Memory is below the lower limit; the circuit is held until this time if it stays there.
     ClearAt(u64),
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct Ended {
     pub(crate) slow: bool,
 }
 
-/// What an admitted call is given.
+/// What an admitted call gets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Admitted {
     pub(crate) generation: u64,
@@ -116,7 +116,7 @@ impl Machine {
         }
     }
 
-    /// Lets time pass: what was due until now happens, at the time it was due.
+    /// Lets time pass: everything that was due by now happens, at the time it was due.
     pub(crate) fn advance(&mut self, now: u64) {
         self.latest = self.latest.max(now);
         self.calls.advance(self.latest);
@@ -191,7 +191,7 @@ impl Machine {
         }
     }
 
-    /// The first trigger that what has been counted fires.
+    /// The first trigger that the counts fire.
     fn trigger(&self) -> Option<Reason> {
         let (config, counts) = (&self.config, self.calls.counts());
         let enough = counts.calls >= u64::from(config.min_calls);
@@ -219,7 +219,7 @@ impl Machine {
         }
     }
 
-    /// So many bytes are in use.
+    /// This many bytes are in use.
     pub(crate) fn memory(&mut self, bytes: u64) {
         let Some(MemoryLimit { open_above, close_below, clear_for }) = self.config.memory else { return };
         self.memory = match self.memory {
@@ -233,7 +233,7 @@ impl Machine {
         self.hold();
     }
 
-    /// So many calls were given up and still run.
+    /// This many calls were given up and still run.
     pub(crate) fn abandoned(&mut self, count: u32) {
         self.abandoned = count >= self.config.abandoned_calls;
         self.hold();
@@ -260,7 +260,7 @@ impl Machine {
         self.enter(State::ForcedOpen, Reason::Forced, self.latest);
     }
 
-    /// As new, in the mode it has.
+    /// Resets the machine in its current mode.
     pub(crate) fn reset(&mut self) {
         self.attempts = 0;
         self.memory = Memory::Enough;
@@ -268,7 +268,7 @@ impl Machine {
         self.enter(base(self.config.mode), Reason::Reset, self.latest);
     }
 
-    /// To the same mode: nothing. Otherwise it begins anew, save for what holds it open.
+    /// Does nothing for the same mode. Otherwise the breaker starts again, except for what holds it open.
     pub(crate) fn set_mode(&mut self, mode: Mode) {
         if self.config.mode != mode {
             self.config.mode = mode;
@@ -289,7 +289,7 @@ impl Machine {
         self.enter(State::Open, reason, at);
     }
 
-    /// Starts a new generation. What is left of the one before is late from here on.
+    /// Starts a new generation. Results of earlier ones are late from here on.
     fn enter(&mut self, to: State, reason: Reason, at: u64) {
         let from = std::mem::replace(&mut self.state, to);
         self.generation += 1;
@@ -331,8 +331,8 @@ impl Machine {
 
     /// Until when successes need not be looked at, in nanoseconds since the epoch; `None` if each must be.
     ///
-    /// With enough calls a further success raises no trigger that is not raised already. It may be: when calls leave a
-    /// time window while nobody settles one, the rate falls, and the next result, be it a success, shows it.
+    /// With enough calls a further success raises no trigger that is not raised already. One may already be due: if
+    /// calls leave a time window while none is settled, the rate falls, and the next result shows it, even a success.
     pub(crate) fn indifferent_until(&self) -> Option<u64> {
         let enough = self.calls.counts().calls >= u64::from(self.config.min_calls);
         let indifferent = match self.state {
@@ -343,12 +343,12 @@ impl Machine {
         indifferent.then(|| self.calls.unchanged_until())
     }
 
-    /// State and reason as everybody sees them.
+    /// State and reason as published.
     pub(crate) fn word(&self) -> Word {
         Word { state: self.state, reason: self.told_reason(), generation: self.generation }
     }
 
-    /// Of an open circuit, what will keep it open the longest.
+    /// For an open circuit, the reason that will keep it open the longest.
     fn told_reason(&self) -> Reason {
         match (self.state, self.memory, self.open) {
             (State::Open, ..) if self.abandoned => Reason::AbandonedCalls,
@@ -378,7 +378,7 @@ impl Machine {
         }
     }
 
-    /// Whether the caller has to deliver transitions: there are some and nobody else does.
+    /// Whether the caller has to deliver transitions: there are some and no other thread does.
     pub(crate) fn claim_delivery(&mut self) -> bool {
         let claimed = !self.delivering && !self.outbox.is_empty();
         self.delivering |= claimed;
@@ -392,7 +392,7 @@ impl Machine {
         next
     }
 
-    /// The observer panicked: whoever comes next delivers the rest.
+    /// The observer panicked: the next caller delivers the rest.
     pub(crate) fn give_up_delivery(&mut self) {
         self.delivering = false;
     }

@@ -1,4 +1,4 @@
-//! How a call went, and what became of that.
+//! How a call went, and how the breaker counted it.
 
 use crate::Instant;
 
@@ -9,21 +9,21 @@ pub enum Outcome {
     Success,
     /// It failed, and the engine is to blame.
     Failure,
-    /// It gave no result in time: a failure that is also counted apart.
+    /// It gave no result in time: a failure that is also counted separately.
     DeadlineMiss,
     /// It panicked: a failure.
     Panicked,
-    /// It says nothing about the engine: the caller's mistake, or the caller's change of mind. Not counted; a probe's
-    /// place is given back.
+    /// It says nothing about the engine: the caller made a mistake or changed its mind. Not counted; a probe's place is
+    /// given back.
     Ignored,
 }
 
-/// What became of a result.
+/// How the breaker counted a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Settled {
     /// It was counted.
     Counted,
-    /// It was not to be counted: it was to be ignored, or the breaker is disabled.
+    /// It was not counted: the outcome was [`Outcome::Ignored`], or the breaker is disabled.
     Uncounted,
     /// It came after the state that admitted the call had ended. It decided nothing and is in [`Status::late`].
     ///

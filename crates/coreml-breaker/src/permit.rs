@@ -4,8 +4,8 @@ use crate::Instant;
 use crate::breaker::CircuitBreaker;
 use crate::outcome::{Outcome, Settled, Ticket};
 
-/// The right to make one call. A permit that is dropped without [`settle`](Self::settle) counts as a failed call: that
-/// is what unwinding and forgotten results come to.
+/// The right to make one call. A permit that is dropped without [`settle`](Self::settle) counts as a failed call: this
+/// is how unwinding and forgotten results count.
 #[derive(Debug)]
 #[must_use = "a permit dropped at once counts as a failed call"]
 pub struct Permit<'a> {
@@ -27,7 +27,7 @@ impl<'a> Permit<'a> {
         breaker.settle(ticket, outcome, now)
     }
 
-    /// Whether the call is a probe of a half-open circuit: one that should not be spent on what may well fail.
+    /// Whether the call is a probe of a half-open circuit, which should not be spent on a call that may well fail.
     pub fn is_probe(&self) -> bool {
         self.ticket.probe.is_some()
     }

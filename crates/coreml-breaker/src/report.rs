@@ -1,4 +1,4 @@
-//! What a breaker tells: its states, why it changed, why it rejected, how it stands.
+//! What a breaker reports: its states, why it changed or rejected a call, and its current figures.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub enum State {
     Open,
     /// A few calls are admitted as probes.
     HalfOpen,
-    /// Calls are rejected until somebody resets the breaker.
+    /// Calls are rejected until the breaker is reset.
     ForcedOpen,
     /// Calls are admitted and not counted.
     Disabled,
@@ -73,11 +73,11 @@ pub enum Reason {
     WaitElapsed,
     /// Enough probes succeeded.
     ProbesSucceeded,
-    /// Somebody forced it open.
+    /// It was forced open.
     Forced,
-    /// Somebody reset it.
+    /// It was reset.
     Reset,
-    /// Somebody changed the mode.
+    /// Its mode was changed.
     ModeChanged,
 }
 
@@ -136,8 +136,8 @@ pub struct Transition {
     pub to: State,
     /// What caused it.
     pub reason: Reason,
-    /// When. For an expired probe this is its deadline, not when somebody noticed; for a dropped permit, the latest time
-    /// the breaker had been told.
+    /// When it happened. For an expired probe this is its deadline, not when it was noticed; for a dropped permit, the
+    /// latest time that the breaker knew.
     pub at: Instant,
     /// The generation of the new state; later transitions have larger ones.
     pub generation: u64,
@@ -166,7 +166,7 @@ impl fmt::Display for Rejected {
 
 impl std::error::Error for Rejected {}
 
-/// How a breaker stands.
+/// The status of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
     /// The state.
@@ -175,11 +175,11 @@ pub struct Status {
     pub reason: Option<Reason>,
     /// Counts the changes of state and the resets.
     pub generation: u64,
-    /// The calls in the window. While open: those that led to it, as far as they are still in it.
+    /// The calls in the window. While the circuit is open: the calls that led to it and are still in the window.
     pub window: Counts,
     /// Failures since the last success, while closed.
     pub consecutive_failures: u32,
-    /// How often the circuit has opened, forced openings apart.
+    /// How often the circuit has opened, not counting forced openings.
     pub trips: u64,
     /// The steps by which the next wait is longer than the first.
     pub attempts: u32,

@@ -1,13 +1,13 @@
 //! Successes that have not entered the window yet, counted without a lock.
 //!
 //! Once the window holds enough calls, a success trips nothing that was not due: it raises the success rate, ends a row of
-//! failures and is neither slow nor a deadline miss. So it need not be looked at; it is enough to know, when the next event comes, how
-//! many successes lie before it. Each shard counts them beside the generation they belong to, in one word, so that a
-//! success of an earlier generation cannot slip in. Whoever holds the lock seals the shards first, taking the counts, and
-//! opens them again when done; a success that meets a sealed shard takes the lock as well.
+//! failures and is neither slow nor a deadline miss. So it needs no processing of its own; when the next event comes, it is
+//! enough to know how many successes came before it. Each shard counts them in one word together with their generation, so that a
+//! success of an earlier generation cannot slip in. A thread that takes the lock first seals the shards and takes their counts,
+//! and opens them again when done; a success that meets a sealed shard takes the lock as well.
 //!
-//! Sealing reads one shard after the other. That is still one point in time for all of them: the total only ever grows
-//! by one while it is read, so it had the value read at some moment in between, and successes do not differ.
+//! Sealing reads one shard after the other, but the result is as good as reading all at one moment: the total grows
+//! only by ones while it is read, so at some moment it had the value that was read, and one success is like another.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{SHARDS, shard_of_thread};
@@ -46,7 +46,7 @@ impl Shards {
         false
     }
 
-    /// Closes all shards and gives the successes counted since they were opened.
+    /// Seals all shards and returns the successes counted since they were opened.
     pub(crate) fn seal(&self) -> u64 {
         self.0.iter().map(|shard| shard.0.swap(SEALED, Ordering::AcqRel) & COUNT).sum()
     }

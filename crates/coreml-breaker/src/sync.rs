@@ -1,4 +1,4 @@
-//! The one place that names synchronisation primitives, so that the model checkers can put theirs here: compile with
+//! The only place that names synchronisation primitives, so that the model checkers can replace them: compile with
 //! `--cfg loom` or `--cfg shuttle`.
 
 // The two names are no features, so that no dependent can turn them on by accident; the compiler does not know them.
@@ -19,11 +19,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Into how many counters successes are spread; of more threads than this some share one. Under a model checker all do:
-/// that is where they can meet.
+/// The number of counters that successes are spread over; with more threads than this, some share one. Under a model
+/// checker all threads share one, so that they can collide.
 pub(crate) const SHARDS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 8 };
 
-/// Below [`SHARDS`]; threads get it in turns. That uses no primitive of a model checker's: there it is 0 for all.
+/// A number below [`SHARDS`], given to threads in turn. It uses no primitive of the model checkers; with those it is 0
+/// for all threads.
 #[inline]
 pub(crate) fn shard_of_thread() -> usize {
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! How long an open circuit waits: exponential, bounded, jittered by a small generator seeded per breaker.
+//! How long an open circuit waits: exponential, bounded, with jitter from a small random generator seeded per breaker.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
-//! The calls that rates are taken over, with exact counts: what leaves is subtracted from what entered.
+//! The window of calls that rates are computed over. Counts are exact: a call that leaves the window is subtracted.
 
 use std::time::Duration;
 
 use crate::config::{PARTS, Window};
 
-/// What is counted about a call beyond that it happened.
+/// What is counted about a call, besides the call itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Marks {
     pub(crate) failure: bool,
@@ -99,7 +99,7 @@ impl Calls {
         self.counts.add(marks);
     }
 
-    /// As many pushes without marks; no more work than the window is long.
+    /// Does this many pushes without marks, in no more steps than the window is long.
     pub(crate) fn push_successes(&mut self, number: u64) {
         if let Kind::Parts { parts, part, .. } = &mut self.kind {
             parts[(*part % PARTS) as usize].calls += number;
@@ -109,7 +109,7 @@ impl Calls {
         }
     }
 
-    /// Lets go of what is too old at `now`, in nanoseconds since the epoch. Time that goes back stands still.
+    /// Drops what is too old at `now`, in nanoseconds since the epoch. A time that goes back counts as standing still.
     pub(crate) fn advance(&mut self, now: u64) {
         if let Kind::Parts { parts, width, part } = &mut self.kind {
             let current = (now / *width).max(*part);

@@ -1,8 +1,8 @@
 //! The breaker under every interleaving of a few threads (loom), and under very many random ones of more (shuttle).
 //!
 //! Both replace the primitives of `src/sync.rs`, so this is empty in a normal build; `scripts/check-breaker` compiles it
-//! for each. What must hold in all of them: never more probes in flight than configured, no place of a probe lost, a late
-//! result changes nothing, no success is lost or counted twice, and transitions are told in order and once.
+//! for each. In all of them there are never more probes in flight than configured, no probe's place is lost, a late
+//! result changes nothing, no success is lost or counted twice, and each transition is reported once and in order.
 
 // The compiler does not know the names of the two checkers.
 #![allow(unexpected_cfgs)]

@@ -1,5 +1,5 @@
-//! What the bridge costs: a small model asked directly, and through Rust, C, Swift and the stand-in for Core ML. The
-//! difference holds the stand-in's own work too, which on a Mac is Core ML's.
+//! What the bridge costs: a small model called directly, and through Rust, C, Swift and the stand-in for Core ML. The
+//! difference includes the stand-in's own work, which Core ML does on a Mac.
 #![expect(clippy::print_stdout, reason = "this is a command")]
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Core ML as a [`Backend`]: compile through the cache, load, compare what Core ML says of the model with what we know,
-//! and try it once.
+//! Core ML as a [`Backend`]: compile through the cache, load, compare Core ML's description of the model with ours, and
+//! try it once.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ impl CoreMlBackend {
         Self { bridge: linked(), options }
     }
 
-    /// A bridge given as a table of functions: another one than was linked, or one that a test has made.
+    /// A bridge given as a table of functions: one other than the linked bridge, or one made by a test.
     pub fn with_functions(functions: &'static Functions, options: CoreMlOptions) -> Self {
         Self { bridge: Bridge::new(functions), options }
     }
@@ -79,11 +79,11 @@ impl CoreMlBackend {
         self.bridge.as_ref().ok().map(|bridge| bridge.handle_counts())
     }
 
-    /// Compiles a model file or package, or finds it compiled in the cache, and gives the compiled model's folder. The folder
-    /// of a model that is compiled already is its own.
+    /// Compiles a model file or package, or finds it compiled in the cache, and returns the compiled model's folder. For a
+    /// model that is already compiled, this is its own folder.
     ///
     /// # Errors
-    /// By whose fault it is: the model's, Core ML's, or that of the disk.
+    /// The kind says whose fault it is: the model's, Core ML's or the disk's.
     pub fn compile(&self, path: &Path, options: &LoadOptions) -> Result<PathBuf, Error> {
         let bridge = self.bridge()?;
         if cache::is_compiled(path) {
@@ -93,7 +93,7 @@ impl CoreMlBackend {
         self.compiled(bridge, path, &cache, &key)
     }
 
-    /// Loads a compiled model, under the interface that Core ML says it has.
+    /// Loads a compiled model, with the interface that Core ML reports.
     ///
     /// # Errors
     /// As [`Backend::load`].

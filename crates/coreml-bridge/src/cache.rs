@@ -1,9 +1,9 @@
-//! Compiled models on disk, by what they were made of.
+//! Compiled models on disk, found by a hash of what they were made from.
 //!
 //! `<folder>/<key>/model.mlmodelc` is a compiled model, `<folder>/<key>/used` a file whose time is its last use. The key is a
-//! hash of the package's contents, the system's build and the configuration, so that the path of a model stays the same
-//! for as long as the model does: Core ML keeps what it prepares for the Neural Engine by path. Entries appear and disappear by
-//! renaming, so that no process ever sees half of one.
+//! hash of the package's contents, the system's build and the configuration, so that a model's path stays the same as long as
+//! the model does: Core ML caches what it prepares for the Neural Engine by path. Entries are added and removed by renaming,
+//! so that no process ever sees half of one.
 
 use std::fs::{self, File};
 use std::io::{self, Read};

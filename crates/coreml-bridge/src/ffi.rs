@@ -1,5 +1,5 @@
-//! The C ABI of `swift-bridge/Sources/CBridge/include/coreml_bridge.h`, line by line and under the same names. What each
-//! item means is said there; a test compares the two as text.
+//! The C ABI of `swift-bridge/Sources/CBridge/include/coreml_bridge.h`, line by line and under the same names. The
+//! header says what each item means; a test compares the two as text.
 #![allow(non_camel_case_types, missing_docs, reason = "the header's names, explained in the header")]
 
 use std::ffi::{c_char, c_void};

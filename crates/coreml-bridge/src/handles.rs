@@ -1,8 +1,8 @@
 //! The bridge's functions as safe calls, and its handles as values that release themselves.
 //!
-//! A handle's `Drop` only gives back one reference: it waits for no call in progress, which holds a reference of its
-//! own on the other side. So a model may be dropped, or leaked with the thread that called it, while a prediction never
-//! returns.
+//! A handle's `Drop` only gives back one reference. It does not wait for a call in progress, which holds its own
+//! reference on the Swift side. So a model may be dropped, or leaked with the thread that called it, even if a
+//! prediction never returns.
 
 use std::ffi::{CStr, CString, c_char};
 use std::fmt;
@@ -87,7 +87,7 @@ impl Bridge {
         Ok(ModelHandle { bridge: self, model })
     }
 
-    /// Where Core ML means to run a compiled model: `each` is told about every operation.
+    /// Where Core ML plans to run a compiled model: `each` is called for every operation.
     pub(crate) fn plan(
         self,
         compiled: &Path,

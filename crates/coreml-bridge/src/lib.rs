@@ -1,11 +1,11 @@
 //! The Core ML backend: a C ABI to the Swift bridge.
 //!
-//! The bridge is the Swift package in `swift-bridge/`; its C header is the one written form of the ABI, [`ffi`] its mirror. `handles`
-//! makes safe calls of it, `describe`, `inputs` and `outputs` carry values across, [`CoreMlFailure`] says what went wrong on the other
-//! side, and [`CoreMlBackend`] puts it together, with compiled models kept on disk.
+//! The bridge is the Swift package in `swift-bridge/`; its C header defines the ABI, and [`ffi`] mirrors it. `handles` wraps it
+//! in safe calls, `describe`, `inputs` and `outputs` carry values across, [`CoreMlFailure`] says what went wrong on the other
+//! side, and [`CoreMlBackend`] puts it all together, with compiled models cached on disk.
 //!
-//! Off Apple systems nothing is linked and the backend reports itself unavailable. With the feature `stand-in` it is linked against a
-//! stand-in for Core ML, which computes on any backend given to it and can be made to misbehave.
+//! On other than Apple systems nothing is linked and the backend reports itself unavailable. With the feature `stand-in` it is
+//! linked against a stand-in for Core ML, which computes on any backend given to it and can be made to misbehave.
 #![warn(missing_docs)]
 
 mod backend;

@@ -24,7 +24,7 @@ pub struct CoreMlModel {
     wanted: Wanted,
     compiled: PathBuf,
     configuration: Configuration,
-    /// Asked for once, when somebody first wants to know.
+    /// Asked for once, when first needed.
     placement: OnceLock<Option<Placement>>,
 }
 
@@ -76,7 +76,7 @@ impl CoreMlModel {
         self.predict(&checked, state.as_mut()).map(drop)
     }
 
-    /// Where Core ML means to run the model, as its compute plan says; `None` where there is no plan to be had.
+    /// Where Core ML plans to run the model, as its compute plan says; `None` if there is no plan.
     fn placement(&self) -> Option<Placement> {
         *self.placement.get_or_init(|| {
             let mut operations = Vec::new();

@@ -14,13 +14,13 @@ pub struct CoreMlOptions {
     pub cache_folder: Option<PathBuf>,
     /// Bytes that compiled models may take together; the least recently used ones go first.
     pub cache_bytes: u64,
-    /// Compiling, loading or planning longer than this is given up. A first load may take minutes: Core ML prepares the
-    /// model for the Neural Engine then.
+    /// Compiling, loading or planning that takes longer is given up. A first load may take minutes, because Core ML
+    /// then prepares the model for the Neural Engine.
     pub load_timeout: Duration,
     /// How long a prediction waits for another one on the same model before it gives up.
     pub busy_timeout: Duration,
-    /// Whether predictions go through Core ML's asynchronous call, which runs them side by side. One after another is quicker
-    /// for each; what is quicker for many depends on the model.
+    /// Whether predictions go through Core ML's asynchronous call, which runs them side by side. One after another is faster
+    /// for each single prediction; what is faster for many depends on the model.
     pub concurrent: bool,
     /// Whether loading makes one prediction, on zeros: a load that succeeds does not prove that the model runs.
     pub probe: bool,
@@ -62,9 +62,9 @@ pub enum Reshape {
     /// The system's choice.
     #[default]
     Default,
-    /// Shapes change often: switching is made quick.
+    /// Shapes change often: switching is fast.
     Frequent,
-    /// Shapes change rarely: the model is prepared anew for each, and runs quicker.
+    /// Shapes change rarely: the model is prepared again for each, and runs faster.
     Infrequent,
 }
 
@@ -85,7 +85,7 @@ pub enum Specialization {
     /// The system's choice.
     #[default]
     Default,
-    /// Quick predictions, at the price of loading time, memory and disk.
+    /// Fast predictions, at the price of loading time, memory and disk.
     FastPrediction,
 }
 

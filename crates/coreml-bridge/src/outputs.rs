@@ -1,5 +1,5 @@
-//! What a prediction gave, as our outputs: multi-arrays of known shape in memory made beforehand, the rest from the
-//! bridge's values. Everything is checked against the interface; Core ML's word alone is not enough to read memory by.
+//! A prediction's results as our outputs: multi-arrays of known shape in memory allocated beforehand, the rest from the
+//! bridge's values. Everything is checked against the interface before memory is read; what Core ML says is not enough.
 
 use std::ffi::{CStr, CString, c_void};
 

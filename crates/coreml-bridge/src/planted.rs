@@ -1,5 +1,5 @@
-//! A type error in a function for macOS only, behind a cfg that only `scripts/darwin-check --planted` sets: proof that the check
-//! looks into such functions at all.
+//! A type error in a macOS-only function, behind a cfg that only `scripts/darwin-check --planted` sets. It proves that the check
+//! does look into such functions.
 
 #[cfg(target_os = "macos")]
 pub(crate) fn planted() -> u32 {

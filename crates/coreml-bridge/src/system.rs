@@ -1,4 +1,4 @@
-//! What Core ML and the system tell about this machine and process.
+//! What Core ML and the system report about this machine and process.
 
 use crate::ffi::{CMLB_DEVICE_CPU, CMLB_DEVICE_GPU, CMLB_DEVICE_NEURAL_ENGINE, cmlb_device, cmlb_system};
 
@@ -45,7 +45,7 @@ impl From<cmlb_device> for Device {
     }
 }
 
-/// This process and machine at one moment. `None` is: cannot be told here.
+/// This process and machine at one moment. `None` means unknown here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SystemReport {
     /// Bytes of memory that count against the process, compressed ones included.

@@ -1,4 +1,4 @@
-//! Data types, pixels and labels: ours and the ABI's.
+//! Converts data types, pixel formats and labels between ours and the ABI's.
 
 use coreml_model::ColorLayout;
 use coreml_tensor::DType;

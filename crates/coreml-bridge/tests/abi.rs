@@ -1,5 +1,5 @@
-//! The header, its mirror in Rust, the table of functions and the exports in Swift say the same. Compared as text, so
-//! that it is checked where there is no Swift.
+//! The header, its mirror in Rust, the table of functions and the Swift exports agree. They are compared as text, so
+//! that no Swift is needed.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! The table in docs/bridge-abi.md against the Swift sources: nothing of Core ML is used that is not listed, and what is
-//! newer than the floor is used inside its guard only. No compiler on Linux checks that.
+//! The table in docs/bridge-abi.md against the Swift sources: every symbol of Core ML in use is listed, and anything
+//! newer than the floor is used only inside its guard. No compiler on Linux checks this.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 use std::fs;

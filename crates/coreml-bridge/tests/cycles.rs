@@ -1,4 +1,4 @@
-//! Ten thousand models loaded, asked and dropped: nothing is left alive, and memory does not grow.
+//! Ten thousand models are loaded, used and dropped: nothing stays alive, and memory does not grow.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends where it fails, and tells what it measured")]
 
 use std::sync::Arc;

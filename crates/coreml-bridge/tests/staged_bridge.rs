@@ -1,6 +1,6 @@
-//! A bridge that misbehaves, staged in Rust: tables of functions in place of the linked ones. Runs without Swift.
+//! A misbehaving bridge, written in Rust as tables of functions that replace the linked ones. Runs without Swift.
 //!
-//! Each table starts from one whose functions all refuse; a test puts in the few it needs.
+//! Each table starts as one whose functions all refuse; a test replaces the few it needs.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 use std::ffi::{CStr, c_char};

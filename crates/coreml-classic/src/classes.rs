@@ -1,4 +1,4 @@
-//! Labels, and what a classifier answers.
+//! Labels, and the answer of a classifier.
 
 use std::collections::BTreeMap;
 

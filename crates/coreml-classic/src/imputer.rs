@@ -1,4 +1,4 @@
-//! Imputers: what is missing is replaced.
+//! Imputers: missing values are replaced.
 
 use std::collections::BTreeMap;
 

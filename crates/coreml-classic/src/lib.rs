@@ -1,8 +1,8 @@
-//! Evaluates Core ML's classic models: what is neither a program nor a neural network nor a pipeline.
+//! Evaluates Core ML's classic models: those that are neither programs nor neural networks nor pipelines.
 //!
-//! [`read`] gives a model's parameters a meaning and checks all of them, so that a prediction can only fail for its inputs.
-//! [`TYPES`] has a row for each type; each type is a file. Numbers are `f64`, as in the files; labels that are integers
-//! never pass through floating point.
+//! [`read`] decodes a model's parameters and checks all of them, so that a prediction can fail only because of its inputs.
+//! [`TYPES`] has a row for each type, and each type has a file. Numbers are `f64`, as in the files; labels that are
+//! integers never pass through floating point.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -76,9 +76,9 @@ type Read = Result<Box<dyn Classic>, Error>;
 pub struct ClassicType {
     /// Its number in the format.
     pub tag: u32,
-    /// The format's name of it.
+    /// Its name in the format.
     pub name: &'static str,
-    /// What it does, and where that is not obvious.
+    /// What it does, and what is not obvious about it.
     pub notes: &'static str,
     read: fn(Fields<'_>, &Interface) -> Read,
 }
@@ -202,7 +202,7 @@ pub const TYPES: &[ClassicType] = &[
     ClassicType { tag: 900, name: "identity", notes: "inputs become outputs of the same name", read: identity::read },
 ];
 
-/// Gives a model's parameters a meaning.
+/// Decodes and checks a model's parameters.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidModel`] says what contradicts the format's rules or the interface,

@@ -1,4 +1,4 @@
-//! What a model answers that gives numbers.
+//! The answer of a model that returns numbers.
 
 use coreml_core::{Error, Value};
 use coreml_model::{Feature, FeatureKind, Interface, ShapeConstraint};

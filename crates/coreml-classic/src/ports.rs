@@ -1,4 +1,4 @@
-//! The features of models that turn one value into another.
+//! Input and output features of models that turn one value into another.
 
 use coreml_core::{CheckedInputs, CheckedValue, Error, Label, Value};
 use coreml_model::{DictionaryKey, Feature, FeatureKind, Interface, ShapeConstraint};

@@ -1,4 +1,4 @@
-//! Bayesian probit regressors: each value of each feature has a weight that is known by its mean and precision.
+//! Bayesian probit regressors: each value of each feature has a weight, given by its mean and precision.
 
 use std::collections::BTreeMap;
 

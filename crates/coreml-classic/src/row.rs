@@ -1,4 +1,4 @@
-//! The row of features that most models look at.
+//! The row of features that most models take.
 
 use coreml_core::{CheckedInputs, CheckedValue, Error};
 use coreml_model::{Feature, FeatureKind, Interface, ShapeConstraint};

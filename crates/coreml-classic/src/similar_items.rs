@@ -1,4 +1,4 @@
-//! Recommenders by the similarity of items.
+//! Recommenders based on the similarity of items.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Class-confidence thresholding: confidences with a row of ones, as the format's document has it. The curves of precision
-//! and recall in the file are there for the application.
+//! Class-confidence thresholding: returns the confidences with a row of ones, as the format's documentation says. The
+//! curves of precision and recall in the file are for the application.
 
 use coreml_core::{CheckedInputs, Error, Value};
 use coreml_model::{Fields, Interface};

@@ -1,5 +1,5 @@
-//! `docs/model-types.md` is what the tables say. `UPDATE_EXPECT=1 cargo test -p coreml-classic --test model_types_page`
-//! writes it anew.
+//! `docs/model-types.md` agrees with the tables. `UPDATE_EXPECT=1 cargo test -p coreml-classic --test model_types_page`
+//! writes it again.
 #![allow(clippy::unwrap_used, reason = "a test, helpers included")]
 
 use std::fmt::Write;

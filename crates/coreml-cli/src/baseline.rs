@@ -1,4 +1,4 @@
-//! A run against an earlier one.
+//! Compares a run with an earlier one.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use crate::failure::Failure;
 use crate::stats::{Change, change};
 
-/// What became of a latency.
+/// How a latency changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Slower by more than the tolerance, and surely so.
@@ -55,7 +55,7 @@ pub(crate) struct Line {
     pub(crate) verdict: Verdict,
 }
 
-/// The percentiles that both runs have samples enough for.
+/// The percentiles that both runs have enough samples for.
 pub(crate) fn compare(now: &[f64], before: &[f64], tolerance: f64) -> Vec<Line> {
     let line = |(name, quantile): (&'static str, f64)| {
         let change = change(now, before, quantile)?;

@@ -1,4 +1,4 @@
-//! `coreml convert`: a model in another form.
+//! `coreml convert`: writes a model in another form.
 
 use std::io::Write;
 use std::path::PathBuf;

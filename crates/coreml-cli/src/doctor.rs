@@ -1,4 +1,4 @@
-//! `coreml doctor`: what this host can do, and why not more.
+//! `coreml doctor`: what this host can do, and the reasons for what it cannot.
 
 use std::io::{self, Write};
 use std::sync::Arc;

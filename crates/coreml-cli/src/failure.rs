@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use coreml_anywhere::{Error, ErrorKind};
 use serde_json::{Value as Json, json};
 
-/// Why a command did not do what it was asked for.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
@@ -40,18 +40,18 @@ impl Failure {
         Self { code: 3, kind: ErrorKind::InvalidInput.name(), message: message.into(), source: None }
     }
 
-    /// The model is none that the command can do this with: exit code 3.
+    /// The command cannot do this with this kind of model: exit code 3.
     pub(crate) fn unsupported(message: impl Into<String>) -> Self {
         Self { code: 3, kind: ErrorKind::Unsupported.name(), message: message.into(), source: None }
     }
 
-    /// The same, said of a file.
+    /// The same, about a file.
     pub(crate) fn of_file(self, file: &Path) -> Self {
         let file = file.display().to_string();
         if self.message.contains(&file) { self } else { Self { message: format!("{file}: {}", self.message), ..self } }
     }
 
-    /// What was asked cannot be told here: exit code 5.
+    /// Inconclusive: what was asked for cannot be measured here: exit code 5.
     pub(crate) fn inconclusive(message: impl Into<String>) -> Self {
         Self { code: 5, kind: "inconclusive", message: message.into(), source: None }
     }
@@ -100,7 +100,7 @@ impl Failure {
         causes
     }
 
-    /// The failure for programs, on one line.
+    /// The failure as JSON, on one line.
     pub(crate) fn to_json(&self) -> Json {
         json!({
             "schema": "coreml-anywhere.error/1",

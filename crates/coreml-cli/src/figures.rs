@@ -1,4 +1,4 @@
-//! Sizes and counts as people read them.
+//! Formats sizes and counts for people.
 
 /// Bytes in the unit that leaves one to three digits before the point: `1.2 MB`.
 pub(crate) fn size(bytes: u64) -> String {
@@ -23,7 +23,7 @@ fn scaled(number: u64, unit: &str) -> String {
     unreachable!("the last unit takes every number")
 }
 
-/// A count with its thousands apart: `1,234,567`.
+/// A count with thousands separators: `1,234,567`.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

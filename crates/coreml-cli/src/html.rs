@@ -1,8 +1,8 @@
-//! Text and data in pages that stand by themselves.
+//! Puts text and data into self-contained HTML pages.
 
 use serde_json::Value as Json;
 
-/// Text that means itself.
+/// Text with HTML's special characters escaped.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -19,7 +19,7 @@ pub(crate) fn escape(text: &str) -> String {
     escaped
 }
 
-/// The record as a script that is data. Nothing in it can end the script.
+/// The record as a `script` element with data. Nothing in it can end the element.
 pub(crate) fn embed(embedded: &Json) -> String {
     let json = embedded.to_string().replace('<', "\\u003c");
     format!("<script type=\"application/json\" id=\"record\">{json}</script>\n")

@@ -1,4 +1,4 @@
-//! `coreml completions` and `coreml man`: what shells and `man` are to know of the command.
+//! `coreml completions` and `coreml man`: shell completions and manual pages of the command.
 
 use std::io::Write;
 use std::path::PathBuf;

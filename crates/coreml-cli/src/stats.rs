@@ -1,18 +1,18 @@
-//! What samples say, and how surely.
+//! Estimates from samples, with their uncertainty.
 
 use coreml_anywhere::telemetry::percentile;
 
 /// Resamples of a bootstrap.
 const RESAMPLES: usize = 400;
 
-/// Where a figure lies with 95 % confidence.
+/// The 95 % confidence interval of a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Interval {
     pub(crate) low: f64,
     pub(crate) high: f64,
 }
 
-/// How one run's quantile relates to another's: 1 is no change.
+/// The ratio of one run's quantile to another's: 1 is no change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Change {
     pub(crate) ratio: f64,
@@ -55,13 +55,13 @@ fn interval_of(mut values: Vec<f64>) -> Interval {
     Interval { low: at(0.025), high: at(0.975) }
 }
 
-/// Where `quantile` lies; `None` where there are too few samples for it.
+/// The confidence interval of `quantile`; `None` if there are too few samples for it.
 pub(crate) fn interval(samples: &[f64], quantile: f64) -> Option<Interval> {
     percentile::of(samples, quantile).ok()?;
     Some(interval_of(resampled(samples, quantile, &mut Dice(0x9E37_79B9_7F4A_7C15))))
 }
 
-/// What became of `quantile` from `before` to `now`; `None` where there are too few samples for it.
+/// How `quantile` changed from `before` to `now`; `None` if there are too few samples for it.
 pub(crate) fn change(now: &[f64], before: &[f64], quantile: f64) -> Option<Change> {
     let ratio = percentile::of(now, quantile).ok()? / percentile::of(before, quantile).ok()?;
     let ours = resampled(now, quantile, &mut Dice(0x9E37_79B9_7F4A_7C15));
@@ -70,7 +70,7 @@ pub(crate) fn change(now: &[f64], before: &[f64], quantile: f64) -> Option<Chang
     Some(Change { ratio, interval: interval_of(ratios) })
 }
 
-/// Why samples may not mean what they seem to; empty for quiet ones.
+/// Warnings about noisy samples; empty for quiet ones.
 pub(crate) fn warnings(samples: &[f64]) -> Vec<String> {
     let Ok(median) = percentile::of(samples, 0.5) else { return Vec::new() };
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Aligned columns for people.
+//! Tables with aligned columns, for people.
 
 use std::io::{self, Write};
 
@@ -17,8 +17,8 @@ pub(crate) fn print(out: &mut impl Write, rows: &[Vec<String>]) -> io::Result<()
     Ok(())
 }
 
-/// Prints rows under titles, two spaces apart. A column is its title and whether its cells are numbers, which stand on the
-/// right. Without any title there is no line for them.
+/// Prints rows under titles, two spaces apart. A column is its title and whether its cells are numbers, which are
+/// right-aligned. If there are no titles, their line is left out.
 pub(crate) fn columns(out: &mut impl Write, columns: &[(&str, bool)], rows: &[Vec<String>]) -> io::Result<()> {
     let titles: Vec<String> = columns.iter().map(|(title, _)| (*title).to_owned()).collect();
     let titled = titles.iter().any(|title| !title.is_empty());
@@ -34,7 +34,7 @@ pub(crate) fn columns(out: &mut impl Write, columns: &[(&str, bool)], rows: &[Ve
     Ok(())
 }
 
-/// Prints a Markdown table. A column is its title and whether its cells are numbers, which stand on the right.
+/// Prints a Markdown table. A column is its title and whether its cells are numbers, which are right-aligned.
 pub(crate) fn markdown(out: &mut impl Write, columns: &[(&str, bool)], rows: &[Vec<String>]) -> io::Result<()> {
     let widest = |(i, (title, _)): (usize, &(&str, bool))| {
         let cells = rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count());

@@ -1,4 +1,4 @@
-//! Output that a model's names cannot turn against the terminal.
+//! Replaces control characters in output, so that names in a model cannot control the terminal.
 
 use std::io::{self, Write};
 

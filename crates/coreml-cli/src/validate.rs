@@ -1,4 +1,4 @@
-//! `coreml validate`: a model measured and judged by a gate.
+//! `coreml validate`: measures a model and judges it by a gate.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use coreml_anywhere::telemetry::report::{Outcome, RunReport};
 use coreml_gate::{Gate, Plant, ReferenceRun, audit, junit, run as measure, table};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use crate::console;
 use crate::failure::Failure;
@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
         ..ReferenceRun::new(&arguments.model, arguments.iterations)
     };
     console::stop_when_interrupted();
-    let mut progress = Progress::new(console::is_watched());
+    let mut progress = Progress::new();
     let report = measure(&config, &mut |stage, done, total| progress.show(stage, done, total))?;
     progress.end();
     if arguments.plant.is_none() {
@@ -119,10 +119,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(watched: bool) -> Self {
-        let bar = if watched { ProgressBar::new(0) } else { ProgressBar::hidden() };
-        let style = ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len}  {eta}");
-        Self { bar: bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())), stage: String::new() }
+    pub(crate) fn new() -> Self {
+        Self { bar: console::bar(0, "{msg:24} {wide_bar} {pos}/{len}  {eta}"), stage: String::new() }
     }
 
     pub(crate) fn show(&mut self, stage: &str, done: u32, total: u32) {

@@ -1,5 +1,5 @@
-//! What is wrong with a model or a call is said, named and bounded: each row breaks one thing, runs the command in 256
-//! MiB, and expects an exit code and words that name the place.
+//! Mistakes in a model or a call give an error that names them, without using much memory: each row breaks one thing,
+//! runs the command in 256 MiB, and expects an exit code and words that name the place.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! Classic models at the command: dictionaries go in and out as two arrays, sequences as one, and pipelines show their members.
+//! Classic models on the command line: dictionaries go in and out as two arrays, sequences as one, and pipelines show their
+//! members.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 

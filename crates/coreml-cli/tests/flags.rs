@@ -1,4 +1,5 @@
-//! Every flag that a verb's help names does what it says: with it, the command does something that it does not do without.
+//! Every flag in a subcommand's help does what it says: with it, the command does something that it does not do without
+//! it.
 //!
 //! [`FLAGS`] has a line for each. A flag without one fails the test by name, and so does a line for a flag that is gone.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]

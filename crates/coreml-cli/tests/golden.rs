@@ -1,8 +1,8 @@
-//! What people read on standard output and standard error, held against files in `golden/`, one for each verb.
+//! Compares what people read on standard output and standard error with files in `golden/`, one for each subcommand.
 //!
-//! `UPDATE_GOLDEN=1 cargo test -p coreml-cli --test golden` writes them anew; a look at the difference is then the test. What
-//! differs from run to run is replaced: measured numbers by their unit (`<ms>`), facts of the machine by `<machine>`, temporary
-//! folders by `<scratch>`, the version by `<version>`. Columns are aligned again after that.
+//! `UPDATE_GOLDEN=1 cargo test -p coreml-cli --test golden` writes them again; reading the difference is then the test.
+//! Anything that differs from run to run is replaced: measured numbers by their unit (`<ms>`), facts of the machine by
+//! `<machine>`, temporary folders by `<scratch>`, the version by `<version>`. Columns are aligned again after that.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 
@@ -294,7 +294,7 @@ fn validate_and_report() {
         };
         text[from..].lines().map(known).collect()
     };
-    golden("validate", &[masked(&format!("validate {ADD} -n 20"), &verdicts)]);
+    golden("validate", &[masked(&format!("validate {ADD} -n 100"), &verdicts)]);
     golden(
         "report",
         &[

@@ -1,4 +1,4 @@
-//! `coreml inspect`: what a model's weights take, what a prediction asks for, and pictures of its operations.
+//! `coreml inspect`: the size of a model's weights, the cost of a prediction, and pictures of its operations.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 

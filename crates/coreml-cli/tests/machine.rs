@@ -1,4 +1,5 @@
-//! What the command says to machines: errors as JSON, completions for shells, manual pages; and what it says of its own.
+//! The command's output for programs: errors as JSON, completions for shells, manual pages, the doctor's self-test, and
+//! a schema for every document.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! `coreml bench --profile` on a fixture: its table, its JSON and its trace say the same, and say it consistently.
+//! `coreml bench --profile` on a fixture: its table, its JSON and its trace agree, and each is consistent.
 #![allow(clippy::unwrap_used, reason = "a test, helpers included")]
 #![forbid(unsafe_code)]
 

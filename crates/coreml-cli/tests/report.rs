@@ -1,4 +1,4 @@
-//! `coreml report`: a page by itself whose numbers are those of the record in it.
+//! `coreml report`: a self-contained page whose numbers are those of the record in it.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! `coreml validate`: what it says of a model, and that each criterion can fail.
+//! `coreml validate`: its verdicts on a model, and that each criterion can fail.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 

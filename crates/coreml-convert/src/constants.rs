@@ -1,4 +1,4 @@
-//! Constants as converters write them: operations with names, where a lowered function has its constants in place.
+//! Turns the inline constants of a lowered function into named `const` operations, as converters write them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use coreml_tensor::{DType, Shape, Tensor, f16};
 /// Weights of fewer elements are not worth halving.
 const FEWEST: usize = 10;
 
-/// Makes an operation `const` of every constant that `function` has in place, and the names of values differ. With `half`,
-/// `f32` weights become half as long, and are widened where they are used.
+/// Turns every inline constant of `function` into an operation `const`, and makes the names of values unique. With `half`,
+/// `f32` weights are stored in half precision and widened where they are used.
 #[must_use]
 pub fn name_constants(function: &Function, half: bool) -> Function {
     let mut namer = Namer { values: function.values.clone(), names: HashSet::new(), half };

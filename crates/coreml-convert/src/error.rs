@@ -26,7 +26,7 @@ impl ConvertError {
         Self { message: format!("{place}: {}", self.message), ..self }
     }
 
-    /// Whether the file is sound and this library does not do what it asks for.
+    /// Whether the file is valid but needs something this library does not support.
     pub fn is_unsupported(&self) -> bool {
         self.unsupported
     }

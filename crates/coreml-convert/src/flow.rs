@@ -1,8 +1,8 @@
 //! Layers in order, with branches and loops.
 //!
-//! Networks have one scope for all blobs; blocks of ML Programs give what they are asked for. So a branch or a loop gives
-//! the blobs that are written inside and read afterwards, the way a compiler would see it. `loopBreak` and `loopContinue`
-//! become a number that says how the round went on, and what follows them is skipped by a condition.
+//! Networks have one scope for all blobs; blocks of ML Programs have explicit results. So a branch or a loop returns the
+//! blobs that are written inside and read afterwards, as in a compiler's liveness analysis. `loopBreak` and
+//! `loopContinue` become a number that says how the round ended, and a condition skips what follows them.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,12 +1,12 @@
 //! Lowers neural networks, the model type before ML Programs, to ML Programs.
 //!
-//! [`lower`] makes of a network a [`Function`] of the operations that ML Programs have, so that an engine for these runs
-//! networks too. One row of the table `layers::FAMILIES` for each type of layer says its name and how it is lowered. Only the
-//! ranks of blobs are followed, not their sizes: the result serves every shape that the model takes.
+//! [`lower`] turns a network into a [`Function`] of ML Program operations, so that an engine for these runs networks too. The
+//! table `layers::FAMILIES` has one row for each type of layer, with its name and how it is lowered. Only the ranks of blobs
+//! are followed, not their sizes: the result works for every shape that the model takes.
 //!
 //! In the old mapping of shapes a blob has five axes: sequence, batch, channels, height, width. Most layers count axes from
-//! the end and treat the first two alike. Where all layers of a network do, these are one axis here, so that blobs have the
-//! four that convolutions of ML Programs take.
+//! the end and treat the first two alike. If all layers of a network do, these two become one axis here, so that blobs have
+//! the four axes that convolutions of ML Programs take.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -39,7 +39,7 @@ use crate::liveness::{Live, Places, Uses};
 /// The network as the body of a function that takes and gives the features of `interface`.
 ///
 /// # Errors
-/// A layer that breaks the rules of the format, or that there is no lowering for.
+/// A layer that breaks the rules of the format, or that cannot be lowered.
 pub fn lower(network: &NeuralNetwork, interface: &Interface) -> Result<Function, ConvertError> {
     let fields = network.fields();
     let steps = steps(fields)?;

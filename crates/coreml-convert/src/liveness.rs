@@ -1,4 +1,4 @@
-//! Which blobs are read later, and so have to outlive a branch or a loop.
+//! Finds which blobs are read later, and so have to outlive a branch or a loop.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,7 +1,8 @@
 //! The sizes that blobs have when the inputs have the shapes their features declare.
 //!
-//! Callers may bring other shapes, so no program depends on these: they only tell numbers of axes that follow from sizes,
-//! as those of a squeezed blob do. Where such a number is used, the program has an operation that checks it.
+//! Callers may bring other shapes, so programs must not depend on these sizes. They are used only to find ranks that
+//! follow from sizes, as the rank of a squeezed blob does. Where such a rank is used, the program has an operation that
+//! checks it.
 
 use coreml_model::Constant;
 

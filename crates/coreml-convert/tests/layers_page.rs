@@ -1,5 +1,5 @@
-//! `docs/layers.md` is what the table of layers says. `UPDATE_EXPECT=1 cargo test -p coreml-convert --test layers_page`
-//! writes it anew.
+//! `docs/layers.md` agrees with the table of layers. `UPDATE_EXPECT=1 cargo test -p coreml-convert --test layers_page`
+//! writes it again.
 #![allow(clippy::unwrap_used, reason = "a test, helpers included")]
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What executes models, seen from the session: the traits a backend implements.
+//! The traits that a backend implements: what executes models, as the session sees it.
 
 use std::any::Any;
 use std::fmt;
@@ -21,11 +21,10 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Whether this host has it.
     fn availability(&self) -> Availability;
 
-    /// Makes a model ready for predictions: everything that can be done once is done here.
+    /// Makes a model ready for predictions. Everything that needs doing only once is done here.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for what the backend lacks, and other kinds by whose
-    /// fault it is.
+    /// [`ErrorKind::Unsupported`] for what the backend lacks; otherwise the kind says whose fault it is.
     fn load(&self, package: &Arc<Package>, options: &LoadOptions) -> Result<Box<dyn Model>, Error>;
 }
 
@@ -34,7 +33,7 @@ pub trait Model: Send + Sync + fmt::Debug {
     /// Answers one prediction. `state` is one that [`Model::new_state`] of this model gave, if the model has states.
     ///
     /// # Errors
-    /// By whose fault it is; the inputs have been checked against the interface.
+    /// The kind says whose fault it is; the inputs have already been checked against the interface.
     fn predict(&self, inputs: &CheckedInputs<'_>, state: Option<&mut ModelState>) -> Result<Outputs, Error>;
 
     /// As [`Model::predict`], but stops soon after `cancel` is set, with [`ErrorKind::Cancelled`], if
@@ -59,19 +58,19 @@ pub trait Model: Send + Sync + fmt::Debug {
         inputs.iter().map(|inputs| self.predict(inputs, None)).collect()
     }
 
-    /// Whether [`Model::predict_batch`] is faster than as many predictions.
+    /// Whether [`Model::predict_batch`] is faster than separate predictions.
     fn gains_by_batches(&self) -> bool {
         false
     }
 
-    /// How many predictions it is worth computing at once; more only make all of them slower. `None` if the backend sees to
-    /// that itself.
+    /// How many predictions are worth computing at once; more only make all of them slower. `None` if the backend limits
+    /// this itself.
     fn concurrency(&self) -> Option<usize> {
         None
     }
 
-    /// Whether [`Model::predict_until`] heeds its switch. A call of a model that does not is counted as abandoned when its
-    /// caller has left, until it returns.
+    /// Whether [`Model::predict_until`] obeys its switch. If not, a call counts as abandoned from when its caller has left
+    /// until it returns.
     fn stops(&self) -> bool {
         false
     }
@@ -85,12 +84,12 @@ pub trait Model: Send + Sync + fmt::Debug {
     /// What the state `name` holds; half precision comes as `float32`. The name is one of the interface's.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] where the backend does not show its states, which is the default.
+    /// [`ErrorKind::Unsupported`] if the backend cannot read its states, which is the default.
     fn read_state(&self, _state: &mut ModelState, _name: &str) -> Result<Tensor, Error> {
         Err(hidden_states())
     }
 
-    /// Replaces what the state `name` holds. The name is one of the interface's, the shape its shape.
+    /// Replaces what the state `name` holds. The name is one of the interface's, and the shape is that state's.
     ///
     /// # Errors
     /// As [`Model::read_state`].
@@ -109,9 +108,9 @@ fn hidden_states() -> Error {
 /// Whether a host has a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Availability {
-    /// It has.
+    /// The host has it.
     Available,
-    /// It has not.
+    /// The host does not have it.
     Unavailable {
         /// Why, in words for the user.
         reason: String,
@@ -146,22 +145,22 @@ pub struct ModelInfo {
     pub steps: usize,
     /// Threads that take part in one prediction.
     pub threads: usize,
-    /// The processor's instruction set it uses; empty where the backend does not know.
+    /// The processor's instruction set it uses; empty if the backend does not know.
     pub isa: String,
-    /// Bytes one prediction works in, besides the weights.
+    /// Bytes of working memory for one prediction, not counting the weights.
     pub workspace_bytes: usize,
     /// The compiled program as text; empty where the backend has none.
     pub plan: String,
-    /// Where the backend means to run the model, if it chooses among devices and tells: planned, not measured.
+    /// Where the backend plans to run the model, if it chooses among devices and says so: planned, not measured.
     pub placement: Option<Placement>,
-    /// Bytes a Neural Engine holds for this process, where the system tells: measured, for all models together.
+    /// Bytes a Neural Engine holds for this process, where the system reports them: measured, for all models together.
     pub neural_engine_bytes: Option<u64>,
 }
 
-/// Where a backend means to run a model's operations. Constants, which are no work, are not counted.
+/// Where a backend plans to run a model's operations. Constants are not counted, because they are no work.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Placement {
-    /// Operations of which a device is known.
+    /// Operations whose device is known.
     pub operations: usize,
     /// Those on the CPU.
     pub cpu: DeviceShare,
@@ -190,11 +189,11 @@ pub struct LoadOptions {
     pub compute_units: ComputeUnits,
     /// Threads for one prediction; 0 for as many as there are processors.
     pub threads: usize,
-    /// The most bytes one prediction may work in, states included, on a backend that can tell; the backend's own limit if
-    /// `None`.
+    /// The most bytes of memory one prediction may use, including states, on backends that support a limit; the backend's
+    /// own limit if `None`.
     pub max_memory: Option<usize>,
-    /// The most rounds that all loops of one prediction may run, on a backend that can tell; the backend's own limit if
-    /// `None`.
+    /// The most rounds that all loops of one prediction together may run, on backends that support a limit; the
+    /// backend's own limit if `None`.
     pub max_loop_rounds: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! Outputs in memory that the caller has already.
+//! Outputs in memory that the caller already has.
 
 use coreml_tensor::{Element, TensorView};
 

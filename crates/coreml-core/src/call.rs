@@ -1,4 +1,4 @@
-//! What one prediction is asked with, beside its inputs.
+//! The options of one prediction.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind};
 use crate::outputs::Outputs;
 use coreml_model::Interface;
 
-/// Wishes for one prediction; those of the session hold for whatever is not set.
+/// Options for one prediction; the session's apply to whatever is not set.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,26 +26,26 @@ pub struct Call {
     outputs: Option<Vec<String>>,
 }
 
-/// Who goes first where predictions wait for a place among those that a backend computes at once.
+/// Which prediction goes first when several wait for a place among those that a backend computes at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[non_exhaustive]
 pub enum Priority {
-    /// After all others: work that nobody waits for.
+    /// After all others: background work.
     Low,
     /// In the order in which they come.
     #[default]
     Normal,
-    /// Before all others: somebody watches.
+    /// Before all others: a person is waiting.
     High,
 }
 
 impl Call {
-    /// No wishes.
+    /// No options set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The answer, or an error, is there after this time; instead of the session's deadline.
+    /// The answer, or an error, comes within this time; replaces the session's deadline.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline: Some(deadline), ..self }
@@ -69,7 +69,7 @@ impl Call {
         Self { outputs: Some(names.into_iter().map(Into::into).collect()), ..self }
     }
 
-    /// Whether what is wanted is there to be had.
+    /// Whether the wanted outputs exist.
     pub(crate) fn check(&self, interface: &Interface) -> Result<(), Error> {
         let unknown = self.outputs.iter().flatten().find(|name| interface.output(name).is_none());
         unknown.map_or(Ok(()), |name| {

@@ -1,4 +1,4 @@
-//! The wish that a prediction stop.
+//! The switch that asks a prediction to stop.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::Instant;
 
-/// A switch that stops a prediction under way. Clones are one switch; once set it stays set.
+/// A switch that stops a prediction under way. A clone is the same switch; once set it stays set.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<Switch>);
 
@@ -22,7 +22,7 @@ struct Switch {
     question: Option<Question>,
 }
 
-/// What the thread that made a switch is asked from time to time.
+/// The function that is called from time to time on the thread that made a switch.
 struct Question {
     thread: ThreadId,
     every: Duration,
@@ -63,21 +63,21 @@ impl Cancel {
         Self::default()
     }
 
-    /// A switch of its own that is also set by this one, and by itself `at` this time.
+    /// A new switch that is also set when this one is, and sets itself at the time `at`.
     #[must_use]
     pub fn until(&self, at: Instant) -> Self {
         Self(Arc::new(Switch { at: Some(at), parent: Some(self.clone()), ..Switch::default() }))
     }
 
-    /// A switch of its own that is also set by this one.
+    /// A new switch that is also set when this one is.
     #[must_use]
     pub fn child(&self) -> Self {
         Self(Arc::new(Switch { parent: Some(self.clone()), ..Switch::default() }))
     }
 
-    /// A switch that sets itself when `wants_to_stop` says so. That is asked `every` so often, the first time after as long, where
-    /// the prediction looks at the switch on the thread that calls this: for hosts that take signals on certain threads only. It
-    /// must not make predictions itself, which would begin in the middle of the one it is asked about.
+    /// A switch that sets itself when `wants_to_stop` returns true. That function is called once in `every`, the first time after
+    /// `every`, when the prediction checks the switch on the thread that called this: for hosts that handle signals only on
+    /// certain threads. It must not make predictions itself, because they would begin in the middle of the one being checked.
     pub fn asking(every: Duration, wants_to_stop: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         let (from, due) = (Instant::now(), AtomicU64::new(nanoseconds(every)));
         let thread = thread::current().id();
@@ -90,7 +90,7 @@ impl Cancel {
         self.0.set.store(true, Ordering::Relaxed);
     }
 
-    /// Whether somebody has set it, or its time has come.
+    /// Whether it has been set, or its time has come.
     pub fn is_cancelled(&self) -> bool {
         let Switch { set, at, parent, question } = &*self.0;
         if question.as_ref().is_some_and(Question::ask) {

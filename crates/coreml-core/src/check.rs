@@ -1,4 +1,4 @@
-//! Where a caller's mistakes stop: inputs against the interface, before any backend sees them.
+//! Checks inputs against the interface, so that no backend ever sees a caller's mistake.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -20,21 +20,21 @@ use crate::outputs::{self, Label};
 #[derive(Debug)]
 pub struct CheckedInputs<'a> {
     entries: Vec<(&'a str, CheckedValue<'a>)>,
-    /// Positions in the order of the names, where there are many and somebody asks by name.
+    /// Positions in the order of the names, if there are many and a value is asked for by name.
     by_name: OnceLock<Vec<usize>>,
 }
 
-/// So many names are searched one by one as fast as in an index.
+/// Up to this many names, a linear search is as fast as an index.
 const FEW: usize = 16;
 
 /// A value that fits its feature.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CheckedValue<'a> {
-    /// A multi-array: shape admitted, elements of the feature's sort. Borrowed from the caller.
+    /// A multi-array with an allowed shape and elements of the feature's kind. Borrowed from the caller.
     Tensor(TensorView<'a>),
-    /// A multi-array made here: it stands in for an optional one left out, or holds the caller's numbers in the feature's
-    /// type.
+    /// A multi-array made here: the default for an optional one that was left out, or the caller's numbers in the
+    /// feature's type.
     Made(Tensor),
     /// An image feature's pixels as bytes.
     Image(PreparedImage<'a>),
@@ -83,8 +83,8 @@ impl<'a> CheckedInputs<'a> {
 /// Checks `inputs` against `interface`, prepares pictures and fills in optional arrays that were left out.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`] names the feature and says what it takes: unknown or given twice, missing, of another
-/// type, rank, shape or data type, or a NaN or infinity where an image is wanted.
+/// [`ErrorKind::InvalidInput`] names the feature and says what it takes: it is unknown, given twice or missing, has a
+/// wrong type, rank, shape or data type, or is an image with a NaN or infinity.
 pub fn check<'a>(interface: &'a Interface, inputs: &'a Inputs<'_>) -> Result<CheckedInputs<'a>, Error> {
     let features = &interface.inputs;
     let mut given: SmallVec<[Option<&Input<'_>>; 4]> = smallvec![None; features.len()];
@@ -215,7 +215,7 @@ fn value<'a>(feature: &'a Feature, input: &'a Input<'_>) -> Result<CheckedValue<
     }
 }
 
-/// An array whose shape is admitted, in elements that the feature takes.
+/// An array with an allowed shape, in elements that the feature takes.
 pub(crate) fn elements<'a>(
     feature: &Feature,
     array: &ArrayFeature,
@@ -332,8 +332,8 @@ fn one_element_vector<'a>(array: &ArrayFeature, view: TensorView<'a>) -> TensorV
     if view.shape().rank() == 0 && admits(array, vector) { view.reshape(vector).unwrap_or(view) } else { view }
 }
 
-/// Whether a backend can take these elements for a feature of type `dtype` as they are: of the same sort, and none beyond
-/// what the type holds. Floating-point elements may be rounded, but not become infinite.
+/// Whether a backend can take these elements for a feature of type `dtype` as they are: of the same kind, and none beyond
+/// the range of the type. Floating-point elements may be rounded, but not become infinite.
 fn fits(view: TensorView<'_>, dtype: DType) -> bool {
     let sort = |dtype: DType| (dtype.is_float(), dtype == DType::Bool);
     if sort(view.dtype()) != sort(dtype) {
@@ -357,7 +357,7 @@ fn fits(view: TensorView<'_>, dtype: DType) -> bool {
     }
 }
 
-/// Elements of another sort as `dtype`, if all of them keep their value.
+/// Elements of another kind as `dtype`, if all of them keep their value.
 pub(crate) fn exactly(view: TensorView<'_>, dtype: DType) -> Option<Tensor> {
     let converted = outputs::cast(view, dtype)?;
     (converted.view().to_f64_vec() == view.to_f64_vec()).then_some(converted)

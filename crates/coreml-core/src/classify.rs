@@ -7,7 +7,7 @@ use crate::error::ErrorKind;
 pub(crate) struct Verdict {
     /// Whether another backend may succeed. If not, the caller gets the error.
     pub(crate) try_next: bool,
-    /// What the circuit breaker is told.
+    /// The outcome for the circuit breaker.
     pub(crate) health: Health,
 }
 

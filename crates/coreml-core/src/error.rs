@@ -1,4 +1,4 @@
-//! What goes wrong, and whose fault it is.
+//! Errors: what went wrong, and whose fault it is.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Write};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use coreml_model::{ReadError, ReadErrorKind, tame};
 
-/// Why a model could not be opened or a prediction not be made. Cheap to clone.
+/// Why a model could not be opened or a prediction could not be made. Cheap to clone.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -42,10 +42,10 @@ pub enum ErrorKind {
     Fault,
     /// The backend's: it did not answer in time.
     Timeout,
-    /// Nobody's: so many predictions wait for the backend that this one would come too late. Refused at once, before the
+    /// Nobody's: so many predictions wait for the backend that this one would come too late. Refused at once, before any
     /// work; ask again later or elsewhere.
     Overloaded,
-    /// The caller's wish.
+    /// The caller asked for it.
     Cancelled,
     /// This library's. Please report it.
     Bug,
@@ -93,7 +93,7 @@ impl fmt::Display for ErrorKind {
 }
 
 impl Error {
-    /// An error of this kind; the message says what is wrong and, where it can, what to do.
+    /// An error of this kind; the message says what is wrong and, if possible, what to do.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Arc::new(Inner::new(kind, message.into())))
     }
@@ -117,19 +117,19 @@ impl Error {
         Self(Arc::new(Inner { source: Some(source.into()), ..Inner::new(kind, message.into()) }))
     }
 
-    /// This error, told in other words.
+    /// This error, with another message.
     pub(crate) fn retold(self, message: String) -> Self {
         let (kind, retry_after) = (self.kind(), self.retry_after());
         Self(Arc::new(Inner { source: Some(Box::new(self)), retry_after, ..Inner::new(kind, message) }))
     }
 
-    /// [`ErrorKind::Overloaded`]; those who wait now are likely to be gone after `wait`.
+    /// [`ErrorKind::Overloaded`]; the line is likely to be gone after `wait`.
     pub(crate) fn overloaded(wait: Duration) -> Self {
         let message = "so many predictions wait that this one would come too late".to_owned();
         Self(Arc::new(Inner { retry_after: Some(wait), ..Inner::new(ErrorKind::Overloaded, message) }))
     }
 
-    /// The same error, told as one about a part of the model: a member of a pipeline, for instance.
+    /// The same error, as one about a part of the model: a member of a pipeline, for instance.
     pub fn within(&self, place: &str) -> Self {
         let Inner { kind, feature, operation, message, retry_after, .. } = &*self.0;
         Self(Arc::new(Inner {
@@ -145,7 +145,7 @@ impl Error {
         self.0.kind
     }
 
-    /// When it is worth asking again, of a backend that has too much to do.
+    /// How long to wait before asking an overloaded backend again.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -180,7 +180,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// What `main` shows of an error that it returns: the kind, what is wrong, and what caused it.
+/// What Rust prints of an error that `main` returns: the kind, what is wrong, and what caused it.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {self}", self.0.kind)?;

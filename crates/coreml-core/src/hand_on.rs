@@ -1,5 +1,5 @@
-//! Values between the members of a pipeline: outputs become inputs, and whatever a member gives becomes what a feature is
-//! declared to be.
+//! Values between the members of a pipeline: outputs become inputs, and a member's result is converted to the declared
+//! type of the feature.
 
 use std::borrow::Cow;
 
@@ -12,9 +12,9 @@ use crate::image::{self, PreparedImage};
 use crate::outputs::{Value, cast};
 
 impl<'a> CheckedInputs<'a> {
-    /// The inputs of one member of a pipeline: for each feature of its interface the value that `find` knows by that name,
-    /// as the feature has it. Numbers are converted where that is exact; an array may have another shape than is declared
-    /// if it has as many elements; optional features may be missing.
+    /// The inputs of one member of a pipeline: for each feature of its interface the value that `find` returns for that
+    /// name, in the feature's type. Numbers are converted if that is exact; an array may have a different shape than
+    /// declared if the number of elements is the same; optional features may be missing.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) names the feature that is missing or does not fit.
@@ -115,7 +115,7 @@ impl CheckedValue<'_> {
         }
     }
 
-    /// The value as an output, for what passes through a model unchanged; `None` for what was left out.
+    /// The value as an output, for values that pass through a model unchanged; `None` if it was left out.
     pub fn to_value(&self) -> Option<Value> {
         match self {
             Self::Tensor(view) => Some(Value::Tensor(view.to_tensor())),
@@ -136,7 +136,7 @@ impl CheckedValue<'_> {
 }
 
 impl Value {
-    /// The value as an input of another model; `None` for an image of a form that no input has.
+    /// The value as an input of another model; `None` for an image in a form that no input can have.
     pub fn lend(&self) -> Option<CheckedValue<'_>> {
         Some(match self {
             Self::Tensor(tensor) => CheckedValue::Tensor(tensor.view()),
@@ -163,11 +163,11 @@ impl Value {
         })
     }
 
-    /// The value as the output `feature` is declared: numbers converted where that is exact, an array in the declared
-    /// shape and element type.
+    /// The value in the declared type of the output `feature`: numbers are converted if that is exact, an array gets
+    /// the declared shape and element type.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) names the feature that cannot hold what these inputs give.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) names the feature that cannot hold the result of these inputs.
     pub fn deliver(self, feature: &Feature) -> Result<Self, Error> {
         let inexact =
             |number: f64| wrong(&feature.name, format!("is {}, which {number} is not", describe(&feature.kind)));

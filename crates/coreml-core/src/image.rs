@@ -1,4 +1,4 @@
-//! Pictures as callers have them, and as models want them.
+//! Pictures as callers have them, converted to what models take.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,11 +17,11 @@ mod resize;
 pub use file::ImageReader;
 pub(crate) use fit::admits;
 
-/// A decoded picture with 8 bits per channel, and how it is cut where a model wants another size.
+/// A decoded picture with 8 bits per channel, and how it is cropped if a model needs another size.
 ///
-/// A picture whose size the feature admits is used as it is. Any other is cropped in the middle to the shape the model
-/// wants, see [`Crop`], and resized with a Catmull-Rom filter, in builds with the feature `image`. Of a feature that admits several sizes the one nearest to
-/// the picture's shape is taken, and among those of one shape the one nearest to its size.
+/// A picture whose size the feature takes is used as it is. Any other is cropped in the middle to the model's proportions, see
+/// [`Crop`], and resized with a Catmull-Rom filter, in builds with the feature `image`. If a feature takes several sizes, the one
+/// with proportions nearest to the picture's is used, and among equal proportions the one nearest in size.
 ///
 /// The alpha channel of a picture that has one is left out: colours are taken as they are stored.
 #[derive(Clone)]
@@ -30,17 +30,17 @@ pub struct Image<'a> {
     height: usize,
     channels: Channels,
     pixels: Cow<'a, [u8]>,
-    /// `None` until somebody chooses.
+    /// `None` until it is chosen.
     crop: Option<Crop>,
 }
 
-/// What part of a picture the model sees when the picture has another size than the model wants.
+/// Which part of a picture the model sees if the picture does not have the size that the model takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Crop {
     /// The largest part in the middle with the model's aspect ratio, its sides multiplied by this number (above 0, at
-    /// most 1). If nothing is chosen it is 0.875 for a model that takes one size, with which image classifiers are
-    /// customarily trained and evaluated, and 1 for one that takes several.
+    /// most 1). The default is 0.875 for a model that takes one size, as image classifiers are usually trained and
+    /// evaluated, and 1 for one that takes several.
     CenterFraction(f32),
     /// The whole picture, stretched.
     Stretch,
@@ -60,7 +60,7 @@ enum Channels {
     Bgra,
 }
 
-/// What the bytes of a pixel are, in order.
+/// The order of the bytes of a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PixelLayout {
@@ -72,7 +72,7 @@ pub enum PixelLayout {
     Bgr,
     /// Red, green, blue, and one that is not used.
     Rgba,
-    /// Blue, green, red, and one that is not used: how Apple's systems keep pixels.
+    /// Blue, green, red, and one that is not used, as Apple's systems store pixels.
     Bgra,
 }
 
@@ -95,14 +95,14 @@ impl Channels {
     }
 }
 
-/// A picture in the size and with the channels a feature asked for.
+/// A picture in the size and with the channels that a feature takes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PreparedImage<'a> {
     /// Width in pixels.
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
-    /// 1 for grey, 3 for red, green and blue in this order, whichever way round the model wants its planes.
+    /// 1 for grey, 3 for red, green and blue in this order, whatever the order of the model's planes is.
     pub channels: usize,
     /// `height * width * channels` values, channels innermost.
     pub pixels: Cow<'a, [u8]>,
@@ -141,7 +141,7 @@ impl<'a> Image<'a> {
         Self::new(width, height, Channels::Rgba, pixels.into())
     }
 
-    /// Blue, green, red and a fourth channel that is not used: how Apple's systems keep pixels.
+    /// Blue, green, red and a fourth channel that is not used, as Apple's systems store pixels.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when there are not `width * height * 4` bytes.
@@ -157,8 +157,8 @@ impl<'a> Image<'a> {
         Self::new(width, height, Channels::Gray, pixels.into())
     }
 
-    /// Pixels of which each row begins `stride` bytes after the one before, as cameras, decoders and graphics have them; copied
-    /// unless the rows lie close together.
+    /// Pixels whose rows begin `stride` bytes apart, as from cameras, decoders and graphics; copied if there are gaps between
+    /// the rows.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when rows overlap, or there are not enough bytes.
@@ -199,7 +199,7 @@ impl<'a> Image<'a> {
         ImageReader::new().open(path)
     }
 
-    /// As [`Image::open`], of a file's contents.
+    /// Like [`Image::open`], from a file's contents.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when they are not such a picture, or cut off.
@@ -218,7 +218,7 @@ impl<'a> Image<'a> {
         Ok(Self { width, height, channels, pixels, crop: None })
     }
 
-    /// The same picture, cut in another way.
+    /// The same picture, cropped in another way.
     pub fn with_crop(self, crop: Crop) -> Self {
         Self { crop: Some(crop), ..self }
     }
@@ -239,7 +239,7 @@ impl<'a> Image<'a> {
         self.height
     }
 
-    /// The picture as `feature` wants it. Copies nothing if it is that already.
+    /// The picture in the form that `feature` takes. Copies nothing if it already has that form.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a [`Crop::CenterFraction`] that is not above 0 and at most 1.
@@ -269,8 +269,8 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// Which part of the picture a model sees where `feature` is given it, and in what size: where on the picture that lies
-    /// which a model found at a place of its input.
+    /// Which part of the picture a model sees through `feature`, and in what size. With this, places in the model's input
+    /// can be mapped back to the picture.
     ///
     /// # Errors
     /// As [`Image::prepare`].

@@ -1,4 +1,4 @@
-//! What a caller brings: values by feature name, borrowed wherever they are large.
+//! A caller's inputs: values by feature name, borrowed where they are large.
 
 use coreml_tensor::{Tensor, TensorView};
 
@@ -36,7 +36,7 @@ pub(crate) enum Input<'a> {
 }
 
 impl Input<'_> {
-    /// The tensor, if it is one, whoever owns it.
+    /// The tensor, if it is one, owned or borrowed.
     pub(crate) fn as_tensor(&self) -> Option<TensorView<'_>> {
         match self {
             Self::Tensor(view) => Some(*view),
@@ -72,20 +72,20 @@ impl<'a> Inputs<'a> {
         self
     }
 
-    /// A tensor, borrowed. For a multi-array its shape must be one the feature admits and its elements of the same
-    /// sort (floating-point, integer or boolean). For an image feature it holds the pixels as they are to be used:
+    /// A tensor, borrowed. For a multi-array its shape must be one the feature takes and its elements must be of the
+    /// same kind (floating-point, integer or boolean). For an image feature it holds the pixels as they are to be used:
     /// `uint8` H×W×3 (red, green, blue) or H×W (grey), or floating-point 1×C×H×W from 0 to 255 with its planes in the
     /// feature's own colour order.
     pub fn tensor(self, name: impl Into<String>, tensor: impl Into<TensorView<'a>>) -> Self {
         self.with(name, Input::Tensor(tensor.into()))
     }
 
-    /// As [`Inputs::tensor`], for a tensor that nobody else keeps.
+    /// Like [`Inputs::tensor`], for a tensor that these inputs own.
     pub fn owned_tensor(self, name: impl Into<String>, tensor: Tensor) -> Self {
         self.with(name, Input::Owned(tensor))
     }
 
-    /// A picture; it is cropped, resized and converted to what the feature asks for, see [`Image`].
+    /// A picture; it is cropped, resized and converted to what the feature takes, see [`Image`].
     pub fn image(self, name: impl Into<String>, image: impl Into<Image<'a>>) -> Self {
         self.with(name, Input::Image(image.into()))
     }

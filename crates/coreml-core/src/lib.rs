@@ -1,8 +1,8 @@
 //! Sessions over interchangeable backends.
 //!
 //! A [`Session`] checks a caller's [`Inputs`] against the model's interface, hands them to the first of its
-//! [`Backend`]s, and goes on to the next where the error's kind says that another may succeed. The [`Prediction`] tells
-//! which one answered. This crate knows backends only through their traits; what computes depends on it.
+//! [`Backend`]s, and goes on to the next if the error's kind says that another may succeed. The [`Prediction`] says
+//! which one answered. This crate knows backends only through their traits; the crates that compute depend on this one.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

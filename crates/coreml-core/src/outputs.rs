@@ -1,4 +1,4 @@
-//! What a prediction gives: values by feature name.
+//! A prediction's outputs: values by feature name.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ pub struct Outputs {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
-    /// A multi-array, in the feature's shape. The element type is the declared one, but for `float16`, which comes as
-    /// `float32`: engines that compute in more precision than was declared do not round it away on the last step.
+    /// A multi-array, in the feature's shape. The element type is the declared one, except for `float16`, which comes
+    /// as `float32`: an engine that computes in higher precision than declared does not round its result.
     Tensor(Tensor),
     /// An image: `uint8` H×W×3 (red, green, blue) or H×W (grey); `float32` H×W for a feature of half-precision grey.
     Image(Tensor),
@@ -30,14 +30,14 @@ pub enum Value {
     Double(f64),
     /// Numbers by label, in the model's order: a classifier's probabilities, for instance.
     Dictionary(Vec<(Label, f64)>),
-    /// Labels, in order: what a recommender recommends, for instance.
+    /// Labels, in order: a recommender's items, for instance.
     Sequence(Vec<Label>),
 }
 
 /// The key of a dictionary, or a class.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Label {
-    /// A string; shared, since every answer of a classifier has all of them.
+    /// A string; shared, because every answer of a classifier has all labels.
     String(Arc<str>),
     /// An integer.
     Int64(i64),
@@ -68,7 +68,7 @@ impl Value {
 }
 
 impl Outputs {
-    /// Outputs from values by name, as a backend has them.
+    /// Outputs from a backend's values by name.
     pub fn new(entries: Vec<(String, Value)>) -> Self {
         Self { entries }
     }
@@ -79,7 +79,7 @@ impl Outputs {
         self
     }
 
-    /// Takes the value of this name out.
+    /// Removes and returns the value of this name.
     ///
     /// # Errors
     /// As [`Outputs::get`].
@@ -90,7 +90,7 @@ impl Outputs {
         }
     }
 
-    /// Names and values, in order, for somebody who keeps them.
+    /// Names and values, in order, owned.
     pub fn into_entries(self) -> Vec<(String, Value)> {
         self.entries
     }
@@ -178,7 +178,7 @@ impl Outputs {
         }
     }
 
-    /// Outputs with numbers that are NaN or infinite, how many of each, and of how many.
+    /// The outputs that have NaN or infinite numbers, with how many of each, and how many numbers there are in all.
     pub fn non_finite(&self) -> Vec<NonFinite<'_>> {
         self.iter()
             .map(|(name, value)| NonFinite::of(name, value))
@@ -200,7 +200,7 @@ impl Outputs {
     }
 }
 
-/// What is not a finite number in one output.
+/// The numbers of one output that are not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NonFinite<'a> {
@@ -245,7 +245,7 @@ fn mismatch(name: &str, found: &Value, wanted: &str) -> Error {
 }
 
 /// The elements as another type: integers saturate, fractions are rounded to the nearest integer, halves to the even
-/// one. `None` for types that have no conversion, and when there is no memory for it.
+/// one. `None` for types that have no conversion, and if memory runs out.
 pub fn cast(tensor: TensorView<'_>, dtype: DType) -> Option<Tensor> {
     if tensor.dtype() == dtype {
         return Some(tensor.to_tensor());

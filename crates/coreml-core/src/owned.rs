@@ -1,4 +1,4 @@
-//! Checked inputs that outlive the caller: what a backend gets that may still be reading when the caller has left.
+//! Checked inputs that outlive the caller, for backends that may still be reading them when the caller has left.
 
 use std::borrow::Cow;
 
@@ -39,8 +39,8 @@ pub enum OwnedValue {
 }
 
 impl OwnedInputs {
-    /// Names and values, in the interface's order, as [`check`](crate::check()) found them right: nothing checks them
-    /// again.
+    /// From names and values, in the interface's order, that [`check`](crate::check()) has accepted: they are not
+    /// checked again.
     pub fn new(entries: Vec<(String, OwnedValue)>) -> Self {
         Self { entries }
     }

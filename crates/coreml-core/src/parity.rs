@@ -1,4 +1,4 @@
-//! Two answers to one request, compared: what an accelerator said against what the CPU engine says.
+//! Compares two answers to one request: an accelerator's with the CPU engine's.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use crate::outputs::{Outputs, Value};
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Parity {
-    /// The largest absolute difference. Infinite where only one of the two is NaN or infinite, or where the answers
-    /// differ in form: names, types, shapes, labels.
+    /// The largest absolute difference. Infinite if only one of the two is NaN or infinite, or if the answers differ in
+    /// form: names, types, shapes, labels.
     pub max_abs: f64,
     /// The largest absolute number of the reference.
     pub scale: f64,
-    /// The root of the mean square difference; infinite where `max_abs` is, 0 where there is no number.
+    /// The root of the mean square difference; infinite if `max_abs` is, 0 if there are no numbers.
     pub rmse: f64,
     /// The Euclidean length of the difference over that of the reference; 0 where there is no difference.
     pub relative_l2: f64,
@@ -30,9 +30,9 @@ pub struct Parity {
 /// How far an answer may be from its reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tolerance {
-    /// Admitted whatever the size of the numbers.
+    /// Allowed whatever the size of the numbers.
     pub absolute: f64,
-    /// Admitted as a share of the largest absolute number of the reference.
+    /// Allowed as a share of the largest absolute number of the reference.
     pub relative: f64,
 }
 
@@ -44,7 +44,7 @@ impl Default for Tolerance {
 }
 
 impl Parity {
-    /// Whether the answer is as near as asked for.
+    /// Whether the answer is within `tolerance`.
     pub fn within(&self, tolerance: Tolerance) -> bool {
         self.max_abs <= tolerance.absolute.max(tolerance.relative * self.scale)
     }

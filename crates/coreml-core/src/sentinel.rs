@@ -1,7 +1,7 @@
-//! Answers that cannot be right: caught before the caller sees them.
+//! Catches answers that cannot be right before the caller sees them.
 //!
-//! An accelerator that overflows half precision, reads a padded buffer as if it were dense, or is asked for a shape
-//! it does not know may still report success. What its answer must look like is in the model's interface.
+//! An accelerator that overflows half precision, reads a padded buffer as if it were dense, or is asked for a shape it
+//! does not know may still report success. The model's interface says what its answer must look like.
 
 use coreml_model::{ArrayFeature, Feature, FeatureKind, Interface, ShapeConstraint};
 use coreml_tensor::{DType, DataView, Tensor};

@@ -1,4 +1,5 @@
-//! What sessions give, as data for JSON and the like. Numbers that are not finite have no form there: JSON writes `null`.
+//! Serialises what sessions return, for JSON and the like. JSON has no form for numbers that are not finite: they become
+//! `null`.
 
 use std::time::Duration;
 

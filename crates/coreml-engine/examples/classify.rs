@@ -1,4 +1,5 @@
-//! What is on a photograph, by the engine alone: no session, no threads, so that it runs under a WebAssembly runtime too.
+//! Classifies a photograph with the engine alone: no session, no threads, so that it runs under a WebAssembly runtime
+//! too.
 //!
 //! ```console
 //! $ cargo run --release -p coreml-engine --example classify -- EfficientNetLite0.mlpackage coffee.png

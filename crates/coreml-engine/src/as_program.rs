@@ -1,5 +1,5 @@
-//! Neural networks as ML Programs that stand by themselves: every value with its type, and none of this library's own
-//! operations.
+//! Neural networks as standalone ML Programs: every value has its type, and none of this library's own operations is
+//! used.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,10 +22,11 @@ use crate::value::{Kind, Type};
 const OWN: &str = "neural_network:";
 
 /// The neural network `stage` as an ML Program with one function, `main`. With `half_weights` its weights are stored in half
-/// precision; it computes as before. A model that is no neural network has no program made of it.
+/// precision; the arithmetic stays the same.
 ///
 /// # Errors
-/// Whatever is wrong with the network, and [`ErrorKind::Unsupported`] for layers that no operation of ML Programs stands for.
+/// Whatever is wrong with the network, and [`ErrorKind::Unsupported`] for models that are not neural networks and for
+/// layers that no operation of ML Programs can express.
 pub fn as_program(stage: &Stage, half_weights: bool) -> Result<Program, Error> {
     let network = stage.network();
     let network = network.ok_or_else(|| Error::new(ErrorKind::Unsupported, "is not a neural network"))?;

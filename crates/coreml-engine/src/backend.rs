@@ -1,8 +1,9 @@
-//! The engine as a [`Backend`]: plans by input shape, workspaces by need, values by the interface.
+//! The engine as a [`Backend`]: a plan for each input shape, a workspace for each run, and values as the interface
+//! declares them.
 //!
-//! A model plans its default shapes when it is loaded, so that what the engine lacks is known then; other shapes are
-//! planned when they first come (`plans.rs`). A prediction takes a workspace from its plan's pool,
-//! or makes one, and gives it back, so that predictions run side by side without waiting for each other.
+//! A model plans its default shapes when it is loaded, so that missing operations are reported then; other shapes are
+//! planned when they first come (`plans.rs`). A prediction takes a workspace from its plan's pool, or makes one, and
+//! gives it back, so that predictions run side by side without waiting for each other.
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,12 +45,12 @@ pub struct CpuBackend {
 /// layers, compressed weights, products of a few rows and those of an odd length are never rounded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LowPrecision {
-    /// Results do not depend on the machine, beyond the rounding of sums.
+    /// Results do not depend on the machine, except for the rounding of sums.
     #[default]
     Never,
-    /// Where the CPU multiplies numbers in bf16 faster than `f32`, which is measured: a millisecond when the backend is made.
+    /// If the CPU multiplies bf16 faster than `f32`, which is measured for a millisecond when the backend is made.
     WhereFaster,
-    /// On every CPU, however slow it is there: to see what rounding does to a model.
+    /// On every CPU, however slow: to see what rounding does to a model.
     Always,
 }
 
@@ -70,20 +71,20 @@ impl LowPrecision {
 pub struct CpuOptions {
     /// Threads for one prediction; 0 leaves it to [`LoadOptions::threads`].
     pub threads: usize,
-    /// A pool of threads for this model alone. Without it all models of the process that compute with as many threads share
-    /// one pool: of several predictions at once one has its threads, and the others compute on their callers'.
+    /// A thread pool for this model alone. Without it all models of the process with the same number of threads share one
+    /// pool: if several predict at once, one has the pool's threads, and the others compute on their callers' threads.
     pub own_threads: bool,
-    /// Slow kernels and no passes: the oracle of the optimised plan.
+    /// Slow kernels and no passes: the plan that optimised plans are checked against.
     pub reference: bool,
-    /// Whether products may be made of rounded factors. The reference never rounds.
+    /// Whether factors of products may be rounded. The reference never rounds.
     pub low_precision: LowPrecision,
-    /// For tests of what finds faults: the value of the program that optimised plans are to get wrong.
+    /// For tests of code that finds faults: the value of the program that optimised plans compute wrongly on purpose.
     #[doc(hidden)]
     pub planted: Option<Arc<str>>,
 }
 
 impl CpuOptions {
-    /// Plans without passes, with slow kernels: for comparing.
+    /// Plans without passes, with slow kernels, for comparison.
     pub fn reference() -> Self {
         Self { reference: true, ..Self::default() }
     }
@@ -246,7 +247,7 @@ impl fmt::Debug for CpuModel {
     }
 }
 
-/// Somebody who watches a prediction.
+/// An observer of a prediction.
 pub(crate) trait Observer {
     /// A program's inputs are set in `workspace`; the steps of its plan follow.
     fn begin(&mut self, _model: &CpuModel, _plan: &Plan, _workspace: &Workspace) {}
@@ -488,7 +489,7 @@ fn not_taken(name: &str) -> Error {
     Error::feature(ErrorKind::Unsupported, name, "the CPU engine takes multi-arrays and images only")
 }
 
-/// The shape an input has when nobody asks for another.
+/// The default shape of an input.
 pub(crate) fn default_shape(feature: &Feature) -> Result<Shape, Error> {
     let dims = match &feature.kind {
         FeatureKind::MultiArray(array) => array.shape.clone(),

@@ -1,11 +1,12 @@
-//! What plans compute with.
+//! What plans compute with: instruction set, threads and precision.
 
 use std::sync::Arc;
 
 use coreml_kernels::gemm::Precision;
 use coreml_kernels::{Isa, ThreadPool};
 
-/// What plans compute with: an instruction set, a pool of threads, and what factors are rounded to. Cheap to clone.
+/// What plans compute with: an instruction set, a thread pool, and the precision that factors are rounded to. Cheap to
+/// clone.
 #[derive(Debug, Clone)]
 pub struct Compute {
     pub(crate) isa: Isa,
@@ -14,12 +15,12 @@ pub struct Compute {
 }
 
 impl Compute {
-    /// The best instruction set of this machine and a pool of `threads` of its own, the calling one included.
+    /// The best instruction set of this machine and a new pool of `threads`, including the calling one.
     pub fn new(threads: usize) -> Self {
         Self::on(Arc::new(ThreadPool::new(threads)))
     }
 
-    /// As [`Compute::new`], with the pool that all of the process share who ask for so many threads.
+    /// Like [`Compute::new`], with the pool that everything in the process shares that asks for this number of threads.
     pub fn shared(threads: usize) -> Self {
         Self::on(ThreadPool::shared(threads))
     }
@@ -29,7 +30,7 @@ impl Compute {
     }
 
     /// The same, but optimised plans round the factors of convolutions and of products with constant matrices to `precision`
-    /// where the kernels for these can. Reference plans never do.
+    /// where the kernels support it. Reference plans never do.
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }

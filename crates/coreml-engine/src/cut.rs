@@ -1,4 +1,4 @@
-//! A part of a program by itself: what makes some of its values of others.
+//! Cuts a part out of a program: the operations that compute some of its values from others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -35,8 +35,8 @@ impl<'a> Cutter<'a> {
         Self { function, producers }
     }
 
-    /// What makes `outputs` of the values that are `read`. `known` tells type and shape of all that could be read; a value that
-    /// `constant` tells is taken to have these elements always.
+    /// The operations that compute `outputs` from the values in `read`. `known` gives type and shape of everything that could
+    /// be read; a value that `constant` knows is taken to always have these elements.
     ///
     /// # Errors
     /// In words, when the part would read or write a state.

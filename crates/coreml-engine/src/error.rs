@@ -9,7 +9,7 @@ pub(crate) enum OpError {
     NeedsValue,
     /// The run would take more than it may.
     Limit(String),
-    /// Somebody wants the run to stop.
+    /// The run was asked to stop.
     Cancelled,
     /// A result has another type than the plan, which leaves sizes open, takes it to have for all of them.
     Unplanned(String),
@@ -46,7 +46,7 @@ pub struct PlanError {
     problems: Vec<Problem>,
 }
 
-/// What kind of obstacle a [`PlanError`] is.
+/// The kind of a [`PlanError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlanErrorKind {
@@ -64,7 +64,7 @@ pub enum PlanErrorKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Problem {
-    /// The operation's type, `conv` for instance; empty where the fault is not one operation's.
+    /// The operation's type, `conv` for instance; empty if the fault does not belong to one operation.
     pub operation: String,
     /// The operation's first output, which is how tools name the place.
     pub output: String,
@@ -91,7 +91,7 @@ impl PlanError {
         )
     }
 
-    /// What kind of obstacle this is.
+    /// The kind of error.
     pub fn kind(&self) -> PlanErrorKind {
         self.kind
     }
@@ -137,13 +137,14 @@ impl std::error::Error for PlanError {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RunErrorKind {
-    /// An operation met data it has no answer for.
+    /// An operation cannot compute with its data.
     Data,
-    /// It would take more memory or rounds of loops than [`PlanOptions`](crate::PlanOptions) admit, or than there is.
+    /// It would take more memory or loop rounds than [`PlanOptions`](crate::PlanOptions) allow, or more memory than
+    /// there is.
     Limit,
-    /// It was to stop.
+    /// It was asked to stop.
     Cancelled,
-    /// The plan leaves sizes open and does not fit those that came.
+    /// The plan leaves sizes open and does not fit the actual ones.
     Unplanned,
 }
 

@@ -1,9 +1,9 @@
-//! What the plans of one function for different shapes have in common: its weights in the forms that kernels read.
+//! What the plans of one function for different shapes share: its weights in the forms that kernels read.
 //!
 //! A model with flexible shapes is planned again for each shape, a language model for each token that its mask grows by;
-//! packing weights again each time would take longer than the prediction. Whoever makes something of constants asks here
-//! first whether another plan still holds the same. Only plans hold what was made: with the last one that needs it, a form
-//! is gone.
+//! packing weights again each time would take longer than the prediction. So code that makes a form of constants first
+//! asks here whether another plan still holds the same one. Only plans hold forms: a form is freed with the last plan that
+//! needs it.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;

@@ -1,8 +1,8 @@
-//! The account of what a run takes, and whether it is to stop.
+//! The account of the memory a run uses, and the check whether it has to stop.
 //!
-//! One ledger serves a run and all nested blocks in it. Whatever grows while a plan runs grows through it: memory is
-//! compared with one limit, whoever asks for it, and an allocation that fails is an error. Between operations it is
-//! asked whether somebody wants the run to stop.
+//! One ledger serves a run and all nested blocks in it. All memory that grows while a plan runs is booked here and
+//! compared with one limit; an allocation that fails is an error. Between operations the run asks the ledger whether it
+//! has to stop.
 
 use coreml_core::Cancel;
 

@@ -1,4 +1,4 @@
-//! Constants of a program, and what the classes of a classifier are called.
+//! Constants of a program, and the class names of a classifier.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -27,7 +27,7 @@ impl Labels {
     }
 }
 
-/// A constant, with its elements in the engine's representation once somebody asked for them.
+/// A constant, with its elements in the engine's representation once they were asked for.
 #[derive(Clone)]
 pub(crate) struct Literal {
     form: Form,
@@ -43,7 +43,7 @@ enum Form {
     Later(Arc<Later>, usize),
 }
 
-/// Constants that are computed once somebody asks for one of them.
+/// Constants that are computed when one of them is first asked for.
 struct Later {
     kinds: Vec<ConstantKind>,
     compute: Box<dyn Fn() -> Vec<Literal> + Send + Sync>,
@@ -58,7 +58,7 @@ impl Literal {
         Self { form: Form::Plain(constant), elements: Arc::default(), source: None }
     }
 
-    /// Weights that stay compressed as long as nobody needs their elements.
+    /// Weights that stay compressed until their elements are needed.
     pub(crate) fn of_compressed(weights: impl CompressedWeights + 'static) -> Self {
         Self { form: Form::Compressed(Arc::new(weights)), elements: Arc::default(), source: None }
     }

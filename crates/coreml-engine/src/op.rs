@@ -1,11 +1,11 @@
 //! The contract of an operation, and the row that declares one.
 //!
-//! An [`OpSpec`] row names an operation, the operation set it appeared in and its parameters; its `bind` function
-//! turns one occurrence in a program into an [`Op`]. Parameter names, missing parameters and constness are checked
-//! from the row, for every operation alike. An `Op` then does two things: it tells the types of its results
-//! ([`Op::infer`]) and computes them ([`Op::run`]), both through the same view of its inputs ([`Ins`]), so that a
-//! shape that depends on an input's *value* needs no second code path: `infer` is called when the plan is made and,
-//! if that value was not known then, again when it is.
+//! An [`OpSpec`] row names an operation, the operation set it appeared in and its parameters; its `bind` function turns
+//! one occurrence in a program into an [`Op`]. Parameter names, missing parameters and constness are checked from the
+//! row, for every operation alike. An `Op` then does two things: it infers the types of its results ([`Op::infer`]) and
+//! computes them ([`Op::run`]). Both use the same view of its inputs ([`Ins`]), so that a shape that depends on an
+//! input's *value* needs no second code path: `infer` is called when the plan is made and, if that value was not known
+//! then, again when it is.
 
 use std::any::Any;
 use std::fmt;
@@ -116,7 +116,7 @@ pub(crate) trait Op: Any + fmt::Debug + Send + Sync {
         None
     }
 
-    /// An input whose storage the first output may take over if nobody needs it later. `run` then finds
+    /// An input whose storage the first output may take over if the input is not needed later. `run` then finds
     /// [`Ins::is_out`] true for it and the elements in the output.
     fn in_place(&self) -> Option<usize> {
         None

@@ -1,4 +1,4 @@
-//! How a plan is made, and what it may take.
+//! How a plan is made, and its limits.
 
 use std::sync::Arc;
 
@@ -9,15 +9,16 @@ use crate::ledger::RunLimits;
 #[non_exhaustive]
 pub struct PlanOptions {
     optimize: bool,
-    /// The most bytes that the workspace of a prediction and its states may take together, while it is planned and while
-    /// it runs; more is refused. Default 4 GiB, or all of a smaller address space.
+    /// The most bytes that a prediction's workspace and states may use together, during planning and running; more is
+    /// refused. Default 4 GiB, or all of a smaller address space.
     pub max_bytes: usize,
-    /// The most rounds that all loops of a prediction may run. Default 1 million: seconds, where a damaged file makes a loop endless.
+    /// The most rounds that all loops of a prediction together may run. Default 1 million, which takes seconds if a damaged file
+    /// has an endless loop.
     pub max_loop_rounds: u64,
     /// The most operations that may be looked at while the plan is made, those of a loop once for each attempt to find
     /// the shapes in it. Default 4 million.
     pub max_planned_operations: usize,
-    /// For tests of what finds faults: the value of the program that optimised plans are to get wrong.
+    /// For tests of code that finds faults: the value of the program that optimised plans compute wrongly on purpose.
     #[doc(hidden)]
     pub planted: Option<Arc<str>>,
 }
@@ -35,7 +36,7 @@ impl Default for PlanOptions {
 }
 
 impl PlanOptions {
-    /// No passes, slow kernels: the oracle of the optimised plan.
+    /// No passes, slow kernels: the plan that optimised plans are checked against.
     pub fn reference() -> Self {
         Self { optimize: false, ..Self::default() }
     }

@@ -1,4 +1,4 @@
-//! What the engine would do for a prediction, told without making one.
+//! Describes what the engine would do for a prediction, without making one.
 
 use std::sync::Arc;
 
@@ -21,19 +21,21 @@ pub struct Outline {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PlannedProgram {
-    /// Which member of which member of the package's pipelines it belongs to; empty for the package's model itself.
+    /// The member of the pipeline it belongs to, as a path through nested pipelines; empty for the package's model
+    /// itself.
     pub member: Vec<usize>,
     /// The values that steps read and write.
     pub values: Vec<PlannedValue>,
-    /// What is done, in order.
+    /// The steps, in order.
     pub steps: Vec<PlannedStep>,
     /// Positions of the inputs in `values`.
     pub inputs: Vec<usize>,
     /// Positions of the results in `values`.
     pub outputs: Vec<usize>,
-    /// Bytes one prediction works in, besides weights and states. Values whose size depends on data come on top.
+    /// Bytes of working memory for one prediction, without weights and states. Values whose size depends on data are
+    /// extra.
     pub workspace_bytes: usize,
-    /// Bytes of the states of one course of predictions.
+    /// Bytes of one set of states.
     pub state_bytes: usize,
 }
 
@@ -41,15 +43,15 @@ pub struct PlannedProgram {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PlannedValue {
-    /// Its name, which others may have as well.
+    /// Its name, which need not be unique.
     pub name: String,
-    /// `float`, `int` or `bool`; `None` if only the run finds it out.
+    /// `float`, `int` or `bool`; `None` if it is only known during the run.
     pub kind: Option<&'static str>,
     /// Its shape as the engine holds it.
     pub shape: Option<Shape>,
     /// Whether it is a constant.
     pub is_constant: bool,
-    /// Which value it is of the program's function, if the file has one and it is there.
+    /// The value of the program's function that it is, if the file has a program and the value is in it.
     pub origin: Option<ValueId>,
 }
 
@@ -57,23 +59,24 @@ pub struct PlannedValue {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PlannedStep {
-    /// The operations it does: `conv+gelu` is one with another in its wake, `conv > conv` two in a row.
+    /// The operations it does: `conv+gelu` is one operation with another applied to its results, `conv > conv` two in a
+    /// row.
     pub kind: String,
     /// Positions in the plan's values; `None` for inputs that are left out.
     pub inputs: Vec<Option<usize>>,
     /// Positions in the plan's values.
     pub outputs: Vec<usize>,
-    /// It shows its input under another shape, and so takes no time.
+    /// Whether it only gives its input another shape, and so takes no time.
     pub is_view: bool,
-    /// Floating-point operations of its products, a multiply-add counting two. `None` where products are not what takes
-    /// the time, or their number is not known before the run.
+    /// Floating-point operations of its products, a multiply-add counting two. `None` if products do not take most of
+    /// its time, or their number is not known before the run.
     pub flops: Option<u64>,
-    /// Bytes it reads and writes at least; `None` if that depends on the run.
+    /// The fewest bytes it reads and writes; `None` if that depends on the run.
     pub bytes: Option<u64>,
 }
 
 impl Outline {
-    /// Loads a model as [`CpuBackend`] does and tells what its plans are.
+    /// Loads a model as [`CpuBackend`] does and describes its plans.
     ///
     /// # Errors
     /// As loading the model.

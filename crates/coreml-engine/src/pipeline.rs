@@ -1,7 +1,7 @@
 //! Models as a session loads them: a planned program, a classic model, or a pipeline of models.
 //!
-//! A pipeline's members run one after the other, each on what it finds by name among the inputs and the results so far,
-//! the latest first.
+//! A pipeline's members run one after the other. Each finds its inputs by name among the pipeline's inputs and the
+//! results so far, the latest first.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
-//! The plans of one function: which are kept, and when one is made that takes inputs of any size.
+//! The plans of one function: which ones are kept, and when a plan for inputs of any size is made.
 //!
-//! Most models see a few shapes, and the last few plans are kept. A language model's mask is larger with each token: where
-//! inputs keep changing while the others stay, a *loose* plan leaves their sizes open, with all that follows from them,
-//! and works these out as it runs. It is used only where every product with weights stays what it is in a plan for fixed
-//! sizes.
+//! Most models see a few shapes, and the last few plans are kept. A language model's mask grows with each token: if some
+//! inputs keep changing while the others stay the same, a *loose* plan leaves their sizes open, and everything that
+//! follows from them, and works these out as it runs. It is used only if every product with weights has the same form as
+//! in a plan for fixed sizes.
 
 use std::collections::HashMap;
 use std::sync::Arc;

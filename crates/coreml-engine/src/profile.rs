@@ -1,8 +1,8 @@
 //! Where a prediction's time goes: what each step of the plan does, and how long it takes.
 //!
 //! [`Profile::measure`] makes ordinary predictions and reads a clock between the steps of the plan, which costs some tens
-//! of nanoseconds each. What a step does, it learns from the operations (`Op::work`); what the
-//! machine can do, from multiply-adds measured in between.
+//! of nanoseconds each. The operations report what a step does (`Op::work`); multiply-adds measured in between show what
+//! the machine can do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,17 +32,17 @@ pub struct Repetitions {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Profile {
-    /// The steps in the order in which they ran; a pipeline's members follow each other.
+    /// The steps in the order in which they ran, one member of a pipeline after another.
     pub steps: Vec<StepProfile>,
     /// The predictions that counted, in order; at least one.
     pub runs: Vec<Run>,
-    /// What the last of them answered.
+    /// The outputs of the last of them.
     pub outputs: Outputs,
-    /// Threads that took part.
+    /// The number of threads that took part.
     pub threads: usize,
     /// The processor's instruction set that was used.
     pub isa: &'static str,
-    /// Floating-point operations per second that these threads reach with multiply-adds on registers alone: the best of
+    /// Floating-point operations per second that these threads reach with multiply-adds on registers only: the best of
     /// some measurements before, between and after the runs.
     pub peak_flops: f64,
 }
@@ -55,16 +55,17 @@ pub struct StepProfile {
     pub member: usize,
     /// Its position in the plan of that member.
     pub position: usize,
-    /// The operations it does: `conv+gelu` is one with another in its wake, `conv > conv` two in a row.
+    /// The operations it does: `conv+gelu` is one operation with another applied to its results, `conv > conv` two in a
+    /// row.
     pub kind: String,
     /// The name of its first output in the program.
     pub output: String,
     /// That output's shape as the engine holds it.
     pub shape: Shape,
-    /// Floating-point operations of its products, a multiply-add counting two. `None` where products are not what takes
-    /// the time, or their number is not known, as with loops.
+    /// Floating-point operations of its products, a multiply-add counting two. `None` if products do not take most of
+    /// its time, or their number is not known, as with loops.
     pub flops: Option<u64>,
-    /// Bytes it reads and writes at least: inputs, weights and outputs, once each.
+    /// The fewest bytes it reads and writes: inputs, weights and outputs, once each.
     pub bytes: u64,
     /// The median over the runs of the time it took.
     pub median: Duration,
@@ -76,8 +77,8 @@ pub struct StepProfile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Run {
-    /// When each step began and ended, as in [`Profile::steps`]. What lies between a member's last step and the next
-    /// one's first is outputs and inputs being handed over.
+    /// When each step began and ended, as in [`Profile::steps`]. Between a member's last step and the next member's
+    /// first, outputs are handed over as inputs.
     pub steps: Vec<(Duration, Duration)>,
     /// How long the whole prediction took: setting inputs, the steps, reading outputs.
     pub whole: Duration,
@@ -145,7 +146,7 @@ impl Profile {
         Ok(Self { steps, runs, outputs, threads: compute.threads(), isa: compute.isa(), peak_flops: most })
     }
 
-    /// The run whose time is the median: the one to show.
+    /// The run whose time is the median.
     pub fn typical_run(&self) -> &Run {
         let mut order: Vec<&Run> = self.runs.iter().collect();
         order.sort_by_key(|run| run.whole);

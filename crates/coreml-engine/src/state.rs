@@ -24,15 +24,15 @@ impl States {
         Self { arrays: types.into_iter().map(array).collect() }
     }
 
-    /// A copy of what the state `name` holds; half precision comes as `float32`. `None` if there is no such state, or no
-    /// memory for the copy.
+    /// A copy of the contents of the state `name`; half precision comes as `float32`. `None` if there is no such state,
+    /// or no memory for the copy.
     pub fn read(&self, name: &str) -> Option<Tensor> {
         let state = self.arrays.iter().find(|state| state.name == name)?;
         try_store_tensor(&state.ty, &state.elements.floats()[..state.ty.count()]).ok()
     }
 
-    /// Replaces what the state `name` holds, as its kind of number. `false`, and nothing is changed, if there is no such
-    /// state, it has another number of elements, or there is no memory for the conversion.
+    /// Replaces the contents of the state `name`, converted to its type. Returns `false` and changes nothing if there is
+    /// no such state, its number of elements differs, or there is no memory for the conversion.
     pub fn write(&mut self, name: &str, contents: TensorView<'_>) -> bool {
         let Some(state) = self.arrays.iter_mut().find(|state| state.name == name) else { return false };
         let dtype = match state.ty.kind {

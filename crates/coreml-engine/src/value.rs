@@ -1,8 +1,8 @@
 //! Values as the engine computes them.
 //!
-//! The engine keeps every number in four bytes: floating-point values of any declared precision as `f32`, integers
-//! of any declared width as `i32`, booleans as `i32` 0 or 1. That is at least as precise as a declared `fp16`, lets
-//! one arena serve all values, and leaves rounding to declared types to the edge of the model.
+//! The engine keeps every number in four bytes: floating-point values of any declared precision as `f32`, integers of
+//! any declared width as `i32`, booleans as `i32` 0 or 1. That is at least as precise as a declared `fp16`, and one
+//! arena can hold all values. Rounding to declared types is left to the model's outputs.
 
 use bytemuck::{Pod, Zeroable};
 use coreml_tensor::{DType, Data, DataView, Shape, Tensor};

@@ -1,8 +1,8 @@
-//! What one run of a plan works in.
+//! The memory that one run of a plan works in.
 
 use crate::value::{Buffer, Type};
 
-/// Everything a run of a plan changes. Made once, used for one run at a time.
+/// All memory that a run of a plan changes. Made once, used for one run at a time.
 #[derive(Debug, Default)]
 pub struct Workspace {
     pub(crate) slots: Vec<Buffer>,

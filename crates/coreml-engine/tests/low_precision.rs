@@ -1,4 +1,5 @@
-//! Products of rounded factors: asked for or not there, said in name and plan, and close to the others.
+//! Products of rounded factors: they occur only if asked for, the backend's name and the plan show them, and their
+//! results are close to the others.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test, helpers included")]
 
 use std::collections::BTreeMap;

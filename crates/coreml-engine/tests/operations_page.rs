@@ -1,5 +1,5 @@
-//! `docs/ops.md` is what the operation table says. `UPDATE_EXPECT=1 cargo test -p coreml-engine --test operations_page`
-//! writes it anew.
+//! `docs/ops.md` agrees with the operation table. `UPDATE_EXPECT=1 cargo test -p coreml-engine --test operations_page`
+//! writes it again.
 #![allow(clippy::unwrap_used, reason = "a test, helpers included")]
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Profiles: the same answers as predictions, times that add up, and the same arithmetic in either form of a plan.
+//! Profiles give the same answers as predictions, times that add up, and the same arithmetic for both kinds of plan.
 #![allow(clippy::unwrap_used, reason = "a test, helpers included")]
 
 use std::sync::Arc;

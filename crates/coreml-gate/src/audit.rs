@@ -1,4 +1,4 @@
-//! What in a report cannot be true.
+//! Finds statements in a report that cannot be true.
 
 use coreml_anywhere::telemetry::Metric;
 use coreml_anywhere::telemetry::percentile;
@@ -6,8 +6,8 @@ use coreml_anywhere::telemetry::report::{RUN_SCHEMA, RunReport};
 
 use crate::gate::{Gate, missing};
 
-/// Reads a report as a sceptic: figures are computed again from the samples it carries, the gate is judged again from
-/// its figures by `gate`, and claims this host cannot have measured are named. Empty for an honest report.
+/// Checks a report: computes figures again from its samples, judges its figures again by `gate`, and names claims that
+/// this host cannot have measured. Empty for an honest report.
 pub fn audit(report: &RunReport, gate: &Gate) -> Vec<String> {
     let mut found = Vec::new();
     if report.schema != RUN_SCHEMA {

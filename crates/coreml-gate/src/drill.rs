@@ -1,4 +1,4 @@
-//! The circuit breaker's drill: a backend whose failures are planned, in front of the CPU engine, on the model of the
+//! The circuit breaker's drill: a backend that fails on schedule, in front of the CPU engine, with the model of the
 //! run.
 
 use std::sync::Arc;

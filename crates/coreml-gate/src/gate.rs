@@ -1,4 +1,4 @@
-//! Gates: what a run's figures must be.
+//! Gates: bounds on a run's figures.
 
 use std::path::Path;
 
@@ -59,7 +59,7 @@ impl Bound {
     }
 }
 
-/// Why a file is no gate.
+/// Why a file is not a gate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GateError {
@@ -79,7 +79,7 @@ pub enum GateError {
     },
 }
 
-/// Figures that a report has where a backend tells them, beside [`FIGURES`].
+/// Figures that a report has in addition to [`FIGURES`] if a backend reports them.
 const TOLD: [&str; 2] = ["neural_engine_cost_share", "neural_engine_footprint"];
 
 impl Gate {
@@ -95,7 +95,7 @@ impl Gate {
     /// Reads a gate.
     ///
     /// # Errors
-    /// [`GateError`] when the file cannot be read or is no gate.
+    /// [`GateError`] when the file cannot be read or is not a gate.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, GateError> {
         Self::parse(&std::fs::read_to_string(path)?)
     }
@@ -103,7 +103,7 @@ impl Gate {
     /// As [`Gate::open`], from the file's text.
     ///
     /// # Errors
-    /// [`GateError`] when it is no gate.
+    /// [`GateError`] when it is not a gate.
     pub fn parse(text: &str) -> Result<Self, GateError> {
         let gate: Self = toml::from_str(text)?;
         for Criterion { requirement, test } in &gate.criteria {
@@ -130,7 +130,7 @@ impl Gate {
         Ok(gate)
     }
 
-    /// Judges a report: the lines, and what they come to. Depends on the report's figures alone, so that whoever has a report
+    /// Judges a report: returns the lines and the verdict. It depends only on the report's figures, so anyone with the report
     /// can judge it again.
     pub fn judge(&self, report: &RunReport) -> (Vec<GateLine>, Outcome) {
         let lines: Vec<_> = self.criteria.iter().map(|criterion| criterion.judge(report)).collect();

@@ -9,9 +9,9 @@ use coreml_anywhere::telemetry::report::{GateLine, Outcome, RunReport};
 pub struct Case {
     /// What was asked for.
     pub name: String,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What the verdict rests on.
+    /// The evidence for the verdict.
     pub evidence: String,
 }
 

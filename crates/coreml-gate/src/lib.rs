@@ -1,8 +1,8 @@
 //! The reference run: one model measured from opening to the last prediction, and judged by a gate.
 //!
-//! [`run`] measures and gives a [`RunReport`]; a [`Gate`] judges it, Gate C unless another is asked for; [`audit`] reads a report
-//! as a sceptic would and lists what in it cannot be true; a [`Plant`] is a fault that shows whether a criterion can fail. What
-//! this host cannot measure is unavailable with the reason.
+//! [`run`] measures and returns a [`RunReport`]; a [`Gate`] judges it, Gate C by default; [`audit`] lists what in a report cannot
+//! be true; a [`Plant`] is a fault that shows whether a criterion can fail. What this host cannot measure is reported as
+//! unavailable, with the reason.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -58,7 +58,7 @@ pub struct ReferenceRun {
     pub gate: Gate,
     /// A fault, to see the gate fail.
     pub plant: Option<Plant>,
-    /// Asked between timed predictions whether to make no more of them: then the report has what was measured until then.
+    /// Asked between timed predictions whether to stop; the report then has what was measured so far.
     pub stop: fn() -> bool,
 }
 
@@ -80,7 +80,7 @@ impl ReferenceRun {
     }
 }
 
-/// Measures. `progress` is told the stage, and how many of how many steps of it are done.
+/// Measures. `progress` is called with the stage, the steps done, and the number of steps.
 ///
 /// # Errors
 /// When the model cannot be opened. Predictions that fail are counted, not returned.
@@ -185,7 +185,7 @@ fn milliseconds(duration: Duration, n: u64, source: &str) -> Metric {
 
 /// The predictions that are timed.
 struct Timed {
-    /// How many were made: all, or as many as there were when somebody stopped them.
+    /// How many were made: all, or as many as there were when the run was stopped.
     made: u32,
     first: Option<Duration>,
     samples: Vec<f64>,

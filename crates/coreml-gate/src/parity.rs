@@ -1,4 +1,4 @@
-//! Answers of the plan against those of the reference plan and of the stored reference.
+//! Compares the plan's answers with those of the reference plan and with the stored reference.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Where the model ran, as far as anybody tells: planned by the backend, measured by the system.
+//! Where the model ran, as far as it is known: as the backend planned it and as the system measured it.
 
 use coreml_anywhere::ModelInfo;
 use coreml_anywhere::telemetry::Metric;

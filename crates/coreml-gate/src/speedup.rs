@@ -1,4 +1,4 @@
-//! The first backend against the CPU engine, in turns.
+//! Compares the speed of the first backend with the CPU engine's, in turns.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! A report for people.
+//! Prints a report for people.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! Where there are no Unix sockets: the same names, and the reason.
+//! For systems without Unix sockets: the same names, and the reason why they do not work.
 
 use std::io;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ impl Isolated {
         Self { backend }
     }
 
-    /// Of no effect.
+    /// Has no effect.
     pub fn restart(self, _restart: Restart) -> Self {
         self
     }
@@ -45,7 +45,7 @@ impl Backend for Isolated {
 /// Returns: no process of this system is a worker.
 pub fn run_if_worker(_backends: impl FnOnce() -> Vec<Arc<dyn Backend>>) {}
 
-/// Fails: there is nobody to serve.
+/// Fails: there is no host to serve.
 ///
 /// # Errors
 /// Always.

@@ -1,4 +1,4 @@
-//! The backend on the host's side.
+//! The backend in the host process.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use crate::wire::{self, Reply, Request};
 
 /// A backend whose work another process does.
 ///
-/// The worker reads the model from its file again, so the model must have come from one; where it finds another there than
-/// the session was opened with, it does not serve. Predictions of one loaded model
-/// run one after another; load it twice for two at once. A state lives in the worker and dies with it.
+/// The worker reads the model from its file again, so the model must have come from a file. If the file now holds a
+/// different model than the session was opened with, the worker does not serve. Predictions of one loaded model run one
+/// after another; load it twice for two at once. A state lives in the worker and dies with it.
 #[derive(Debug, Clone)]
 pub struct Isolated {
     backend: &'static str,
@@ -88,7 +88,7 @@ struct IsolatedModel {
 #[derive(Debug, Default)]
 struct States {
     next: AtomicU64,
-    /// Those that nobody has any more, and the worker still keeps.
+    /// States that are dropped here but that the worker still keeps.
     dropped: Mutex<Vec<u64>>,
 }
 

@@ -21,16 +21,16 @@ impl WorkerCommand {
     /// This very program, which must call [`run_if_worker`](crate::run_if_worker) at the start of its `main`.
     ///
     /// # Errors
-    /// When the system does not tell where the program is.
+    /// When the system does not say where the program is.
     pub fn this_program() -> io::Result<Self> {
         Ok(Self { program: env::current_exe()?, arguments: Vec::new() })
     }
 
-    /// A program of this name that lies beside this one, with `arguments`: `coreml` with the argument `worker`, for
-    /// instance.
+    /// A program of this name in the same folder as this one, with `arguments`: `coreml` with the argument `worker`,
+    /// for instance.
     ///
     /// # Errors
-    /// When it does not lie there.
+    /// When it is not there.
     pub fn beside(name: &str, arguments: &[&str]) -> io::Result<Self> {
         let file = format!("{name}{}", env::consts::EXE_SUFFIX);
         let program = env::current_exe()?.with_file_name(file);
@@ -49,12 +49,12 @@ impl WorkerCommand {
 /// When a dead worker is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restart {
-    /// How long a worker may take for one prediction. Then it is killed.
+    /// How long a worker may take for one prediction before it is killed.
     pub call_deadline: Duration,
-    /// How long it may take to start and load the model. Then it is killed.
+    /// How long it may take to start and load the model before it is killed.
     pub load_deadline: Duration,
-    /// The first one is replaced at once. One that dies without having answered anything is followed by a wait: this
-    /// long, twice as long for the next in a row, and so on.
+    /// The first dead worker is replaced at once. After one that dies without having answered anything there is a wait:
+    /// this long, twice as long for the next in a row, and so on.
     pub first_wait: Duration,
     /// The longest wait.
     pub longest_wait: Duration,

@@ -1,15 +1,15 @@
-//! A backend in a process of its own: what it does to that process does not reach this one.
+//! A backend in a process of its own, so that a crash there does not affect this process.
 //!
-//! Core ML has killed its host: by a signal, by an abort on a thread of its own, by a call that never returned. No code in
-//! the same process survives that. [`Isolated`] is a [`Backend`](coreml_core::Backend) whose work another process does:
-//! the worker. When the worker dies or hangs, the prediction at hand fails with a typed error, which a session answers by
-//! its next backend, and a new worker takes over.
+//! Core ML can end the process it runs in: by a signal, by an abort on one of its own threads, by a call that never
+//! returns. No code in the same process survives that. [`Isolated`] is a [`Backend`](coreml_core::Backend) that lets
+//! another process, the worker, do the work. When the worker dies or hangs, the current prediction fails with a typed
+//! error, so that a session asks its next backend, and a new worker takes over.
 //!
 //! * `worker` is the other side: it serves one connection on its standard input, a socket.
-//! * `wire` is what the two say to each other: short messages, and the `numbers` that follow them.
+//! * `wire` is the protocol between the two: short messages, followed by their `numbers`.
 //! * `supervisor` starts, watches, kills and replaces workers.
 //!
-//! Works where there are Unix sockets; elsewhere the backend reports itself unavailable.
+//! It works where there are Unix sockets; elsewhere the backend reports itself unavailable.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -1,7 +1,7 @@
-//! The numbers of a message: bytes that follow it, in place of text.
+//! The numbers of a message, as bytes that follow it.
 //!
-//! They go through the socket, as the message does: no file, no memory file system that could be full or missing, and
-//! nothing that a process which dies could leave behind.
+//! They go through the socket, as the message does. So there is no file, no memory file system that could be full or
+//! missing, and nothing that a dying process could leave behind.
 
 use std::io;
 

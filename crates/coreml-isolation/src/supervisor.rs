@@ -1,4 +1,4 @@
-//! One worker at a time: started, asked, killed when it hangs, replaced when it dies.
+//! Keeps one worker at a time: starts it, asks it, kills it when it hangs, replaces it when it dies.
 
 use std::io;
 use std::os::fd::OwnedFd;

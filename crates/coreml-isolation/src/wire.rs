@@ -1,6 +1,7 @@
-//! What host and worker say to each other, strictly in turns: two lengths, so many bytes of JSON, so many of numbers.
+//! The protocol between host and worker, strictly in turns: two lengths, then that many bytes of JSON and that many of
+//! numbers.
 //!
-//! The other side is not trusted to be in its right mind: it may have died in the middle of a message.
+//! Neither side trusts the other's messages: it may have died in the middle of one.
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -38,7 +39,7 @@ pub(crate) enum Request {
     DropStates(Vec<u64>),
 }
 
-/// Inputs that the host was told are images.
+/// Inputs that the host declared to be images.
 pub(crate) type Images = Vec<(String, ColorLayout)>;
 
 /// What the worker answers.
@@ -257,7 +258,7 @@ impl From<&Error> for Reply {
     }
 }
 
-/// The error that a worker told.
+/// The error that a worker reported.
 pub(crate) fn error(kind: &str, feature: Option<&str>, operation: Option<&str>, message: String) -> Error {
     let kind = ErrorKind::from_name(kind).unwrap_or(ErrorKind::Bug);
     match (feature, operation) {

@@ -17,8 +17,8 @@ use crate::command::MARK;
 use crate::numbers::{Incoming, Outgoing, malformed};
 use crate::wire::{self, Item, Reply, Request};
 
-/// Does not return if this process was started as a worker by [`WorkerCommand::this_program`]: serves, then ends it. To be
-/// called at the start of `main`, before anything else has side effects. `backends` are those the host may name.
+/// Does not return if this process was started as a worker by [`WorkerCommand::this_program`]: serves, then ends it. Call
+/// it at the start of `main`, before anything has side effects. `backends` are those that the host may name.
 ///
 /// [`WorkerCommand::this_program`]: crate::WorkerCommand::this_program
 pub fn run_if_worker(backends: impl FnOnce() -> Vec<Arc<dyn Backend>>) {
@@ -31,7 +31,7 @@ pub fn run_if_worker(backends: impl FnOnce() -> Vec<Arc<dyn Backend>>) {
 /// programs that are workers and nothing else.
 ///
 /// # Errors
-/// When standard input is not a socket, or the host does not speak as a host does.
+/// When standard input is not a socket, or the host breaks the protocol.
 pub fn serve(backends: &[Arc<dyn Backend>]) -> io::Result<()> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let listening = socket.try_clone()?;

@@ -1,8 +1,8 @@
 //! How fast the convolutions of an image network run, against the multiply-add peak measured on this core.
 //!
-//! `cargo run --release -p coreml-kernels --example kernel_speed [threads] [isa]`. The list is that of FastViT-T8 for 256 x 256 pixels.
-//! The column "alone" repeats one layer, so weights and image are in the caches as far as they fit. The column "in
-//! sequence" runs all layers one after the other, each with weights of its own, as a prediction does.
+//! `cargo run --release -p coreml-kernels --example kernel_speed [threads] [isa]`. The convolutions are those of FastViT-T8 for
+//! 256 x 256 pixels. The column "alone" repeats one layer, so weights and image are in the caches as far as they fit. The column
+//! "in sequence" runs all layers one after the other, each with its own weights, as a prediction does.
 
 #![allow(clippy::print_stdout, reason = "printing is what this program does")]
 

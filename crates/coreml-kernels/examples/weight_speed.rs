@@ -1,4 +1,4 @@
-//! How fast products of few rows read their weights, by what the weights are stored as.
+//! How fast products of few rows read their weights, for each storage format.
 //!
 //! `cargo run --release -p coreml-kernels --example weight_speed [threads] [isa] [format]`. Every size is measured on several matrices in
 //! turn, together larger than the L2 cache, as the layers of a model are. GB/s counts the bytes of the format.

@@ -52,7 +52,8 @@ pub enum Activation {
         alpha: f32,
         /// Offset.
         beta: f32,
-        /// Below this the result is 0: where converters cut `x` off before the gate. Minus infinity leaves it to the gate.
+        /// Below this the result is 0, for converters that cut `x` off before the gate. Minus infinity leaves that to the
+        /// gate.
         least: f32,
     },
     /// `x`, or `alpha * (e^x - 1)` where negative

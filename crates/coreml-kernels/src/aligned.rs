@@ -1,4 +1,4 @@
-//! Storage that starts at a cache line, so that no vector in it crosses one.
+//! Storage aligned to cache lines, so that no vector in it crosses one.
 
 /// Values in a cache line.
 pub(crate) const LINE_VALUES: usize = 16;

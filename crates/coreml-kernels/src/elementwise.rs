@@ -1,5 +1,5 @@
 //! Functions applied to every element: activations, unary functions, and binary functions with the broadcasts that
-//! models use. [`ELEMENTWISE`] lists the unary kernels with the error each keeps.
+//! models use. [`ELEMENTWISE`] lists the unary kernels with the error bound of each.
 
 use crate::activation::{ActivateRows, Activation, each_lane};
 use crate::parallel::ThreadPool;

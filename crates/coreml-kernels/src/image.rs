@@ -46,7 +46,7 @@ pub fn bytes_to_planes(
     });
 }
 
-/// Converts `[h, w, c]` bytes to as many values in the same order, but for what `order` says of the channels.
+/// Converts `[h, w, c]` bytes to values in the same order, except that `order` gives the order of the channels.
 ///
 /// # Panics
 /// If the lengths do not fit; reversing needs at least three channels.

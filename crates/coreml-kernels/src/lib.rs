@@ -1,11 +1,11 @@
 //! CPU arithmetic on slices: matrix products, convolutions, element-wise functions.
 //!
-//! This crate knows slices, sizes and strides; tensors and operations are its callers' business. Images are
-//! channels-last, values are `f32`. Every kernel is written once over [`simd::Simd`] and runs on the [`Isa`] it is
-//! given; work is divided over a [`ThreadPool`] in a way that never changes a result; nothing here allocates while a
-//! model runs, except the twins in [`mod@reference`], which exist to be obviously right.
+//! This crate knows slices, sizes and strides; its callers know tensors and operations. Images are channels-last,
+//! values are `f32`. Every kernel is written once over [`simd::Simd`] and runs on the [`Isa`] it is given; work is
+//! divided over a [`ThreadPool`] in a way that never changes a result; nothing here allocates while a model runs,
+//! except the twins in [`mod@reference`], which exist to be obviously right.
 //!
-//! Lengths are the caller's duty: a slice that does not fit the sizes given with it is a panic, not an error.
+//! Callers must pass the right lengths: a slice that does not fit the sizes given with it is a panic, not an error.
 
 #![warn(missing_docs)]
 

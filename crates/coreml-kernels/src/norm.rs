@@ -31,8 +31,8 @@ pub fn layer_norm(
     });
 }
 
-/// For each of the rows of `scale.len()` values: `out = x * scale + shift`, as a batch normalisation with known
-/// statistics comes down to on a channels-last image.
+/// For each of the rows of `scale.len()` values: `out = x * scale + shift`, which is what a batch normalisation with
+/// known statistics does on a channels-last image.
 ///
 /// # Panics
 /// If the lengths do not fit.

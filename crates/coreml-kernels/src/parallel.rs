@@ -1,12 +1,12 @@
 //! Fork-join threads for work of some ten microseconds.
 //!
-//! A run publishes one job; workers that are awake join it, and the caller, who takes part, waits only for those who
-//! joined: a worker that is still waking up is not waited for. Between jobs workers spin briefly, then sleep. Nothing
-//! is allocated per run.
+//! A run publishes one job; workers that are awake join it. The caller takes part too, and waits only for workers that
+//! joined, not for one that is still waking up. Between jobs workers spin briefly, then sleep. Nothing is allocated per
+//! run.
 //!
-//! Every participant has a range of task numbers of its own, which it works off from the front; one that is done
-//! takes tasks from the back of another's. So a kernel whose tasks follow the memory gives each core the same part of
-//! every tensor, and what one operation wrote is in the cache of the core that reads it next.
+//! Every participant has its own range of task numbers and works through it from the front; one that is done takes
+//! tasks from the back of another's. So a kernel that numbers its tasks in memory order gives each core the same part
+//! of every tensor, and what one operation wrote is in the cache of the core that reads it next.
 
 use std::any::Any;
 use std::cell::{RefCell, UnsafeCell};
@@ -31,15 +31,15 @@ const JOB: u64 = 1 << 32;
 
 type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
-/// Whether what is being computed is not wanted any more. Having said so once, it must go on saying so.
+/// Whether the computation should stop. Once it has returned true, it must keep returning true.
 pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
 
 thread_local! {
     static STOP: RefCell<Option<Stop>> = const { RefCell::new(None) };
 }
 
-/// Calls `f`; pools that it runs tasks on leave out the rest of them once `stop` says so. What they were to compute is then
-/// anything, so whoever calls this asks `stop` afterwards, before looking at results.
+/// Calls `f`; pools that it runs tasks on skip the remaining tasks once `stop` returns true. Their results are then
+/// undefined, so callers must ask `stop` afterwards, before they use results.
 pub fn stoppable<R>(stop: Stop, f: impl FnOnce() -> R) -> R {
     /// Puts back what was there before, also when `f` panics.
     struct Before(Option<Stop>);
@@ -138,8 +138,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl ThreadPool {
-    /// A pool of `threads` threads, the caller counted; 0 is taken as 1. A thread the system refuses to start is
-    /// done without.
+    /// A pool of `threads` threads, including the caller; 0 counts as 1. If the system refuses to start a thread, the
+    /// pool is smaller.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
@@ -160,8 +160,9 @@ impl ThreadPool {
         Self { shared, busy: AtomicBool::new(false), workers }
     }
 
-    /// The process's one pool of so many threads, for as long as somebody has it: however many take it, there are no more
-    /// threads besides theirs. When several run tasks at once, one has the pool's threads and the others compute alone.
+    /// The process's shared pool of this many threads, which lives as long as anything holds it. However many callers use
+    /// it, they add no further threads. When several run tasks at once, one has the pool's threads and the others compute
+    /// alone.
     pub fn shared(threads: usize) -> Arc<Self> {
         static POOLS: Mutex<Vec<(usize, Weak<ThreadPool>)>> = Mutex::new(Vec::new());
 
@@ -176,7 +177,7 @@ impl ThreadPool {
         pool
     }
 
-    /// Threads that take part in a run, the caller counted.
+    /// The number of threads that take part in a run, including the caller.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
@@ -188,8 +189,8 @@ impl ThreadPool {
         self.run_indexed(tasks, &|_, task| f(task));
     }
 
-    /// As [`ThreadPool::run`] with `f(participant, task)`: participants that run at the same time have different
-    /// numbers below [`ThreadPool::threads`], so that each can have scratch memory of its own.
+    /// Like [`ThreadPool::run`] with `f(participant, task)`: participants that run at the same time have different
+    /// numbers below [`ThreadPool::threads`], so that each can have its own scratch memory.
     pub fn run_indexed(&self, tasks: usize, f: &(dyn Fn(usize, usize) + Sync)) {
         match STOP.with(|stop| stop.borrow().clone()) {
             None => self.run_all(tasks, f),

@@ -1,7 +1,7 @@
-//! The most multiply-adds this machine does in a second: what kernels and profiles are held against.
+//! The most multiply-adds this machine does in a second; kernels and profiles are compared with it.
 //!
-//! It is measured, because data sheets know neither the clock a virtual machine gets nor what two threads of one core
-//! leave each other.
+//! It is measured, because data sheets say neither what clock a virtual machine gets nor how two threads share one
+//! core.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,8 +20,8 @@ const LEAST: usize = 5;
 /// Floating-point operations per second of fused multiply-adds on registers, each counting two, by all threads of `pool`
 /// together with the vectors of `isa`; of one core with a pool of one.
 ///
-/// A measurement of about 10 ms: the best of several short runs. A machine that is busy meanwhile, or that changes its
-/// clock, has another peak a moment later; whoever compares with it should measure before and after, and take the larger.
+/// A measurement of about 10 ms: the best of several short runs. If the machine is busy or changes its clock, the peak is
+/// different a moment later, so callers should measure before and after what they compare, and take the larger.
 pub fn peak_flops(isa: Isa, pool: &ThreadPool) -> f64 {
     let begin = Instant::now();
     let mut best = 0.0f64;
@@ -39,8 +39,8 @@ pub fn peak_flops(isa: Isa, pool: &ThreadPool) -> f64 {
     best
 }
 
-/// Whether products of numbers in bf16 take less time than products of `f32` with the vectors of `isa`: not without an
-/// instruction for them, and not on every CPU that has one. A measurement of about a millisecond.
+/// Whether products of numbers in bf16 take less time than products of `f32` with the vectors of `isa`: never without
+/// an instruction for them, and not on every CPU that has one. A measurement of about a millisecond.
 pub fn bf16_pays(isa: Isa) -> bool {
     // In turns, so that a change of the clock meets both alike; the shortest, so that an interruption does not count.
     let mut shortest = [Duration::MAX; 2];

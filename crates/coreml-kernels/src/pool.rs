@@ -22,7 +22,7 @@ pub struct PoolShape {
     pub kernel: [usize; 2],
     /// Steps between windows, at least 1.
     pub stride: [usize; 2],
-    /// Pixels around the image: top, bottom, left, right. With a rounded-up output size, what it adds belongs to
+    /// Pixels around the image: top, bottom, left, right. If the output size is rounded up, the extra pixels belong to
     /// bottom and right.
     pub pad: [usize; 4],
 }

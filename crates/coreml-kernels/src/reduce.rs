@@ -1,8 +1,8 @@
 //! Sums, means and extremes over the middle axis of `[outer, axis, inner]`.
 //!
 //! With `inner` 1 a row is folded in vectors and then across lanes; otherwise vectors run along `inner`, as for the
-//! average over all pixels of a channels-last image. The order of summation depends on the sizes and the instruction
-//! set alone.
+//! average over all pixels of a channels-last image. The order of summation depends only on the sizes and the
+//! instruction set.
 
 use crate::parallel::ThreadPool;
 use crate::simd::{Isa, Kernel, Simd};

@@ -1,7 +1,7 @@
 //! Softmax over the middle axis of `[outer, axis, inner]`, shifted by the largest value so that nothing overflows.
 //!
-//! Shares below `e^-87` of the largest are 0: as numbers too small to be normal, which is what a mask makes of what it hides,
-//! they would take the processor ten times as long.
+//! Shares below `e^-87` of the largest become 0. Masked elements would otherwise be denormal numbers, which take the
+//! processor ten times as long.
 
 use crate::parallel::ThreadPool;
 use crate::simd::{Isa, Kernel, Simd, math};

@@ -1,4 +1,4 @@
-//! Convolutions and pools of images against their twins.
+//! Compares convolutions and pools of images with their slow twins.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! Element-wise functions, reductions, normalisations, permutations and images against their twins.
+//! Compares element-wise functions, reductions, normalisations, permutations and images with their slow twins.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
 mod common;

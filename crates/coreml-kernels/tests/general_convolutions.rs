@@ -1,4 +1,4 @@
-//! Convolutions with weights as they are against their twins.
+//! Compares convolutions with unpacked weights with their slow twins.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;

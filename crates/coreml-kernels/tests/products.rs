@@ -1,4 +1,4 @@
-//! Matrix products against the plain triple loop.
+//! Compares matrix products with the plain triple loop.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
 mod common;

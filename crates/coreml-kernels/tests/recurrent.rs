@@ -1,4 +1,4 @@
-//! Recurrent layers against their formulas in double precision, one unit at a time.
+//! Compares recurrent layers with their formulas in double precision, one unit at a time.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
 mod common;

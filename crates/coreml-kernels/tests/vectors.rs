@@ -1,4 +1,5 @@
-//! Every operation of every instruction set against `f32`'s own, lane by lane; partial loads and stores at exact ends.
+//! Compares every operation of every instruction set with `f32`'s own, lane by lane; and partial loads and stores at
+//! the exact ends of slices.
 
 mod common;
 

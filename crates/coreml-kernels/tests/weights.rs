@@ -1,4 +1,4 @@
-//! Products with weights in every format against the plain loop over the elements the format stands for.
+//! Compares products with weights in every format with the plain loop over the decoded elements.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
 mod common;

@@ -1,9 +1,8 @@
-//! Bounds what decoding will cost, before it costs it.
+//! Bounds the cost of decoding before anything is decoded.
 //!
 //! An empty message takes two bytes in a file and hundreds in memory, so a small file can ask for gigabytes. One pass
-//! over the wire format follows the same messages that prost will build, adds up the heap they need, counts
-//! operations and functions and nesting, and stops at the first limit. It allocates nothing but a stack of open
-//! messages.
+//! over the wire format follows the same messages that prost will build, adds up the heap memory they need, counts
+//! operations, functions and nesting, and stops at the first limit. It allocates nothing but a stack of open messages.
 #![deny(clippy::as_conversions, clippy::indexing_slicing)]
 
 use crate::error::{ReadError, ReadErrorKind};

@@ -1,6 +1,6 @@
 //! Models that are neither programs nor neural networks nor pipelines: trees, linear models, encoders and the like.
 //!
-//! Their parameters stay in the wire format, as [`Fields`]; who evaluates a type gives them a meaning.
+//! Their parameters stay in the wire format, as [`Fields`]; the code that evaluates a type decodes them.
 #![deny(clippy::as_conversions, clippy::indexing_slicing)]
 
 use bytes::Bytes;
@@ -27,7 +27,7 @@ impl ClassicModel {
         self.tag
     }
 
-    /// The format's name of its type.
+    /// The name of its type in the format.
     pub fn kind(&self) -> &'static str {
         self.kind
     }

@@ -33,7 +33,7 @@ pub enum ReadErrorKind {
     Path,
     /// The bytes are not those of a Core ML model.
     Format,
-    /// The file asks for more than [`Limits`](crate::Limits) grants.
+    /// The file asks for more than [`Limits`](crate::Limits) allow.
     Limit,
     /// A weight file, or a reference into one, breaks its rules.
     Blob,
@@ -41,7 +41,7 @@ pub enum ReadErrorKind {
     Program,
     /// The description breaks its rules or does not fit the program.
     Interface,
-    /// The file is sound but needs something this library does not do yet.
+    /// The file is valid but needs something this library does not support yet.
     Unsupported,
     /// The caller asked for a function that the model does not have.
     Function,
@@ -128,8 +128,8 @@ impl<T> Within for Result<T, ReadError> {
     }
 }
 
-/// `text` as a person may be shown it, names from a file among it: control characters but line feeds, and those that change
-/// the direction of writing, become U+FFFD, so that a model cannot steer a terminal.
+/// `text`, which may contain names from a file, made safe to show: control characters except line feeds, and characters
+/// that change the writing direction, become U+FFFD, so that a model cannot control a terminal.
 pub fn tame(text: &str) -> Cow<'_, str> {
     let wild =
         |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

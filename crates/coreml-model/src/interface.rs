@@ -1,4 +1,4 @@
-//! What a caller brings and gets: the features of a model.
+//! The interface of a model: its input and output features.
 
 use coreml_tensor::DType;
 use serde::{Deserialize, Serialize, Serializer};
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize, Serializer};
 /// Inputs, outputs and states of one function of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Interface {
-    /// What a prediction takes.
+    /// The inputs of a prediction.
     pub inputs: Vec<Feature>,
-    /// What a prediction gives.
+    /// The outputs of a prediction.
     pub outputs: Vec<Feature>,
-    /// What survives between predictions.
+    /// The states kept between predictions.
     pub states: Vec<Feature>,
     /// A classifier's output feature with the label.
     pub predicted_feature: Option<String>,
@@ -65,7 +65,7 @@ pub enum FeatureKind {
     /// A sequence of strings or 64-bit integers.
     #[serde(serialize_with = "elements")]
     Sequence(DictionaryKey),
-    /// A state: an array that survives between predictions.
+    /// A state: an array that is kept between predictions.
     State(ArrayFeature),
 }
 
@@ -87,7 +87,7 @@ pub struct ArrayFeature {
     pub dtype: DType,
     /// The default shape; empty for the outputs of flexible models.
     pub shape: Vec<usize>,
-    /// Which shapes are admitted.
+    /// The allowed shapes.
     pub constraint: ShapeConstraint<Vec<usize>, Vec<SizeRange>>,
     /// The value a missing optional input is filled with.
     pub default: Option<f64>,
@@ -102,11 +102,11 @@ pub struct ImageFeature {
     pub height: usize,
     /// Colour layout.
     pub color: ColorLayout,
-    /// Which sizes are admitted: `[width, height]` each.
+    /// The allowed sizes, each as `[width, height]`.
     pub constraint: ShapeConstraint<[usize; 2], [SizeRange; 2]>,
 }
 
-/// Which shapes or sizes a feature admits.
+/// The shapes or sizes that a feature takes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -117,12 +117,12 @@ pub enum ShapeConstraint<S, R> {
     Enumerated(Vec<S>),
     /// A range for each dimension.
     Range(R),
-    /// The default, which is `[C]` or `[C, H, W]`, or `[sequence, batch, C, H, W]`: what neural networks of old take.
+    /// The default, which is `[C]` or `[C, H, W]`, or `[sequence, batch, C, H, W]`: what old neural networks take.
     Sequences,
 }
 
 impl SizeRange {
-    /// Whether `size` lies in the range.
+    /// Whether `size` is in the range.
     pub fn contains(&self, size: usize) -> bool {
         size >= self.min && self.max.is_none_or(|max| size <= max)
     }

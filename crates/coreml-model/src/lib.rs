@@ -1,8 +1,8 @@
 //! Reads Core ML model packages: bytes → [`Package`] → [`Program`] and [`Interface`].
 //!
-//! Untrusted input ends here. What this crate hands out has been checked against the rules of the format: every
-//! index, length and offset lies within its file, every name is defined before it is used, every constant has the
-//! bytes its type needs. The crate never executes anything.
+//! All untrusted input is checked here. Everything this crate returns follows the rules of the format: every index,
+//! length and offset is within its file, every name is defined before it is used, every constant has the bytes its type
+//! needs. The crate never executes anything.
 //!
 //! ```no_run
 //! let package = coreml_model::Package::open("Classifier.mlpackage")?;
@@ -35,7 +35,7 @@ mod stage;
 mod wire;
 mod write;
 
-/// The strings of programs: short ones, as almost all are, lie in the program itself.
+/// The strings of programs. Short ones, which almost all are, are stored inline.
 pub use smol_str::SmolStr;
 
 pub use classic::ClassicModel;

@@ -1,7 +1,7 @@
 //! How much a file may ask for.
 
-/// Bounds on what is read, so that a hostile file costs an error and not the machine. The defaults admit every model
-/// that converters are known to write. To change some, start from the defaults:
+/// Bounds on what is read, so that a hostile file gives an error and does not bring down the machine. The defaults
+/// allow every model that converters are known to write. To change some, start from the defaults:
 ///
 /// ```
 /// let mut limits = coreml_model::Limits::default();
@@ -12,10 +12,10 @@
 pub struct Limits {
     /// Bytes of the specification file (`model.mlmodel`).
     pub spec_bytes: u64,
-    /// Levels of nested blocks (`cond`, `while_loop`) in a function. Messages of the format may lie 100 deep within each
-    /// other whatever this says, which admits a little more than 40 levels.
+    /// Levels of nested blocks (`cond`, `while_loop`) in a function. Whatever this says, messages of the format may be
+    /// nested at most 100 deep, which allows a little more than 40 levels.
     pub block_depth: usize,
-    /// Operations in the whole model, nested blocks' included.
+    /// Operations in the whole model, including nested blocks.
     pub operations: usize,
     /// Functions.
     pub functions: usize,
@@ -31,9 +31,11 @@ pub struct Limits {
     pub archive_files: usize,
     /// Distinct constants in weight files.
     pub blobs: usize,
-    /// Heap that decoding the specification, or unpacking an archive, may take, whatever its size; see [`Limits::heap_factor`].
+    /// Heap memory that decoding the specification, or unpacking an archive, may take, whatever its size; see
+    /// [`Limits::heap_factor`].
     pub heap_bytes: u64,
-    /// Heap that decoding may take, as a multiple of the specification's or the archive's size. The larger of the two bounds applies.
+    /// Heap memory that decoding may take, as a multiple of the specification's or the archive's size. The larger of the two
+    /// bounds applies.
     pub heap_factor: u64,
 }
 

@@ -1,7 +1,7 @@
 //! Neural networks: layers in execution order, over named blobs.
 //!
-//! A layer's parameters stay in the wire format, as [`Fields`]; which numbers mean what only matters to who gives the layer
-//! a meaning. What is checked here is what needs no meaning: the wire format of layers, their number and their nesting.
+//! A layer's parameters stay in the wire format, as [`Fields`]; the code that lowers the layer decodes them. Checked here
+//! is only what does not depend on a layer's type: the wire format of layers, their number and their nesting.
 #![deny(clippy::as_conversions, clippy::indexing_slicing)]
 
 use bytes::Bytes;
@@ -42,7 +42,7 @@ pub struct Layer<'a> {
     pub tag: Option<u32>,
     /// Its parameters.
     pub fields: Fields<'a>,
-    /// The rank of the first output as the converter noted it, which may be missing or wrong.
+    /// The rank of the first output according to the converter; may be missing or wrong.
     pub noted_rank: Option<u64>,
 }
 

@@ -7,7 +7,7 @@ use crate::interface::Interface;
 use crate::neural_network::NeuralNetwork;
 use crate::program::Program;
 
-/// One model: all of what a file holds, or a member of a pipeline in it.
+/// One model: a whole file, or a member of a pipeline in it.
 #[derive(Debug)]
 pub struct Stage {
     pub(crate) kind: &'static str,
@@ -26,8 +26,8 @@ pub enum Content {
     NeuralNetwork(NeuralNetwork),
     /// A model of a classic type.
     Classic(ClassicModel),
-    /// Models that run in this order. Each finds its inputs by name among those of the pipeline and the outputs of the
-    /// members before it, the latest first. At least one.
+    /// Models that run in this order. Each finds its inputs by name among those of the pipeline and the outputs of
+    /// earlier members, the latest first. At least one.
     Pipeline(Vec<Stage>),
 }
 
@@ -35,7 +35,7 @@ pub enum Content {
 static NO_PROGRAM: Program = Program { functions: BTreeMap::new() };
 
 impl Stage {
-    /// The format's name of the model's type: `mlProgram`, `pipelineClassifier`, ….
+    /// The name of the model's type in the format: `mlProgram`, `pipelineClassifier`, ….
     pub fn kind(&self) -> &'static str {
         self.kind
     }
@@ -60,12 +60,12 @@ impl Stage {
         if let Content::Classic(classic) = &self.content { Some(classic) } else { None }
     }
 
-    /// The members of a pipeline; the model itself if it is none.
+    /// The members of a pipeline; the model itself if it is not a pipeline.
     pub fn members(&self) -> &[Self] {
         if let Content::Pipeline(members) = &self.content { members } else { std::slice::from_ref(self) }
     }
 
-    /// All models in this one that are no pipelines, in the order they run.
+    /// All models in this one that are not pipelines, in the order they run.
     pub fn leaves(&self) -> Vec<&Self> {
         match &self.content {
             Content::Pipeline(members) => members.iter().flat_map(Self::leaves).collect(),
@@ -73,7 +73,7 @@ impl Stage {
         }
     }
 
-    /// What the default function takes and gives.
+    /// The inputs and outputs of the default function.
     pub fn interface(&self) -> &Interface {
         &self.interface
     }

@@ -1,7 +1,7 @@
-//! Fields of a message in protobuf's wire format, read as they are asked for.
+//! Fields of a message in protobuf's wire format, read on demand.
 //!
 //! The older model types have some two hundred messages, most of them with one or two fields. They are not decoded into
-//! types of their own; whoever needs a field asks for it by its number and type, and nothing is copied until then.
+//! types of their own; callers ask for a field by its number and type, and nothing is copied until then.
 #![deny(clippy::as_conversions, clippy::indexing_slicing)]
 
 use crate::error::{ReadError, ReadErrorKind};
@@ -12,7 +12,7 @@ pub struct Fields<'a> {
     bytes: &'a [u8],
 }
 
-/// What a field holds, to be taken as what it has to be.
+/// The contents of a field, to be read as the type it must have.
 #[derive(Debug)]
 pub struct Held<'w, 'a> {
     number: u32,
@@ -139,11 +139,11 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Gives the number of every field and what it holds to `take`, in the file's order: for messages of which there are
-    /// many. `take` has to take it.
+    /// Calls `take` with the number and contents of every field, in the file's order: for messages that occur in large
+    /// numbers. `take` has to read the contents.
     ///
     /// # Errors
-    /// As [`Fields::numbers`], and those of `take`, the first of which ends it.
+    /// As [`Fields::numbers`], and those of `take`, which stops at the first.
     #[inline(always)]
     pub fn each<E: From<ReadError>>(self, mut take: impl FnMut(u32, Held<'_, 'a>) -> Result<(), E>) -> Result<(), E> {
         let mut walk = Walk { rest: self.bytes };
@@ -313,7 +313,7 @@ impl<'a> Fields<'a> {
         Ok(values)
     }
 
-    /// The bytes of this message as double-precision numbers in a row; `None` if they are something else.
+    /// The bytes of this message as packed double-precision numbers; `None` if they are something else.
     pub fn packed_doubles(self) -> Option<impl Iterator<Item = f64>> {
         let (numbers, rest) = self.bytes.as_chunks::<8>();
         rest.is_empty().then(|| numbers.iter().map(|&bytes| f64::from_le_bytes(bytes)))

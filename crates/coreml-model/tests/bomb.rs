@@ -1,5 +1,5 @@
-//! A small file that asks for gigabytes is refused without taking them. Alone in its process, so that the
-//! peak of its memory is its own.
+//! A small file that asks for gigabytes is refused without allocating them. It has its own process, so that the memory
+//! peak is its own.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test, helpers included")]
 
 use coreml_model::{Limits, Package, ReadErrorKind};

@@ -1,4 +1,4 @@
-//! Every model at hand, written in both forms and read back: the same program, the same interface.
+//! Every available model, written in both forms and read back, has the same program and the same interface.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
 
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
 //! The end of the interpreter while daemon threads still compute.
 //!
-//! A thread that asks for the interpreter after its end is ended in the middle of Rust code, which ends the process. So the last
-//! thing before that end stops what computes and waits; threads that come back then stay where they are.
+//! Python ends a thread that asks for the interpreter after its end, in the middle of Rust code, and that ends the process. So
+//! just before the end this module stops running predictions and waits for them; threads that come back later are held where
+//! they are.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What a model takes and gives, for `coreml_anywhere.interface` to make classes of.
+//! A model's inputs and outputs, from which `coreml_anywhere.interface` makes classes.
 
 use coreml_anywhere::model::{
     ArrayFeature, ColorLayout, DictionaryKey, Feature, FeatureKind, ImageFeature, Interface, ShapeConstraint, SizeRange,

@@ -1,6 +1,6 @@
 //! The native part of the Python package `coreml_anywhere`: sessions, states and the conversion of values.
 //!
-//! What users see is written in Python, in `python/coreml_anywhere`; this module is its seam to the library.
+//! The public API is written in Python, in `python/coreml_anywhere`; this module connects it to the library.
 #![forbid(unsafe_code)]
 
 use pyo3::prelude::*;

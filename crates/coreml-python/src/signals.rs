@@ -1,7 +1,7 @@
-//! Signals that come while a prediction computes: Ctrl-C ends it.
+//! Signals during a prediction: Ctrl-C ends it.
 //!
-//! Python only notes a signal; what handles it runs on the main thread when that asks. So the thread that computes asks, as often as
-//! somebody notices who waits for Ctrl-C, and seldom enough to cost nothing.
+//! Python only notes a signal; its handler runs on the main thread when that thread asks for it. So the computing thread asks:
+//! often enough that Ctrl-C feels immediate, and seldom enough to cost nothing.
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! Inputs from Python objects.
 //!
-//! Arrays that lie in memory as the library wants them are borrowed, and [`Held`] keeps the borrow alive while the prediction
-//! computes; all others go through one copy that NumPy makes.
+//! Arrays with the memory layout that the library needs are borrowed, and [`Held`] keeps the borrow alive while the
+//! prediction computes; NumPy copies all others once.
 
 use std::borrow::Cow;
 use std::path::PathBuf;

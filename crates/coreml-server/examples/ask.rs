@@ -1,4 +1,4 @@
-//! Asks a model for the answer to zeros, with nothing but a socket and JSON.
+//! Sends zeros to a model and prints its answer, with nothing but a socket and JSON.
 //!
 //! `cargo run -p coreml-server --example ask -- 127.0.0.1:8080 MODEL`
 #![allow(clippy::print_stdout, reason = "the result")]

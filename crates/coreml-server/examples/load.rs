@@ -1,7 +1,7 @@
-//! Asks a server of the protocol the same again and again on so many connections, and tells how long the answers took.
+//! Sends the same request to a server again and again over several connections, and prints how long the answers took.
 //!
 //! `cargo run --release -p coreml-server --example load -- 127.0.0.1:8080 /v2/models/m/infer --body request.bin --json 123
-//! --connections 8 --seconds 5`. With `--json`, the body's first so many bytes are JSON, and tensors follow. The last line
+//! --connections 8 --seconds 5`. `--json N` says that the body's first N bytes are JSON, and tensors follow. The last line
 //! is JSON: requests a second and microseconds.
 #![allow(clippy::print_stdout, reason = "the result")]
 

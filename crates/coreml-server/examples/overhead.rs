@@ -1,4 +1,4 @@
-//! What a request costs beside the call of the library: a tensor of 1 KiB through a model of one operation, on one
+//! What a request costs on top of calling the library: a tensor of 1 KiB through a model of one operation, on one
 //! connection over the loopback, and the same call in the process.
 #![allow(clippy::print_stdout, reason = "the result")]
 

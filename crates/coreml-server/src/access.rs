@@ -1,5 +1,5 @@
-//! The access log: a line of JSON for each request, on standard error. Nobody waits for it; lines that cannot be written
-//! as fast as they come are lost, and counted.
+//! The access log: a line of JSON for each request, on standard error. No request waits for it; lines that cannot be
+//! written fast enough are dropped and counted.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! What a server is told: a TOML file, and what the command line says instead.
+//! A server's configuration: a TOML file, and flags that override it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,12 +10,12 @@ use std::time::Duration;
 use coreml_anywhere::Backend;
 use serde::{Deserialize, Serialize};
 
-/// How a server is set up. Every field has a default, and unknown ones are refused.
+/// A server's configuration. Every field has a default, and unknown ones are refused.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where it listens; HTTP and gRPC are told apart by what clients say. Port 0 takes a free one.
+    /// Where it listens, for both HTTP and gRPC. Port 0 takes a free one.
     pub address: SocketAddr,
     /// A folder of models, see [`crate`].
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -26,7 +26,7 @@ pub struct Config {
     pub only_name: Option<String>,
     /// Whether clients may load and unload models of the repository.
     pub control: bool,
-    /// Milliseconds between two looks at the repository for versions that came, changed or went; 0 for none.
+    /// Milliseconds between two checks of the repository for new, changed or removed versions; 0 for no checks.
     pub poll_milliseconds: u64,
     /// Whether each request is logged as a line of JSON on standard error.
     pub access_log: bool,
@@ -38,11 +38,11 @@ pub struct Config {
     /// Certificate and key, if connections are under TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// What holds for models that do not say otherwise.
+    /// Options of models that do not set their own.
     pub defaults: ModelOptions,
     /// Models by name: those of the repository that need other options, and those elsewhere, which have a path.
     pub models: BTreeMap<String, ModelConfig>,
-    /// What runs the models instead of the best this host has.
+    /// The backends that run the models, instead of this host's default ones.
     #[serde(skip)]
     pub backends: Option<Vec<Arc<dyn Backend>>>,
 }
@@ -64,7 +64,7 @@ pub struct Limits {
     pub header_milliseconds: u64,
     /// Milliseconds a client may take to send a request's body.
     pub body_milliseconds: u64,
-    /// Milliseconds that requests may go on when the server is told to end.
+    /// Milliseconds that requests may go on when the server is told to stop.
     pub drain_milliseconds: u64,
 }
 
@@ -129,13 +129,13 @@ model_options! {
     max_batch: usize = 1;
     /// Microseconds that a request may wait for others to share its batch with.
     batch_microseconds: u64 = 1_000;
-    /// Sequences of a model with states that may be alive.
+    /// The most sequences of a model with states that may be alive.
     sequences: usize = 64;
-    /// Seconds after which a sequence ends that nobody goes on with.
+    /// Seconds after its last request at which a sequence ends.
     sequence_seconds: u64 = 60;
     /// The function to run; empty for the model's default.
     function: String = String::new();
-    /// The newest versions of a repository that are served; 0 for all.
+    /// How many of the newest versions in a repository are served; 0 for all.
     versions: usize = 1;
 }
 
@@ -194,7 +194,7 @@ impl Config {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it cannot be read, or says something that is not known.
+    /// When it cannot be read, or has unknown fields.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError(format!("cannot read {}: {error}", path.display())))?;

@@ -1,4 +1,4 @@
-//! Connections: so many at once, none that does nothing for long, and an orderly end.
+//! Connections: a limit on their number, time-outs for idle ones, and an orderly shutdown.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::config::{self, ConfigError};
 use crate::http::{self, Remote};
 
-/// What connections are under.
+/// The TLS that connections use, if any.
 #[derive(Clone)]
 pub(crate) struct Tls {
     #[cfg(feature = "tls")]
@@ -47,7 +47,7 @@ impl Tls {
     }
 }
 
-/// Accepts connections until it is told to stop, and returns when the last of them has ended.
+/// Accepts connections until it is stopped, and returns when the last one has ended.
 pub(crate) async fn accept(listener: TcpListener, app: Arc<App>, tls: Tls, mut stopped: watch::Receiver<bool>) {
     let router = http::router(app.clone());
     let slots = Arc::new(Semaphore::new(app.config.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
@@ -80,7 +80,7 @@ pub(crate) async fn accept(listener: TcpListener, app: Arc<App>, tls: Tls, mut s
     _ = all_closed.recv().await;
 }
 
-/// What is given back when a connection ends.
+/// Resources that are given back when a connection ends.
 struct Closed<S> {
     app: Arc<App>,
     _open: mpsc::Sender<Infallible>,

@@ -10,9 +10,9 @@
 //! # Ok::<(), coreml_server::ConfigError>(())
 //! ```
 //!
-//! `protocol` knows what is asked and answered, `http` and `grpc` how that goes over the wire, `repository` which versions
-//! of which models there are, `version` is one that is served, `schedule` decides who computes when, `sequence` keeps
-//! states between requests. Everything that a client may make grow has a bound in [`Config`].
+//! `protocol` has the requests and answers, `http` and `grpc` carry them over the wire, `repository` knows which versions
+//! of which models exist, `version` is one that is served, `schedule` decides which request computes when, and `sequence`
+//! keeps states between requests. Everything that a client could make grow has a bound in [`Config`].
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

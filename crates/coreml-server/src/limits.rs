@@ -1,4 +1,4 @@
-//! Request bodies under the limits: so large, so slow, and so many bytes of all requests together.
+//! Reads request bodies within limits: their size, the time they may take, and the bytes of all requests together.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ pub(crate) type Budget = Arc<Semaphore>;
 
 const GRAIN: usize = 1024;
 
-/// How many permits so many bytes are.
+/// The number of permits for this many bytes.
 pub(crate) fn permits(bytes: usize) -> usize {
     bytes.div_ceil(GRAIN).min(Semaphore::MAX_PERMITS)
 }
 
-/// How many bytes so many permits are.
+/// The number of bytes for this many permits.
 pub(crate) fn bytes(permits: usize) -> usize {
     permits.saturating_mul(GRAIN)
 }
@@ -39,7 +39,7 @@ impl Held {
     /// Takes more.
     ///
     /// # Errors
-    /// When others have taken so much that there is not enough left.
+    /// When other requests have not left enough.
     pub(crate) fn take(&self, budget: &Budget, bytes: usize) -> Result<(), Refusal> {
         let wanted = u32::try_from(permits(bytes)).unwrap_or(u32::MAX);
         let more = budget.clone().try_acquire_many_owned(wanted).map_err(|_| {
@@ -53,7 +53,7 @@ impl Held {
     }
 }
 
-/// A body that ends with a [`Refusal`] where it breaks a limit.
+/// A body that ends with a [`Refusal`] when it breaks a limit.
 #[derive(Debug)]
 pub(crate) struct Limited {
     body: Body,
@@ -66,7 +66,7 @@ pub(crate) struct Limited {
 
 impl Limited {
     /// # Errors
-    /// When the body tells at once that it is too large.
+    /// When the body's length is known at once to be too large.
     pub(crate) fn new(body: Body, limits: &Limits, budget: Budget, held: Held) -> Result<Self, Refusal> {
         let most = limits.body_bytes;
         if body.size_hint().lower() > most as u64 {
@@ -115,7 +115,7 @@ impl HttpBody for Limited {
     }
 }
 
-/// Reads a small body that nobody wanted, so that the connection can go on with the next request.
+/// Reads and drops a small unused body, so that the connection can go on with the next request.
 pub(crate) async fn skip(body: Limited) {
     let is_small = body.size_hint().upper().is_some_and(|size| size <= SKIPPED);
     if is_small {

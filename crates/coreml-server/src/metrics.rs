@@ -1,5 +1,5 @@
 //! What Prometheus scrapes: the library's own metrics of each model, and the server's under the names that dashboards for
-//! Triton and KServe ask for.
+//! Triton and KServe use.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ pub(crate) use coreml_anywhere::telemetry::openmetrics::CONTENT_TYPE;
 
 /// A number that each version has: its name, what it means, and where it is.
 ///
-/// The type is told as unknown: these names are Triton's, and counters that end in something else than `_total` are none
-/// by the rules of OpenMetrics. Who scrapes them takes rates of them all the same.
+/// The type is given as unknown: these names are Triton's, and by the rules of OpenMetrics only names that end in
+/// `_total` are counters. Scrapers can still take rates of them.
 struct Row {
     name: &'static str,
     help: &'static str,

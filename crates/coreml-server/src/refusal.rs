@@ -1,4 +1,4 @@
-//! Why a request is not answered: one row for each kind, with the status both protocols tell it by.
+//! Why a request is not answered: one row for each kind, with its status in both protocols.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use coreml_anywhere::{Error, ErrorKind};
 /// Whose fault it is that a request is not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// The request says something wrong.
+    /// The request is invalid.
     Invalid,
-    /// It does not say who asks.
+    /// It has no valid token.
     Unknown,
     /// There is no such model, version or path.
     Missing,
@@ -20,15 +20,15 @@ pub(crate) enum Why {
     Slow,
     /// It is larger than this server takes.
     Large,
-    /// Too much is waiting.
+    /// Too many requests wait.
     Busy,
-    /// The client has left, or wished so.
+    /// The client has left, or cancelled.
     Cancelled,
     /// The model or this server failed.
     Failed,
-    /// The model needs what its backends have not.
+    /// The model needs something that its backends lack.
     Unsupported,
-    /// The model is not ready, or the server is about to end.
+    /// The model is not ready, or the server is shutting down.
     Unready,
     /// It was not done in time.
     Late,
@@ -75,7 +75,7 @@ impl Why {
 pub(crate) struct Refusal {
     pub(crate) why: Why,
     pub(crate) message: String,
-    /// When it is worth asking again.
+    /// How long to wait before asking again.
     pub(crate) retry_after: Option<Duration>,
 }
 
@@ -94,7 +94,7 @@ impl Refusal {
         Self::invalid(format!("tensor `{name}`: {message}"))
     }
 
-    /// Too much waits; it may be better in a while.
+    /// Too many requests wait; it may work later.
     pub(crate) fn busy(message: impl Into<String>, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(Why::Busy, message) }
     }

@@ -1,7 +1,7 @@
 //! Which models there are, and which of their versions are served.
 //!
-//! A version that came or changed is loaded aside; the one before serves until it is ready, and goes on where it cannot
-//! be loaded. Changes come one after the other; predictions never wait for them.
+//! A new or changed version is loaded in the background. The previous one serves until it is ready, and goes on serving
+//! if it cannot be loaded. Changes are made one after the other; predictions never wait for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,24 +21,24 @@ mod scan;
 pub(crate) struct Repository {
     config: Arc<Config>,
     models: RwLock<BTreeMap<String, Model>>,
-    /// Held by who changes them.
+    /// Held while versions are changed.
     changing: Mutex<BTreeMap<(String, u64), Stamp>>,
 }
 
 #[derive(Debug, Default)]
 struct Model {
-    /// Somebody has asked for it to be unloaded.
+    /// A client has asked for it to be unloaded.
     unwanted: bool,
     versions: BTreeMap<u64, Slot>,
 }
 
-/// A version that is on disk, or was.
+/// A version that is or was on disk.
 #[derive(Debug)]
 struct Slot {
     /// What was loaded, or tried.
     stamp: Stamp,
     serving: Option<Arc<Version>>,
-    /// Why it is not, or not the newest, that is served.
+    /// Why it is not served, or not in its newest form.
     problem: String,
 }
 
@@ -110,7 +110,8 @@ impl Repository {
         lines.filter(|line| !ready_only || line.state == "READY").collect()
     }
 
-    /// Loads what came or changed and has rested since the last look, and lets go what went. Takes as long as loading does.
+    /// Loads versions that are new or changed and were the same at the last check, and unloads removed ones. Takes as long
+    /// as loading does.
     pub(crate) fn refresh(&self) {
         let mut seen = self.changing.lock();
         let found = self.scan();
@@ -165,7 +166,7 @@ impl Repository {
         }
     }
 
-    /// Lets the model `name` go. Requests that are under way are answered.
+    /// Unloads the model `name`. Requests under way are answered.
     ///
     /// # Errors
     /// When there is no such model.
@@ -197,8 +198,8 @@ impl Repository {
         found
     }
 
-    /// Loads the newest versions of a model that are not served as they are on disk, and lets older ones go once as many
-    /// newer ones are served as there should be.
+    /// Loads the newest versions of a model that are not yet served as they are on disk, and unloads older ones once
+    /// enough newer ones are served.
     fn update(&self, name: &str, found: &BTreeMap<u64, Found>, settled: &dyn Fn(u64, &Found) -> bool) {
         let options = self.config.options(name);
         let most = if options.versions == 0 { usize::MAX } else { options.versions };

@@ -1,4 +1,4 @@
-//! The states of a model between the requests of a sequence: so many at most, and none forever.
+//! The states of a model between the requests of a sequence: limited in number and in idle time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ struct Live {
 }
 
 impl Live {
-    /// Whether a request holds it or waits for it.
+    /// Whether a request is using it or waits for it.
     fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.order) > 1
     }

@@ -1,4 +1,4 @@
-//! A server from its start to its end.
+//! A server from start to shutdown.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::config::{Config, ConfigError};
 use crate::connections;
 
-/// A server that runs. Dropped, it drains as [`Server::stop`] does.
+/// A running server. Dropping it drains it as [`Server::stop`] does.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -30,11 +30,11 @@ struct Running {
 }
 
 impl Server {
-    /// Listens and loads the models. A model that cannot be loaded makes the server not ready and is told in its index and
+    /// Listens and loads the models. If a model cannot be loaded, the server is not ready and reports it in its index and
     /// its log; the others are served.
     ///
     /// # Errors
-    /// When a file it is told of cannot be read, or it cannot listen.
+    /// When a file that the configuration names cannot be read, or the server cannot listen.
     pub fn start(config: Config) -> Result<Self, ConfigError> {
         let token = config.token_file.as_deref().map(token).transpose()?;
         let failed = |error: std::io::Error| ConfigError::new(format!("cannot listen on {}: {error}", config.address));
@@ -78,7 +78,7 @@ impl Server {
         self.end()
     }
 
-    /// Runs until the process is told to end, by SIGTERM or SIGINT; then [stops](Server::stop).
+    /// Runs until SIGTERM or SIGINT; then [stops](Server::stop).
     pub fn run_until_signal(self) -> bool {
         if let Some(running) = &self.running {
             running.runtime.block_on(signal());
@@ -105,7 +105,7 @@ impl Drop for Server {
     }
 }
 
-/// Looks at the repository from time to time.
+/// Checks the repository from time to time.
 fn poll(runtime: &Runtime, app: &Arc<App>, mut stopped: watch::Receiver<bool>) {
     let (repository, every) = (app.repository.clone(), app.config.poll_milliseconds);
     if every == 0 || app.config.repository.is_none() {

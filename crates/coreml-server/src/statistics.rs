@@ -1,4 +1,4 @@
-//! What a model has answered, and how long each part of it took: for the statistics extension and the metrics.
+//! Counts a model's answers and how long each part of them took, for the statistics extension and the metrics.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ pub(crate) struct Span {
     nanoseconds: AtomicU64,
 }
 
-/// A [`Span`] as it is told.
+/// A [`Span`] as it is reported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Told {
     pub(crate) count: u64,
@@ -133,7 +133,7 @@ pub(crate) struct ModelStatistics {
     pub(crate) execution_count: u64,
     pub(crate) inference_stats: InferStatistics,
     pub(crate) batch_stats: Vec<BatchStatistics>,
-    /// Always empty: nobody knows what of the process's memory is one model's.
+    /// Always empty: the memory of one model cannot be told apart from the process's.
     pub(crate) memory_usage: Vec<()>,
 }
 

@@ -17,7 +17,7 @@ use crate::refusal::{Refusal, Why};
 use crate::schedule::{self, Core, Job, Queue, Waiting};
 use crate::sequence::Sequences;
 
-/// A version that is ready. Dropped, it lets its threads finish what waits, and then gives its memory back.
+/// A version that is ready. When dropped, it lets its threads finish the waiting jobs, and then frees its memory.
 #[derive(Debug)]
 pub(crate) struct Version {
     pub(crate) model: String,
@@ -59,7 +59,7 @@ impl Drop for Guard<'_> {
 }
 
 impl Version {
-    /// Loads a model and has it predict once. Takes as long as that takes.
+    /// Loads a model and has it predict once. Blocks until that is done.
     ///
     /// # Errors
     /// When the model cannot be loaded, or its first prediction is a failure of the model or the backend.
@@ -90,7 +90,7 @@ impl Version {
         Ok(Self { model: model.to_owned(), number, core, queue, sequences, timeout, at_once })
     }
 
-    /// The version as the protocol tells it.
+    /// The version in the protocol's form.
     pub(crate) fn told(&self) -> String {
         self.number.to_string()
     }
@@ -109,7 +109,7 @@ impl Version {
         session.backends().filter(is_open).collect()
     }
 
-    /// Answers a request, which came at `start`. Dropped before its end, it gives the prediction up.
+    /// Answers a request, which came at `start`. Dropping the future gives the prediction up.
     ///
     /// # Errors
     /// By whose fault it is.
@@ -200,10 +200,10 @@ impl Version {
 /// Predictions that usually take less are made without a detour: about what the detour takes.
 const QUICK: Duration = Duration::from_micros(100);
 
-/// How much longer than its deadline a request waits for the library's own word about it.
+/// How much longer than its deadline a request waits for the library's own error.
 const GRACE: Duration = Duration::from_millis(20);
 
-/// Makes a prediction with made-up inputs. That those do not suit the model says nothing against it.
+/// Makes a prediction with made-up inputs. An error because of the inputs does not count against the model.
 fn warm_up(session: &Session) -> Result<(), Error> {
     let Ok(inputs) = synthetic_inputs(session.interface(), 1) else { return Ok(()) };
     match session.predict_with_state(&inputs, &session.state()) {

@@ -1,4 +1,4 @@
-//! What is told of a series where only single numbers can be told.
+//! The single numbers that stand for a series where an exporter takes only numbers.
 
 use crate::registry::Reading;
 

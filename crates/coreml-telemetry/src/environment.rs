@@ -1,4 +1,4 @@
-//! Where something was measured.
+//! The machine and system that something was measured on.
 
 use serde::{Deserialize, Serialize};
 

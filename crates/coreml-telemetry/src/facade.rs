@@ -1,7 +1,7 @@
-//! Snapshots handed to the recorder of the `metrics` crate.
+//! Hands snapshots to the recorder of the `metrics` crate.
 //!
-//! Aggregates only, and only when asked: recorders keep every single value of their histograms until somebody collects
-//! them, which nobody may ever do.
+//! Only aggregates, and only on request: recorders keep every value of a histogram until it is collected, which may
+//! never happen.
 
 use metrics::{Label, counter, gauge};
 
@@ -9,8 +9,8 @@ use crate::aggregate::{Aggregate, aggregates};
 use crate::names::{ALL, Kind};
 use crate::registry::Snapshot;
 
-/// Sets the recorder's counters and gauges to what `snapshot` holds, each with the labels `common` too. Of a histogram
-/// these are `NAME_count`, `NAME_sum`, and `NAME` with the label `quantile`.
+/// Sets the recorder's counters and gauges to the values of `snapshot`, each with the labels `common` too. A histogram
+/// becomes `NAME_count`, `NAME_sum`, and `NAME` with the label `quantile`.
 pub fn publish(snapshot: &Snapshot, common: &[(&'static str, String)]) {
     for series in &snapshot.series {
         let Some(spec) = ALL.iter().find(|spec| spec.name == series.name) else { continue };

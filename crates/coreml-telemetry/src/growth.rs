@@ -27,12 +27,12 @@ pub struct Growth {
     pub low: f64,
     /// The 95 % interval's upper end.
     pub high: f64,
-    /// Readings it rests on.
+    /// The number of readings it is based on.
     pub readings: usize,
 }
 
 impl Growth {
-    /// From readings of memory: after so many calls, so many bytes. `None` if there are too few of them, or they do not
+    /// From readings of memory, as pairs of a number of calls and bytes. `None` if there are too few, or they do not
     /// span any calls.
     pub fn of(readings: &[(u64, u64)]) -> Option<Self> {
         let warm = &readings[(readings.len() as f64 * WARM_UP) as usize..];
@@ -59,13 +59,13 @@ impl Growth {
         Some(Self { bytes_per_call, low, high, readings: kept.len() })
     }
 
-    /// Whether memory grows by more than `floor` bytes for each call: the whole interval lies above it. What is below a few
-    /// bytes cannot be told from the pages an allocator takes now and then.
+    /// Whether memory grows by more than `floor` bytes for each call: the whole interval is above it. Growth below a few
+    /// bytes cannot be distinguished from the pages an allocator takes now and then.
     pub fn exceeds(&self, floor: f64) -> bool {
         self.low > floor
     }
 
-    /// Whether no growth at all is among what the readings allow.
+    /// Whether the interval includes no growth at all.
     pub fn includes_zero(&self) -> bool {
         self.low <= 0.0 && self.high >= 0.0
     }

@@ -1,4 +1,4 @@
-//! A log-linear histogram of durations: fixed memory, bounded relative error, hardly any waiting.
+//! A log-linear histogram of durations: fixed memory, bounded relative error, hardly any contention.
 //!
 //! A value with `b` significant bits is cut to its top eight: the position of the highest bit and the seven bits that
 //! follow select the bucket. Values below 128 have a bucket each. A bucket is thus at most 1/128 of its lower bound
@@ -6,9 +6,9 @@
 //! which loses nothing.
 //!
 //! Threads that record at once must not write to the same lines of memory, or each waits for the other's processor. So a
-//! value first goes to a small batch that the thread has, most of the time, to itself: that takes one exchange with
-//! memory. A full batch goes to the buckets, and so do all batches when somebody looks. Who finds a batch taken does not
-//! wait for it, but adds to the buckets.
+//! value first goes to a small batch that the thread has, most of the time, to itself, which takes one exchange with
+//! memory. A full batch is added to the buckets, and so are all batches when the histogram is read. A thread that finds
+//! its batch in use does not wait for it, but adds to the buckets.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,9 +1,9 @@
-//! What is measured, and how it is told.
+//! Measurements, and how they are reported.
 //!
-//! [`Histogram`], [`Counter`] and [`Gauge`] are recorded into without allocation, and without a lock but for one value
-//! in 63 of a histogram. A [`Registry`] hands them out by the names of [`names`], the one table of them, and
-//! [`Registry::snapshot`] reads them all. [`report`] holds the run report: every figure in it says its unit, how many
-//! samples it rests on and where it came from, or why it is not there.
+//! [`Histogram`], [`Counter`] and [`Gauge`] record without allocation, and without a lock except for one value in 63 of
+//! a histogram. A [`Registry`] hands them out by the names of [`names`], the one table of them, and
+//! [`Registry::snapshot`] reads them all. [`report`] has the run report: every figure in it gives its unit, its number
+//! of samples and its source, or the reason why it is missing.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

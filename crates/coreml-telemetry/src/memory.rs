@@ -1,4 +1,4 @@
-//! The memory of this process, as the system tells it.
+//! The memory of this process, as the system reports it.
 
 /// Bytes resident in memory now; `None` where the system does not tell.
 pub fn resident_bytes() -> Option<u64> {

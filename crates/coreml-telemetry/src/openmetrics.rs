@@ -1,6 +1,6 @@
-//! Snapshots as OpenMetrics text, which Prometheus and its kin scrape.
+//! Snapshots as OpenMetrics text, which Prometheus and similar systems scrape.
 //!
-//! Source of the form: the OpenMetrics 1.0 specification. Families come in the order of the table of names. Histograms
+//! The format follows the OpenMetrics 1.0 specification. Families come in the order of the table of names. Histograms
 //! have a bucket for each power of two between a microsecond and a minute: those bounds are also bounds of the
 //! recorder's buckets, so their counts are exact.
 
@@ -15,7 +15,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// The lowest and the highest power of two, in nanoseconds, that bound a bucket: 1 µs and 69 s.
 const POWERS: std::ops::RangeInclusive<u32> = 10..=36;
 
-/// Snapshots of several registries as one exposition. Each comes with labels that tell it from the others, for instance
+/// Snapshots of several registries as one exposition. Each has labels that distinguish it from the others, for instance
 /// the model's name; without them, series of the same name would collide.
 pub fn write(snapshots: &[(&[(&str, &str)], &Snapshot)]) -> String {
     let mut text = String::new();

@@ -1,7 +1,7 @@
-//! Telemetry as instruments of an OpenTelemetry meter, which exporters ask whenever they collect.
+//! Telemetry as instruments of an OpenTelemetry meter, which exporters read whenever they collect.
 //!
-//! The instruments have the names of [`names`](crate::names). Of a histogram these are `NAME_count`, `NAME_sum`, and
-//! `NAME` with the attribute `quantile`: the API has no histograms that somebody else keeps.
+//! The instruments have the names of [`names`](crate::names). A histogram becomes `NAME_count`, `NAME_sum`, and `NAME`
+//! with the attribute `quantile`, because the API cannot export a histogram that is kept elsewhere.
 
 use std::sync::{Arc, Weak};
 
@@ -12,8 +12,8 @@ use crate::aggregate::{Aggregate, aggregates};
 use crate::names::{ALL, Kind, Spec};
 use crate::registry::Registry;
 
-/// Makes instruments that read `registry`, for instance that of a session, as long as that lives. Every measurement has
-/// the attributes `common` too, which tell several registries of one meter apart.
+/// Makes instruments that read `registry`, for instance that of a session, as long as that lives. Every measurement
+/// also has the attributes `common`, which distinguish several registries of one meter.
 pub fn observe(meter: &Meter, registry: &Arc<Registry>, common: &[(&'static str, String)]) {
     let common: Arc<[KeyValue]> = common.iter().map(|(name, value)| KeyValue::new(*name, value.clone())).collect();
     for spec in ALL {

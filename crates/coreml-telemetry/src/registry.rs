@@ -59,9 +59,9 @@ pub struct Registry {
     series: Mutex<BTreeMap<Key, Handle>>,
 }
 
-/// Series of one name. A label whose values know no end would otherwise make memory grow without one.
+/// The most series of one name. Without this limit, a label with unlimited values would make memory grow without bound.
 pub const MOST_SERIES: usize = 256;
-/// The label value of the series that counts what came after the first [`MOST_SERIES`].
+/// The label value of the series that counts everything after the first [`MOST_SERIES`].
 pub const OVERFLOW: &str = "other";
 
 type Key = (&'static str, Vec<String>);
@@ -78,7 +78,7 @@ macro_rules! accessors {
         $(#[$doc])*
         ///
         /// # Panics
-        /// When the metric is of another kind or has another number of labels: the caller's slip, not the data's.
+        /// When the metric is of another kind or has another number of labels: the caller's mistake, not the data's.
         pub fn $method(&self, spec: &'static Spec, labels: &[&str]) -> Arc<$kind> {
             assert_eq!(spec.kind, Kind::$kind, "{} is of another kind", spec.name);
             assert_eq!(spec.labels.len(), labels.len(), "{} has the labels {:?}", spec.name, spec.labels);

@@ -1,8 +1,7 @@
 //! The run report: `telemetry.json`.
 //!
-//! A report can only say what was measured. A figure is either a value with its unit, the samples it rests on and
-//! where it came from, or the reason why it is not there; there is no third form, so that nothing is reported as 0
-//! because nobody looked.
+//! A report can only say what was measured. A figure is either a value with its unit, its number of samples and its
+//! source, or the reason why it is missing. There is no third form, so nothing that was not measured is reported as 0.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,12 +24,12 @@ pub enum Metric {
         value: f64,
         /// Its unit: `ms`, `bytes`, `1` for plain numbers, ….
         unit: String,
-        /// How many samples it rests on.
+        /// The number of samples it is based on.
         n: u64,
         /// Where it came from.
         source: String,
     },
-    /// There is none.
+    /// No figure.
     Unavailable {
         /// Why.
         unavailable: String,
@@ -127,24 +126,24 @@ pub struct ModelBlock {
     pub function: String,
 }
 
-/// One run: where, of what, what came out and how it is judged.
+/// One run: the machine, the model, the figures and the verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
     /// [`RUN_SCHEMA`].
     pub schema: String,
-    /// Where.
+    /// The machine and system.
     pub environment: Environment,
-    /// Of what.
+    /// The model.
     pub model: ModelBlock,
-    /// How: iterations, threads and the like.
+    /// The settings: iterations, threads and the like.
     pub config: BTreeMap<String, serde_json::Value>,
     /// The figures, by name.
     pub metrics: BTreeMap<String, Metric>,
-    /// Latency of every timed prediction in milliseconds, in order: what the figures can be checked against.
+    /// Latency of every timed prediction in milliseconds, in order, so that the figures can be checked.
     pub samples_ms: Vec<f64>,
     /// How many of the timed predictions each backend served.
     pub served_by: BTreeMap<String, u64>,
-    /// What happened on the way: backends that were passed over, errors.
+    /// Events during the run: backends that were skipped, errors.
     pub events: Vec<String>,
     /// When it happened, and how much memory there was.
     #[serde(default, skip_serializing_if = "Timeline::is_empty")]
@@ -158,7 +157,7 @@ pub struct RunReport {
     pub verdict: Outcome,
 }
 
-/// What a gate's lines come to together.
+/// The verdict that a gate's lines give together.
 pub fn verdict(lines: &[GateLine]) -> Outcome {
     let has = |outcome| lines.iter().any(|line| line.outcome == outcome);
     if has(Outcome::Fail) {

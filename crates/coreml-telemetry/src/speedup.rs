@@ -1,7 +1,7 @@
-//! Speed-ups, which are never told without the interval they are known to.
+//! Speed-ups, which are never reported without their confidence interval.
 //!
-//! A ratio of two single runs says little: of published ones few would stand a repetition. Here each run gives one figure
-//! (a median, a p99), runs of both sides are interleaved, and the ratio of the medians comes with a 95 % interval from
+//! A ratio of two single runs says little: few published ones could be repeated. Here each run gives one figure (a
+//! median, a p99), runs of both sides are interleaved, and the ratio of the medians comes with a 95 % interval from
 //! resampling the runs (percentile bootstrap).
 
 use std::fmt;
@@ -9,7 +9,7 @@ use std::fmt;
 use crate::percentile::{self, Insufficient};
 use crate::random::Random;
 
-/// Runs of each side below which there is no speed-up to tell.
+/// The fewest runs of each side for which a speed-up is reported.
 pub const MINIMUM_RUNS: usize = 10;
 const RESAMPLES: usize = 2_000;
 
@@ -27,7 +27,7 @@ pub struct Speedup {
     pub runs: usize,
 }
 
-/// There is no speed-up to tell.
+/// Why no speed-up can be reported.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum NoSpeedup {
     /// There were too few runs.
@@ -65,7 +65,7 @@ impl fmt::Display for Speedup {
 
 impl Speedup {
     /// How many times the runs `of` something are faster than those of a `baseline`; one time for each run, in any unit,
-    /// taken in turns.
+    /// with runs of both sides taking turns.
     ///
     /// # Errors
     /// Below [`MINIMUM_RUNS`] runs of either side, or if a time is not a positive number.
@@ -74,7 +74,7 @@ impl Speedup {
         Self::resampled(&runs(of), &runs(baseline), median)
     }
 
-    /// The same of a `quantile` of all times: each run gives many of them. What is resampled are the runs.
+    /// The same for a `quantile` of all times, of which each run gives many. Runs are resampled, not single times.
     ///
     /// # Errors
     /// As [`Speedup::of`]; also if all runs of a side together have too few times for this quantile.
@@ -113,7 +113,7 @@ impl Speedup {
         Ok(Self { ratio, low: ratios[RESAMPLES / 40], high: ratios[RESAMPLES - 1 - RESAMPLES / 40], runs })
     }
 
-    /// Whether the interval lies above `bound`: only then may it be claimed.
+    /// Whether the whole interval is above `bound`: only then may this be claimed.
     pub fn exceeds(&self, bound: f64) -> bool {
         self.low > bound
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-/// What a run did when, all times in seconds from its start.
+/// What a run did and when; all times are in seconds from its start.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timeline {
     /// What was measured one after another.
@@ -36,13 +36,13 @@ pub struct Moment {
 }
 
 impl Timeline {
-    /// Whether nothing was written down.
+    /// Whether nothing was recorded.
     pub fn is_empty(&self) -> bool {
         self.stages.is_empty() && self.memory.is_empty() && self.moments.is_empty()
     }
 }
 
-/// Writes a [`Timeline`] down as a run goes on.
+/// Records a [`Timeline`] during a run.
 #[derive(Debug)]
 pub struct Recorder {
     start: Instant,
@@ -73,7 +73,7 @@ impl Recorder {
         }
     }
 
-    /// Looks at the process's memory now, where the system tells it.
+    /// Records the process's memory now, where the system reports it.
     pub fn memory(&mut self) {
         if let Some(bytes) = crate::memory::resident_bytes() {
             self.timeline.memory.push((self.now(), bytes));

@@ -1,4 +1,4 @@
-//! Tensors as the bytes they are, for handing them to another process of the same machine.
+//! Tensors as their bytes in memory, for handing them to another process of the same machine.
 
 use crate::dtype::DType;
 use crate::shape::Shape;

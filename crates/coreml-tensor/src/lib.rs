@@ -1,7 +1,7 @@
 //! The vocabulary every crate shares: [`DType`], [`Shape`], [`Tensor`] and [`TensorView`].
 //!
-//! Tensors are dense and row-major, own a typed `Vec`, and never alias. There is no arithmetic here; that is
-//! `coreml-kernels`' business.
+//! Tensors are dense and row-major, own a typed `Vec`, and never alias. There is no arithmetic here; that is in
+//! `coreml-kernels`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

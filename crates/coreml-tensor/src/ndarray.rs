@@ -1,4 +1,4 @@
-//! Arrays of the crate `ndarray` as tensors and tensors as its arrays, without copying.
+//! Converts between arrays of the crate `ndarray` and tensors, without copying.
 //!
 //! ```
 //! use coreml_tensor::{Tensor, TensorView};

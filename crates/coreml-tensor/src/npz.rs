@@ -96,7 +96,7 @@ pub fn write<'a>(
     Ok(())
 }
 
-/// Writes an `.npz` file array by array, so that none has to be kept, to anything that takes bytes.
+/// Writes an `.npz` file array by array to anything that takes bytes, so that no array has to be kept.
 pub struct Writer<W: Write>(ZipWriter<StreamWriter<W>>);
 
 impl<W: Write> Writer<W> {
@@ -115,7 +115,7 @@ impl<W: Write> Writer<W> {
         Ok(write_array(&mut self.0, array)?)
     }
 
-    /// Writes the table of contents, without which nobody can read the file.
+    /// Writes the table of contents, without which the file cannot be read.
     ///
     /// # Errors
     /// When the sink refuses.

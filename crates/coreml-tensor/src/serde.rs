@@ -1,4 +1,4 @@
-//! Tensors as data: `{"dtype": "fp32", "shape": [2], "data": [1.0, 2.0]}`, numbers in row-major order.
+//! Serialises tensors: `{"dtype": "fp32", "shape": [2], "data": [1.0, 2.0]}`, numbers in row-major order.
 
 use ::serde::ser::{Serialize, SerializeStruct, Serializer};
 

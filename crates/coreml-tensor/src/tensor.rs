@@ -23,7 +23,7 @@ pub struct TensorView<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TensorError {
-    /// The shape asks for another number of elements than were given.
+    /// The shape needs a different number of elements than were given.
     #[error("shape {shape} has {} elements, {found} were given", shape.count())]
     Count {
         /// The shape asked for.
@@ -31,7 +31,7 @@ pub enum TensorError {
         /// The number of elements given.
         found: usize,
     },
-    /// The elements do not lie in row-major order.
+    /// The elements are not in row-major order.
     #[error("the elements of shape {shape} are not in row-major order")]
     Layout {
         /// The shape.
@@ -40,7 +40,7 @@ pub enum TensorError {
     /// The shape itself cannot be represented.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// The system gives no memory for the elements.
+    /// The system has no memory for the elements.
     #[error("there is no memory for {} elements of type {dtype}", shape.count())]
     Memory {
         /// The element type asked for.

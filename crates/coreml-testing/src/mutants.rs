@@ -1,4 +1,5 @@
-//! Damaged models, one after another: each must be an error or another model, soon, and never ask for much memory.
+//! Damaged models, one after another: each must quickly give an error or a different model, and never ask for much
+//! memory.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

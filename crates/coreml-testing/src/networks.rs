@@ -1,4 +1,4 @@
-//! Neural networks made of a few layers, as files have them.
+//! Neural networks of a few layers, in the file format.
 
 /// A message in the wire format.
 #[derive(Debug, Clone, Default)]

@@ -1,4 +1,4 @@
-//! Numbers that look random and are the same every time.
+//! Pseudo-random numbers that are the same every time.
 
 /// A generator of such numbers; seeds next to each other give sequences that have nothing in common.
 #[derive(Debug, Clone)]

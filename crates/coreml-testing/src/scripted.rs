@@ -1,7 +1,7 @@
 //! A backend that misbehaves on schedule, around one that works.
 //!
-//! Every right answer it gives is the inner backend's, so that whoever uses it can tell right from wrong. What it does
-//! at a load or a prediction is an [`Act`], chosen by its number.
+//! Every right answer it gives is the inner backend's, so that tests can tell right from wrong. Its behaviour at a load
+//! or a prediction is an [`Act`], chosen by the number of the call.
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub enum Act {
     WrongValues,
     /// The last output is missing.
     Missing,
-    /// Answers, and loses this many bytes.
+    /// Answers, and leaks this many bytes.
     Leak(usize),
 }
 

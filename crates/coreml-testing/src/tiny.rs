@@ -1,5 +1,5 @@
-//! Models of a few bytes, for tests of everything but arithmetic: written here, so that they need no file, and so that they
-//! may be as no converter would make them.
+//! Models of a few bytes, for tests of everything but arithmetic. They are built in code, so that they need no file and can
+//! be unlike anything a converter makes.
 
 /// The bytes of an `.mlmodel` that takes a multi-array `x` of `shape` and gives `y`: the element-wise operations
 /// `kinds` (`tanh`, `relu`, …), one after another.

@@ -1,9 +1,8 @@
-//! Messages in protobuf's wire format as trees, and random changes to them: what is still a message afterwards, and says
-//! something else.
+//! Messages in protobuf's wire format as trees, and random changes that leave a valid message with different contents.
 //!
-//! The format does not tell messages from texts and numbers in a row, so what can be read as a message is taken for one. All
-//! types of models are changed by the same rules: a number becomes another, a name one that occurs elsewhere, fields are
-//! dropped, doubled, swapped, put in the place of others, and messages are put into each other.
+//! The format does not distinguish messages from texts and packed numbers, so anything that can be read as a message is
+//! treated as one. All types of models are changed by the same rules: a number becomes another, a name becomes one that
+//! occurs elsewhere, fields are dropped, doubled, swapped or put in place of others, and messages are nested in each other.
 
 use crate::random::Random;
 

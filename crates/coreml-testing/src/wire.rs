@@ -1,5 +1,5 @@
-//! Messages in protobuf's wire format, and models made of them: for tests of types that no converter is at hand for, and of
-//! files as no converter would write them.
+//! Builds messages in protobuf's wire format, and models from them: for model types without an available converter, and for
+//! files that no converter would write.
 
 /// A message under construction.
 #[derive(Debug, Clone, Default)]

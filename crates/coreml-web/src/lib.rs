@@ -1,5 +1,5 @@
-//! Core ML models in the browser: what the page in `web/` calls. A page hands over files as it was given them, and gets JSON or an
-//! error's text.
+//! Core ML models in the browser: what the page in `web/` calls. The page passes files on unchanged, and gets JSON or an error's
+//! text.
 #![forbid(unsafe_code)]
 
 use std::error::Error as _;

@@ -1,9 +1,9 @@
 //! What every program here shares: the measurement that `scripts/peers.py` asks for, its inputs, and its answer.
 //!
-//! A measurement is asked for in arguments: `MODEL.onnx INPUTS.npz THREADS ITERATIONS WARMUP CACHES ANSWER.npy [STEP.npz…]`.
-//! `CACHES` trailing inputs are carried from call to call: they take what the same number of trailing outputs gave. The
-//! answer is the first output for the inputs, or after the steps, from empty caches, if there are any. One line of JSON
-//! goes to standard output.
+//! The arguments say what to measure: `MODEL.onnx INPUTS.npz THREADS ITERATIONS WARMUP CACHES ANSWER.npy [STEP.npz…]`.
+//! `CACHES` trailing inputs are carried from call to call: they take the values of the same number of trailing outputs. The
+//! answer is the first output for the inputs, or after the steps, from empty caches, if there are any. One line of JSON goes
+//! to standard output.
 
 use std::error::Error;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! `public-api-listing JSON TEXT`: writes the public items of a crate, of which rustdoc wrote the JSON, one on a line. What
-//! every type has by itself (blanket, automatic and derived implementations) is left out.
+//! `public-api-listing JSON TEXT`: writes the public items of a crate, from rustdoc's JSON, one on a line. Implementations
+//! that types get by themselves (blanket, automatic and derived ones) are left out.
 
 use std::error::Error;
 

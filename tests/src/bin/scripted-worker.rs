@@ -1,5 +1,5 @@
-//! A worker process that misbehaves on schedule: `scripted-worker ACT [CALL]` does so at its CALL-th prediction, counted
-//! from 0, and with `load` for a call when it loads the model. `scripted-worker answer` serves.
+//! A worker process that misbehaves on schedule: `scripted-worker ACT [CALL]` misbehaves at its CALL-th prediction,
+//! counted from 0; with `load` as CALL, when it loads the model. `scripted-worker answer` serves normally.
 #![allow(clippy::panic, reason = "whoever starts it wrongly must see it")]
 #![forbid(unsafe_code)]
 

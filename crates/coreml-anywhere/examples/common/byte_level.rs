@@ -1,4 +1,5 @@
-//! How vocabularies of bytes write each byte as a character that can be seen: itself if it can, else one behind Latin's.
+//! How byte-level vocabularies write each byte as a visible character: as itself if it is visible, else as one beyond
+//! the Latin-1 characters.
 
 use std::collections::HashMap;
 

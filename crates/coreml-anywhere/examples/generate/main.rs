@@ -5,7 +5,7 @@
 //! $ cargo run --release --example generate -- tests/fixtures/text/text.mlmodelc --prompt "Ben counts: one, two,"
 //! ```
 //!
-//! Each token is written as it comes, so an interrupt loses nothing that was said.
+//! Each token is written as it comes, so an interrupt loses no text.
 
 #[path = "../common/byte_level.rs"]
 mod byte_level;

@@ -1,4 +1,4 @@
-//! A language model whose keys and values are states, and what it says may follow.
+//! A language model with its keys and values in states, and its scores for the next token.
 
 use std::path::Path;
 

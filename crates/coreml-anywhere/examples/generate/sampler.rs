@@ -1,4 +1,4 @@
-//! Which token follows.
+//! Chooses the next token.
 
 /// Draws a token, the same ones for the same seed.
 pub(crate) struct Sampler {

@@ -1,4 +1,4 @@
-//! The example on the model that `scripts/make_text_model.py` trains.
+//! Tests the example on the model that `scripts/make_text_model.py` trains.
 
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
-//! Text to tokens and back, by a `tokenizer.json` of pairs of bytes: GPT-2's form, which Llama 3 and Qwen have too.
+//! Text to tokens and back, with a byte-pair `tokenizer.json`: GPT-2's form, which Llama 3 and Qwen use too.
 //!
-//! Written out here since the `tokenizers` crate would bring some sixty others. Vocabularies of another form are refused.
+//! Written here because the `tokenizers` crate would bring some sixty others. Vocabularies of any other form are refused.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! A service that classifies photographs, with axum: sessions are shared by all requests, a client who leaves frees the
-//! processor, and who cannot be answered in time is told when to come back.
+//! A service that classifies photographs, with axum: all requests share the sessions, a client who leaves frees the
+//! processor, and a client who cannot be answered in time is told when to come back.
 //!
 //! ```console
 //! $ cargo run --release --example service

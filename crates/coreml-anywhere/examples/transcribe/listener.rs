@@ -1,4 +1,4 @@
-//! A file of any length, of which only what is still needed is in memory.
+//! Transcribes a file of any length, with only the part that is still needed in memory.
 
 use std::path::Path;
 

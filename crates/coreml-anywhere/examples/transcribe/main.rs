@@ -5,8 +5,8 @@
 //! $ cargo run --release --example transcribe -- tests/fixtures/speech tests/fixtures/speech/speech.wav
 //! ```
 //!
-//! Windows follow each other as in Whisper: what the end of one cuts is heard again at the begin of the next. There is no
-//! search over several transcripts, and no second try at another temperature.
+//! Windows follow each other as in Whisper: speech cut off by the end of one is heard again at the start of the next.
+//! There is no beam search, and no second try at another temperature.
 
 #[path = "../common/byte_level.rs"]
 mod byte_level;

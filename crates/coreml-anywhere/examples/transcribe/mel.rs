@@ -1,4 +1,4 @@
-//! The sound as models of Whisper's kind see it: how loud each band of frequencies is, every hundredth of a second.
+//! Whisper's mel spectrogram: how loud each band of frequencies is, every hundredth of a second.
 
 use std::f64::consts::TAU;
 

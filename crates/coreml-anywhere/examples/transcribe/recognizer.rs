@@ -1,4 +1,4 @@
-//! The models of one folder, and a window of sound through them.
+//! The models of one folder, and how a window of sound goes through them.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

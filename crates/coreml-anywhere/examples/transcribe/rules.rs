@@ -1,4 +1,5 @@
-//! What may follow in a transcript: its grammar of times and texts, which the likeliest token alone may break.
+//! Which token may come next: a transcript's grammar of times and texts, which always taking the likeliest token could
+//! break.
 
 use crate::vocabulary::Vocabulary;
 

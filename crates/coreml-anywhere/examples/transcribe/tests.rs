@@ -1,4 +1,5 @@
-//! The example on the model that `scripts/make_speech_model.py` trains, and on Silero's own weights where they are.
+//! Tests the example on the model that `scripts/make_speech_model.py` trains, and on Silero's own weights where they
+//! are available.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Where somebody speaks: Silero's network for voice activity, which looks at 32 ms at a time.
+//! Finds where somebody speaks, with Silero's network for voice activity, which takes 32 ms at a time.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Sound files, read piece by piece as one channel of 16,000 samples a second.
+//! Reads sound files piece by piece as one channel of 16,000 samples a second.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};

@@ -1,4 +1,4 @@
-//! A breaker on a clock that is moved by hand, and what its observer saw.
+//! A breaker on a clock that tests move by hand, with the transitions its observer saw.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

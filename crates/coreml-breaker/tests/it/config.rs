@@ -1,4 +1,4 @@
-//! What cannot work is refused, at its boundary, and nothing is adjusted silently.
+//! Settings that cannot work are refused, exactly at their bounds, and nothing is adjusted silently.
 
 use std::time::{Duration, Instant};
 

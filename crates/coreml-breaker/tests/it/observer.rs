@@ -1,4 +1,4 @@
-//! What the observer sees, and that nothing of the breaker's is held while it runs.
+//! What the observer sees, and that the breaker holds no lock while it runs.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};

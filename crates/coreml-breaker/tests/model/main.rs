@@ -1,7 +1,7 @@
 //! The breaker against a model of it that is obviously right: random sequences of events, every answer compared.
 //!
-//! `BREAKER_SEQUENCES` sets how many sequences (20,000 by default, a million for a release); `BREAKER_SEED` where they
-//! begin. A divergence names its sequence, which is then run alone by `BREAKER_SEED=<it> BREAKER_SEQUENCES=1`.
+//! `BREAKER_SEQUENCES` sets how many sequences (20,000 by default, a million for a release); `BREAKER_SEED` the first
+//! seed. A divergence names its sequence; run it alone with `BREAKER_SEED=<it> BREAKER_SEQUENCES=1`.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
 

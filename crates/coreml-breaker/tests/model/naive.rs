@@ -1,4 +1,5 @@
-//! The model: every call is kept, every count is taken anew, every rule is written as it reads. Time is nanoseconds.
+//! The naive model: it keeps every call, counts from scratch each time, and writes every rule as it reads. Time is in
+//! nanoseconds.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! A generator of its own, so that a sequence is its seed, and the one that waits are jittered with, written anew.
+//! A random generator for these tests, so that a seed determines a sequence; and a second implementation of the
+//! generator for the jitter of waits.
 
 pub(crate) struct Random(pub(crate) u64);
 

@@ -1,4 +1,4 @@
-//! An [`Engine`] behind the stand-in's C interface. Panics stop here: none may cross into Swift.
+//! An [`Engine`] behind the stand-in's C interface. Panics are caught here: none may cross into Swift.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -104,7 +104,7 @@ unsafe extern "C" fn close_state(state: *mut c_void) {
     drop(unsafe { Box::from_raw(state.cast::<ModelState>()) });
 }
 
-/// Memory that a description or a value points into, kept until it has been told.
+/// Memory that a description or a value points into, kept until it has been handed over.
 #[derive(Default)]
 struct Kept {
     texts: Vec<CString>,

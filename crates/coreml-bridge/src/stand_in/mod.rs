@@ -1,6 +1,6 @@
-//! The stand-in for Core ML, from the side of tests: any backend computes for it, and it misbehaves as told.
+//! The stand-in for Core ML, as tests use it: it computes on any backend they give it, and misbehaves on request.
 //!
-//! It is one for the whole process: tests that stage faults must not run side by side.
+//! There is one for the whole process, so tests that stage faults must not run side by side.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Everything that can be staged to go wrong ends in the right kind of error, and a session answers all the same.
+//! Every fault that can be staged ends in the right kind of error, and a session still answers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! Trees laid out for walks: several of them side by side, as each waits for memory at every step.
+//! Trees laid out for fast walks. Several trees are walked side by side, because each walk waits for memory at every
+//! step.
 
 /// How many walks go side by side.
 const TOGETHER: usize = 8;

@@ -1,4 +1,4 @@
-//! Nodes as the file has them, in any order, become a [`Forest`] whose walks are known to end.
+//! Turns the file's nodes, which may be in any order, into a [`Forest`] whose walks are known to end.
 
 use coreml_core::Error;
 use coreml_model::{Fields, Held};

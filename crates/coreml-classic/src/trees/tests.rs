@@ -1,4 +1,4 @@
-//! Flat trees against a plain walk over the nodes as the file has them.
+//! Compares flat trees with a plain walk over the file's nodes.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A measurement against an earlier one.
+//! Compares a measurement with an earlier one.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(super) fn read(path: &Path) -> Result<Json, Failure> {
     Err(Failure::file(message, "it has no `runs`"))
 }
 
-/// What became of each run.
+/// How each combination changed.
 pub(super) struct Comparison {
     runs: Vec<Compared>,
 }
@@ -117,7 +117,7 @@ impl Comparison {
         judged.chain(unknown).collect()
     }
 
-    /// Fails where something is surely slower, and where there was nothing to compare.
+    /// Fails if something is surely slower, or if there was nothing to compare.
     pub(super) fn verdict(&self, arguments: &Arguments) -> Result<(), Failure> {
         let slower: Vec<_> = self.lines().filter(|(_, line)| line.verdict == Verdict::Slower).collect();
         let told: Vec<_> = slower.iter().map(|(name, line)| format!("{} of {name}", line.name)).collect();

@@ -1,4 +1,4 @@
-//! What `coreml bench` is told, with a profile or without.
+//! The arguments of `coreml bench`, with and without a profile.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

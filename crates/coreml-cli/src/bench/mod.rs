@@ -1,4 +1,4 @@
-//! `coreml bench`: how long predictions take.
+//! `coreml bench`: measures how long predictions take.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use coreml_anywhere::telemetry::percentile;
 use coreml_anywhere::{Inputs, Session, State};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use self::args::Cell;
 use crate::console;
@@ -93,9 +93,10 @@ fn measure(arguments: &Arguments, cell: Cell) -> Result<Run, Failure> {
     let caller = Caller::new(&session, &inputs);
     let (first, _) = caller.predict()?;
     for _ in 0..arguments.warmup {
-        if !console::stopped() {
-            caller.predict()?;
+        if console::stopped() {
+            break;
         }
+        caller.predict()?;
     }
     let info = session.info();
     let threads = if info.threads > 0 { info.threads } else { cell.threads };
@@ -152,20 +153,13 @@ struct Progress {
 impl Progress {
     fn new(arguments: &Arguments, cell: &Cell, threads: usize) -> Self {
         let limit = arguments.seconds;
-        if !console::is_watched() {
-            return Self { bar: ProgressBar::hidden(), limit };
-        }
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}");
         let steps =
             limit.map_or(u64::from(arguments.iterations), |limit| limit.as_millis().try_into().unwrap_or(u64::MAX));
         let what = match cell.concurrency {
             1 => format!("{threads} threads"),
             at_once => format!("{threads} threads, {at_once} at once"),
         };
-        let bar = ProgressBar::new(steps).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_prefix(what.clone());
-        // Drawing costs time on the processor that is being measured.
-        bar.set_draw_target(indicatif::ProgressDrawTarget::stderr_with_hz(4));
+        let bar = console::bar(steps, "{msg} {wide_bar} {pos}/{len}").with_prefix(what.clone());
         Self { bar: bar.with_message(what), limit }
     }
 

@@ -1,4 +1,4 @@
-//! `coreml bench --profile`: which operations the time goes to, and how close each comes to what the processor can do.
+//! `coreml bench --profile`: which operations take the time, and how close each comes to the processor's peak.
 
 use std::collections::HashMap;
 use std::fs;
@@ -59,7 +59,7 @@ fn measure(arguments: &Arguments) -> Result<Vec<Profile>, Failure> {
     arguments.cells().into_iter().map(profile).collect()
 }
 
-/// The profile of a model on inputs that are made up, as the report has it.
+/// The profile of a model on made-up inputs, in the form of the report.
 pub(crate) fn of_model(model: &Path, threads: usize, iterations: u32) -> Result<Json, Failure> {
     let package = Arc::new(Package::open(model).map_err(Error::from)?);
     let interface = package.interface(None).map_err(Error::from)?.clone();

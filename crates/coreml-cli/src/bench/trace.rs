@@ -1,5 +1,5 @@
 //! A profile in the Chrome trace event format, which chrome://tracing and Perfetto open: a JSON array of complete events,
-//! times in microseconds. Each thread count is a process with one row: its typical prediction, and in it the steps.
+//! times in microseconds. Each thread count is shown as a process with one row: a typical prediction and its steps.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn of_one(model: &str, pid: usize, profile: &Profile) -> Vec<Json> {
     events
 }
 
-/// Microseconds, to the nanosecond.
+/// Microseconds, with nanosecond resolution.
 pub(crate) fn microseconds(time: Duration) -> f64 {
     time.as_nanos() as f64 / 1e3
 }

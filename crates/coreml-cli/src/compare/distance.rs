@@ -1,4 +1,4 @@
-//! How far answers are from those expected of a model.
+//! How far a model's answers are from the expected ones.
 
 use coreml_anywhere::divergence::Distance;
 use coreml_anywhere::tensor::Tensor;

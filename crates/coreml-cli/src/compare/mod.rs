@@ -1,4 +1,4 @@
-//! `coreml compare`: a model's answers against others, and where in the model a difference comes from.
+//! `coreml compare`: compares a model's answers with others, and finds where in the model a difference comes from.
 
 use std::collections::HashMap;
 use std::io::Write;

@@ -1,5 +1,5 @@
-//! `coreml compare --plans --per-op`: the operation in which the optimised plan departs from the reference plan, and a model
-//! that shows it by itself.
+//! `coreml compare --plans --per-op`: finds the operation in which the optimised plan differs from the reference plan, and
+//! cuts out a model that shows it.
 
 use std::fs;
 use std::io::Write;

@@ -8,14 +8,14 @@ use coreml_anywhere::tensor::npz::Array;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Agreement {
     pub(super) k: usize,
-    /// The part of the expected ones that are among the found ones, the mean over the rows.
+    /// The share of the expected entries that are among the found ones; the mean over the rows.
     pub(super) shared: f64,
-    /// The part of the rows whose largest entry is the same.
+    /// The share of the rows whose largest entry is the same.
     pub(super) first: f64,
 }
 
-/// Compares the `k` largest entries of each row, which is all there is of a vector and the last axis of other tensors. `None`
-/// for what has no rows of numbers, or not the same ones.
+/// Compares the `k` largest entries of each row. A vector is one row; for other tensors rows are along the last axis. `None`
+/// if there are no rows of numbers, or the shapes differ.
 pub(super) fn agreement(found: &Array, expected: &Array, k: usize) -> Option<Agreement> {
     let (Array::Tensor(found), Array::Tensor(expected)) = (found, expected) else { return None };
     let length = expected.shape().last().copied().filter(|&length| length > 0 && k > 0)?;

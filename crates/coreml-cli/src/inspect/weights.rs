@@ -1,4 +1,4 @@
-//! What a model's weights take: by type, and by how the file holds them.
+//! The size of a model's weights, by type and by how the file stores them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ const LEAST_ELEMENTS: u64 = 10;
 /// Operations that one constant is seen to be made by.
 const MOST_OPERATIONS: usize = 16;
 
-/// The weights of a package, taken together by what they are.
+/// The weights of a package, grouped by type and storage.
 pub(super) struct Weights {
     kinds: BTreeMap<Kind, Sum>,
     /// What the file does not tell, in words.

@@ -1,4 +1,4 @@
-//! Which operations a model has, and what a prediction asks of the CPU engine.
+//! Which operations a model has, and what a prediction costs the CPU engine.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ use crate::table;
 /// Kinds of operations that people are shown.
 const MOST_KINDS: usize = 10;
 
-/// How often each kind of operation occurs in all programs of a package, constants apart.
+/// How often each kind of operation occurs in all programs of a package, without constants.
 pub(super) struct Operations {
     /// The most frequent first.
     kinds: Vec<(String, u64)>,
@@ -62,7 +62,7 @@ fn add(block: &Block, counts: &mut BTreeMap<String, u64>) {
     }
 }
 
-/// What a prediction of the default shapes asks of the CPU engine, or why that is not told.
+/// What a prediction of the default shapes costs the CPU engine, or why that is not known.
 pub(super) struct Work(Result<Sums, String>);
 
 struct Sums {

@@ -1,4 +1,4 @@
-//! Tensors, pictures, sound and text from files, and outputs into them.
+//! Reads tensors, pictures, sound and text from files, and writes outputs to files.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -69,7 +69,7 @@ pub(crate) fn named_text(text: &str) -> Result<NamedFile, String> {
     }
 }
 
-/// Something that was read for one feature.
+/// A value read for one feature.
 #[derive(Clone)]
 pub(crate) enum Found {
     Picture(Image<'static>),
@@ -77,7 +77,7 @@ pub(crate) enum Found {
     Text(String),
 }
 
-/// Reads what a model of this interface is given.
+/// Reads the inputs of a model with this interface.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
     pub(crate) interface: &'a Interface,
@@ -139,7 +139,7 @@ impl Reader<'_> {
         Ok(Found::Array(Array::Tensor(self.sound.read(source, feature, file)?)))
     }
 
-    /// The inputs with what was found for `name`.
+    /// The inputs with the value found for `name`.
     pub(crate) fn add(&self, inputs: Inputs<'static>, name: &str, found: Found) -> Result<Inputs<'static>, Failure> {
         let text = match found {
             Found::Picture(picture) => return Ok(inputs.image(name, picture)),
@@ -204,7 +204,7 @@ fn read_inputs(
     predictions.into_iter().map(|inputs| files.iter().try_fold(inputs, add)).collect()
 }
 
-/// As [`read_inputs`]; where no files are given, one prediction's inputs are made up, noise that depends on `seed` alone.
+/// Like [`read_inputs`]; if no files are given, makes up one prediction's inputs, from noise that depends only on `seed`.
 pub(crate) fn read_or_make(
     interface: &Interface,
     archives: &[PathBuf],
@@ -226,7 +226,7 @@ fn extension(path: &Path) -> String {
     path.extension().map_or_else(String::new, |extension| extension.to_string_lossy().to_ascii_lowercase())
 }
 
-/// Whether a file is a picture by its name.
+/// Whether a file's name is that of a picture.
 pub(crate) fn is_picture(path: &Path) -> bool {
     PICTURES.contains(&extension(path).as_str())
 }

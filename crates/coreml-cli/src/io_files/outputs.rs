@@ -1,4 +1,4 @@
-//! Outputs as arrays in files.
+//! Writes outputs as arrays to files.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -57,7 +57,7 @@ impl OutputFile {
     }
 }
 
-/// What stands for standard input and output.
+/// The name that stands for standard input and output.
 pub(crate) const STANDARD: &str = "-";
 
 fn failed(path: &str, error: NpzError) -> Failure {

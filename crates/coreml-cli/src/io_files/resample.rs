@@ -1,4 +1,4 @@
-//! Sound at another rate.
+//! Converts sound to another sample rate.
 
 use std::f64::consts::PI;
 
@@ -12,8 +12,8 @@ const POINTS: usize = 512;
 /// of that, and nothing from there on.
 const MIDDLE: f64 = 0.94;
 
-/// The same sound with `to` samples in the time that had `from`: what a windowed sinc makes of it. Sample 0 stays where it
-/// is; what lies before it and after the last is silence.
+/// The same sound with `to` samples in the time of `from`, computed with a windowed sinc. Sample 0 stays where it is;
+/// before it and after the last sample is silence.
 pub(super) fn resample(samples: &[f32], from: u32, to: u32) -> Vec<f32> {
     let filter = filter();
     let (from, to, count) = (u64::from(from), u64::from(to), samples.len() as u64);

@@ -1,4 +1,4 @@
-//! Sound files as the arrays that models take.
+//! Turns sound files into the arrays that models take.
 
 use std::io::Read;
 
@@ -9,16 +9,16 @@ use hound::{SampleFormat, WavReader};
 use super::resample::resample;
 use crate::failure::Failure;
 
-/// How a recording is made what a model takes.
+/// How a recording is converted for a model.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sound {
-    /// Samples per second; as they are in the file if nobody says.
+    /// Samples per second; the file's own by default.
     pub(crate) rate: Option<u32>,
-    /// Whether silence is added where the model takes more.
+    /// Whether silence is added if the model takes more samples.
     pub(crate) pad: bool,
 }
 
-/// The rates that sound comes in.
+/// The sample rates that are accepted.
 pub(crate) const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 
 impl Sound {

@@ -1,4 +1,4 @@
-//! Distributions and courses in time, drawn as SVG.
+//! Draws distributions and time series as SVG.
 
 use serde_json::Value as Json;
 
@@ -9,13 +9,13 @@ const WIDTH: f64 = 960.0;
 const LEFT: f64 = 56.0;
 const RIGHT: f64 = 12.0;
 
-/// Something that happened in time.
+/// An event in time.
 pub(super) struct Moment<'a> {
     pub(super) at: f64,
     pub(super) what: &'a str,
 }
 
-/// A part of the time.
+/// A span of time.
 pub(super) struct Stage<'a> {
     pub(super) name: &'a str,
     pub(super) from: f64,
@@ -100,7 +100,7 @@ fn close(mut svg: String) -> String {
     svg
 }
 
-/// Counts in bins of equal width from `low` to `high`; what lies outside is in the outermost.
+/// Counts in bins of equal width from `low` to `high`; values outside are in the outermost bins.
 pub(super) fn bins(samples: &[f64], low: f64, high: f64, count: usize) -> Vec<usize> {
     let mut bins = vec![0; count];
     for sample in samples {
@@ -110,8 +110,8 @@ pub(super) fn bins(samples: &[f64], low: f64, high: f64, count: usize) -> Vec<us
     bins
 }
 
-/// How often which latency was seen, and where the percentiles at `marks` (name, path in the record) lie. The few beyond the
-/// 99.5th percentile by far are in the last bar.
+/// How often each latency occurred, with the percentiles at `marks` (name, path in the record). The few values far beyond
+/// the 99.5th percentile are in the last bar.
 pub(super) fn histogram(samples: &[f64], before: Option<&[f64]>, embedded: &Json, marks: &[(&str, String)]) -> String {
     const BINS: usize = 72;
     let mut sorted: Vec<f64> = samples.iter().chain(before.unwrap_or_default()).copied().collect();
@@ -175,7 +175,7 @@ pub(super) fn histogram(samples: &[f64], before: Option<&[f64]>, embedded: &Json
     close(svg)
 }
 
-/// Latency in the course of the run: from the fastest to the slowest prediction of each moment, and their mean.
+/// Latency over the run: from the fastest to the slowest prediction of each moment, and their mean.
 pub(super) fn course(
     times: &[f64],
     samples: &[f64],
@@ -241,7 +241,7 @@ fn bands(plot: &Plot, stages: &[Stage<'_>], svg: &mut String) {
     }
 }
 
-/// Resident memory in the course of the run.
+/// Resident memory over the run.
 pub(super) fn memory(points: &[(f64, f64)], stages: &[Stage<'_>]) -> String {
     let end = points.iter().map(|point| point.0).chain(stages.iter().map(|stage| stage.to)).fold(0.0, f64::max);
     let most = points.iter().map(|point| point.1).fold(0.0, f64::max) / 1_048_576.0;

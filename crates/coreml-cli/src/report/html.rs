@@ -1,4 +1,4 @@
-//! Numbers as HTML. Each number that is shown says where in the embedded record it comes from.
+//! Formats numbers as HTML. Each number names the place in the embedded record that it comes from.
 
 use serde_json::Value as Json;
 
@@ -13,7 +13,7 @@ pub(super) struct Form {
     decimals: Option<usize>,
 }
 
-/// As many decimals as give three or four digits.
+/// With as many decimals as give three or four digits.
 pub(super) const PLAIN: Form = Form { unit: "", scale: 1.0, decimals: None };
 pub(super) const MS: Form = Form { unit: " ms", ..PLAIN };
 pub(super) const US: Form = Form { unit: " µs", ..PLAIN };
@@ -21,7 +21,7 @@ pub(super) const MIB: Form = Form { unit: " MiB", scale: 1_048_576.0, decimals: 
 pub(super) const PERCENT: Form = Form { unit: " %", scale: 0.01, decimals: Some(1) };
 pub(super) const WHOLE: Form = Form { unit: "", scale: 1.0, decimals: Some(0) };
 
-/// The form of a figure whose unit is this.
+/// The format of a figure with this unit.
 pub(super) fn form(unit: &str) -> Form {
     match unit {
         "ms" => MS,
@@ -53,7 +53,7 @@ pub(super) fn origin(path: &str, value: f64, form: Form) -> String {
     format!("data-path=\"{}\" data-value=\"{value}\"{scale}", escape(path))
 }
 
-/// The number at `path` of the embedded record, with its unit; a dash where there is none, its reason as a hint.
+/// The number at `path` of the embedded record, with its unit; a dash if there is none, with the reason as a tooltip.
 pub(super) fn number(embedded: &Json, path: &str, form: Form) -> String {
     let found = embedded.pointer(path);
     match found.and_then(Json::as_f64) {

@@ -1,4 +1,4 @@
-//! `coreml report`: what was measured, as a page that needs nothing else.
+//! `coreml report`: shows what was measured as a self-contained page.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -93,7 +93,7 @@ fn measured(arguments: &Arguments) -> Result<Json, Failure> {
         ..ReferenceRun::new(&arguments.input, arguments.iterations)
     };
     console::stop_when_interrupted();
-    let mut progress = Progress::new(console::is_watched());
+    let mut progress = Progress::new();
     let mut report = measure(&config, &mut |stage, done, total| progress.show(stage, done, total))?;
     progress.show("profile", 0, 1);
     match profile::of_model(

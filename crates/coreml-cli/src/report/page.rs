@@ -1,4 +1,4 @@
-//! The page: what of a record is shown where.
+//! The page: which parts of a record are shown where.
 
 use serde_json::{Value as Json, json};
 
@@ -31,7 +31,7 @@ impl Series {
     }
 }
 
-/// What is embedded in the page: the record as it is, and what the page adds to it.
+/// The data embedded in the page: the unchanged record, and what the page adds to it.
 pub(super) fn embedded(record: Json, baseline: Option<Json>, tolerance: f64) -> Json {
     let mut embedded = json!({"record": record, "baseline": baseline, "derived": []});
     let derived: Vec<Json> = series(&embedded)

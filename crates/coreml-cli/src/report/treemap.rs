@@ -1,4 +1,4 @@
-//! Where the time of a prediction goes, as areas: each operation a tile, those of a kind together.
+//! Where a prediction's time goes, as a treemap: each operation is a tile, grouped by kind.
 
 use super::charts::percent;
 use crate::html::escape;

@@ -1,4 +1,4 @@
-//! Outputs that are images, as files.
+//! Writes outputs that are images to files.
 
 use std::path::{Path, PathBuf};
 
@@ -58,7 +58,7 @@ fn pixels(tensor: &Tensor) -> Option<(usize, usize, ExtendedColorType, Vec<u8>)>
     Some((width, height, color, pixels))
 }
 
-/// Makes a folder that may be there already.
+/// Makes a folder, which may already exist.
 pub(super) fn make_folder(folder: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(folder)
         .map_err(|error| Failure::file(format!("cannot make the folder {}", folder.display()), error))

@@ -1,4 +1,4 @@
-//! The predictions that a call asks for, read one after another.
+//! The predictions that one `coreml run` asks for, read one after another.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use coreml_anywhere::{Image, Inputs};
 use crate::failure::Failure;
 use crate::io_files::{Found, NamedFile, Origin, Reader, check_standard_input, is_picture};
 
-/// One prediction to be made.
+/// One prediction to make.
 pub(super) struct Job {
-    /// Its number, where there are several.
+    /// Its number, if there are several.
     pub(super) step: Option<usize>,
-    /// What files of its own are named by, where there are several.
+    /// The name that its own files get, if there are several.
     pub(super) label: Option<String>,
-    /// Where its picture lies.
+    /// The path of its picture.
     pub(super) file: Option<PathBuf>,
     /// All inputs but the picture.
     pub(super) inputs: Inputs<'static>,
@@ -23,7 +23,7 @@ pub(super) struct Job {
     pub(super) picture: Option<(String, Image<'static>)>,
 }
 
-/// All predictions of a call.
+/// All predictions of one run of the command.
 pub(super) struct Jobs<'a> {
     reader: Reader<'a>,
     /// Each has the arrays of a prediction.
@@ -126,11 +126,11 @@ impl<'a> Jobs<'a> {
     }
 }
 
-/// The pictures that a folder or a pattern stands for.
+/// The pictures in a folder, or that match a pattern.
 pub(super) struct Pictures {
     feature: String,
     pub(super) files: Vec<PathBuf>,
-    /// Files that were among them and are no pictures.
+    /// How many other files were among them.
     pub(super) passed_over: usize,
     /// How many are called so.
     stems: HashMap<String, usize>,

@@ -1,4 +1,4 @@
-//! Predictions for programs; docs/schemas describes them.
+//! Predictions as JSON; docs/schemas describes it.
 
 use coreml_anywhere::tensor::{DType, Tensor};
 use coreml_anywhere::{Label, Prediction, Session, Value};
@@ -14,13 +14,13 @@ pub(super) const MOST_NUMBERS: usize = 64;
 /// How predictions are shown.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Form<'a> {
-    /// How many of a classifier's labels.
+    /// How many of a classifier's labels are shown.
     pub(super) top: usize,
-    /// The file that has the outputs whole.
+    /// The file that has the outputs in full.
     pub(super) saved: Option<&'a str>,
 }
 
-/// All predictions of a call.
+/// All predictions of one run of the command.
 pub(super) fn document(session: &Session, predictions: &[Json]) -> Json {
     let passed: Vec<_> = session.passed_over().iter().map(ToString::to_string).collect();
     json!({"schema": "coreml-anywhere.predictions/1", "passed_over": passed, "predictions": predictions})

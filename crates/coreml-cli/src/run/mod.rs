@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use coreml_anywhere::model::FeatureKind;
 use coreml_anywhere::{ErrorKind, Image, ImageReader, Inputs, Prediction, Session, State};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use self::annotate::Annotator;
 use self::findings::{About, Detection, Finder, View};
@@ -171,7 +170,7 @@ impl Call<'_> {
             let what = if pictures.passed_over == 1 { "file that is no picture" } else { "files that are no pictures" };
             console::note(format_args!("passed over {} {what}", pictures.passed_over));
         }
-        let bar = progress(jobs.len());
+        let bar = console::bar(jobs.len() as u64, "{wide_bar} {pos}/{len} {eta}");
         let width = pictures.files.iter().map(|file| file.display().to_string().chars().count()).max().unwrap_or(0);
         let mut failed = 0;
         console::stop_when_interrupted();
@@ -264,13 +263,4 @@ impl Call<'_> {
             _ => None,
         }
     }
-}
-
-/// A bar on standard error if a person is watching, nothing otherwise.
-fn progress(count: usize) -> ProgressBar {
-    if !console::is_watched() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}");
-    ProgressBar::new(count as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -1,4 +1,4 @@
-//! What a person reads of a prediction.
+//! Predictions as text for people.
 
 use std::io::{self, Write};
 
@@ -76,7 +76,7 @@ fn words(name: &str, value: &Value) -> String {
     }
 }
 
-/// Of the finite numbers; all NaN where there are none.
+/// Statistics of the finite numbers; all NaN if there are none.
 pub(super) struct Statistics {
     pub(super) min: f64,
     pub(super) max: f64,

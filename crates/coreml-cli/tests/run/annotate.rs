@@ -1,4 +1,4 @@
-//! What is drawn on pictures. Places are worked out here by hand.
+//! What is drawn on pictures. The expected places are worked out by hand.
 
 use image::RgbImage;
 use serde_json::Value as Json;

@@ -1,4 +1,4 @@
-//! The models of the guide's pictures, which are made here and know nothing, and the pictures.
+//! Makes the untrained models for the guide's pictures, and the pictures.
 
 use super::models::{Constant, constants, detector};
 use super::{Scratch, repository, run};

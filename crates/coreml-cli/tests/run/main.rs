@@ -1,4 +1,4 @@
-//! `coreml run` on what people have: folders of pictures, pipes, sound, text; and what it draws.
+//! `coreml run` on what people have: folders of pictures, pipes, sound and text; and its drawings.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What `--json` says of values.
+//! How `--json` prints values.
 
 use serde_json::json;
 

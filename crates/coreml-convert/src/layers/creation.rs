@@ -1,4 +1,4 @@
-//! Layers that make blobs: constants, numbers in a row, one number everywhere, random numbers.
+//! Layers that make blobs: constants, ranges, one repeated number, random numbers.
 
 use super::{Context, Lowered, Row, ints, row, size};
 use crate::builder::{Arg, Blob, Builder};

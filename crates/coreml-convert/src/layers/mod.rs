@@ -1,4 +1,4 @@
-//! The types of layers, one file per family, one row of [`ROWS`] each.
+//! The types of layers: one file per family, whose table `ROWS` has a row for each type; [`FAMILIES`] lists the tables.
 
 use coreml_model::{Fields, Layer};
 use coreml_tensor::{MAX_RANK, Tensor};
@@ -271,7 +271,7 @@ pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, ConvertError> {
     resolved.ok_or_else(|| ConvertError::invalid(format!("axis {axis} is out of range for {rank} axes")))
 }
 
-/// Adds what a layer computes to the program, and tells its results.
+/// Adds a layer's operations to the program, and returns its results.
 pub(crate) fn lower<'a>(
     builder: &mut Builder,
     axes: Option<i32>,

@@ -1,4 +1,4 @@
-//! Normalisation by statistics of the file or of the blob, and softmax.
+//! Normalisation by statistics from the file or from the blob, and softmax.
 
 use super::{Context, Lowered, Row, axis, row, size};
 use crate::builder::{Blob, tensor};

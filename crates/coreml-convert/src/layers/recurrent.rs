@@ -1,7 +1,7 @@
 //! Recurrent layers: `simpleRecurrent`, `gru`, `uniDirectionalLSTM`, `biDirectionalLSTM`.
 //!
-//! The operations of ML Programs say the same as these layers as long as the activations are the usual ones, and serve
-//! then. Otherwise the steps are written out in a loop ([`steps`]), which serves for everything.
+//! With the usual activations, these layers become the recurrent operations of ML Programs. Otherwise the steps are
+//! written out in a loop ([`steps`]), which works for everything.
 
 use coreml_model::Fields;
 use coreml_tensor::Tensor;

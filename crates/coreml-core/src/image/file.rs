@@ -1,4 +1,4 @@
-//! Picture files.
+//! Reads picture files.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -14,10 +14,10 @@ const MAX_BYTES: u64 = 1 << 30;
 
 /// Reads picture files: PNG, JPEG, GIF, WebP and BMP, told apart by their contents.
 ///
-/// Pixels become 8-bit grey or RGB: colours of a palette are looked up, 16-bit channels rounded, CMYK converted; an alpha
-/// channel is left out; of an animation the first picture is read. Cameras store what their sensor saw and note in the
-/// file's EXIF data how it was held: pictures are turned upright by it, as viewers and Core ML do, unless
-/// [`ImageReader::raw_orientation`] says otherwise.
+/// Pixels become 8-bit grey or RGB: palette colours are looked up, 16-bit channels rounded, CMYK converted; an alpha
+/// channel is dropped; only the first picture of an animation is read. Cameras store the picture as the sensor saw it,
+/// and its orientation in the file's EXIF data. Pictures are turned upright accordingly, as viewers and Core ML do,
+/// unless [`ImageReader::raw_orientation`] is set.
 ///
 /// ```no_run
 /// let photo = coreml_core::ImageReader::new().raw_orientation(true).open("photo.jpg")?;

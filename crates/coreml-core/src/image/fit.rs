@@ -1,4 +1,4 @@
-//! The size that a picture is given when its own is not one the model takes.
+//! Chooses the size of a picture whose own size the model does not take.
 
 use coreml_model::{ImageFeature, ShapeConstraint, SizeRange};
 
@@ -12,9 +12,9 @@ pub(crate) fn admits(feature: &ImageFeature, width: usize, height: usize) -> boo
     }
 }
 
-/// Width and height of the admissible size that is nearest to a picture of `width` x `height`: of the sizes listed, the
-/// one whose shape is most like the picture's and, among those, whose area is; of a range, the picture's own shape as
-/// little larger or smaller as the range allows, or what comes closest to that shape.
+/// Width and height of the allowed size that is nearest to a picture of `width` x `height`. From a list, the size whose
+/// proportions are most like the picture's and, among those, whose area is. From a range, the picture's own
+/// proportions, scaled as little as the range allows, or the proportions that come closest.
 pub(super) fn nearest(feature: &ImageFeature, width: usize, height: usize) -> (usize, usize) {
     let (w, h) = (width as f64, height as f64);
     match &feature.constraint {
@@ -43,7 +43,7 @@ pub(super) fn nearest(feature: &ImageFeature, width: usize, height: usize) -> (u
     }
 }
 
-/// The admissible side next to `wanted`.
+/// The allowed side nearest to `wanted`.
 fn side(wanted: f64, range: &SizeRange) -> usize {
     (wanted.round() as usize).clamp(range.min, range.max.unwrap_or(usize::MAX)).max(1)
 }

@@ -1,4 +1,4 @@
-//! What the crate `image` does for pictures: resizing, and its own types as callers have them.
+//! What needs the crate `image`: resizing, and pictures given in that crate's types.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Many predictions in few calls of a backend, for models that are faster that way.
+//! Makes many predictions in few calls of a backend, for models that are faster that way.
 
 use smallvec::smallvec;
 
@@ -14,7 +14,8 @@ use crate::{sentinel, trace};
 const MOST: usize = 256;
 
 impl Session {
-    /// Whether [`Session::predict_batch`] is faster than as many predictions: those who gather inputs for it ask first.
+    /// Whether [`Session::predict_batch`] is faster than separate predictions: worth asking before gathering inputs for
+    /// it.
     pub fn gains_by_batches(&self) -> bool {
         self.lane_for_batches().is_some()
     }
@@ -23,8 +24,8 @@ impl Session {
         inputs.chunks(MOST).flat_map(|inputs| self.answer_some(inputs)).collect()
     }
 
-    /// The answers to some inputs. What the first backend does not answer in one call is asked one by one, which tells all
-    /// backends and everybody who counts.
+    /// The answers to some inputs. Inputs that the first backend does not answer in one call are asked one by one, which
+    /// informs all backends and everybody who counts.
     fn answer_some(&self, inputs: &[&Inputs<'_>]) -> Vec<Result<Prediction, Error>> {
         let mut answers = self.answer_at_once(inputs).into_iter();
         let answer = |inputs: &&Inputs<'_>| match answers.next().flatten() {

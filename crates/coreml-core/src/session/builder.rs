@@ -23,7 +23,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
 
 /// Makes a session: which backends in which order, and how they load the model. `S` is the type of session it makes,
-/// this crate's own or one built upon it.
+/// this crate's own or one built on it.
 #[derive(Debug)]
 pub struct SessionBuilder<S = Session> {
     backends: Vec<Arc<dyn Backend>>,
@@ -54,12 +54,12 @@ impl<S> Default for SessionBuilder<S> {
 }
 
 impl<S: From<Session>> SessionBuilder<S> {
-    /// The backends, in the order in which they are tried, in place of those there were.
+    /// The backends, in the order in which they are tried; replaces earlier ones.
     pub fn backends(self, backends: impl IntoIterator<Item = Arc<dyn Backend>>) -> Self {
         Self { backends: backends.into_iter().collect(), ..self }
     }
 
-    /// The function to run, of a model that has several.
+    /// The function to run, for a model that has several.
     pub fn function(mut self, name: impl Into<String>) -> Self {
         self.options.function = Some(name.into());
         self
@@ -78,14 +78,14 @@ impl<S: From<Session>> SessionBuilder<S> {
         self
     }
 
-    /// The most bytes one prediction may work in on the CPU engine, states included; 4 GiB if nobody says otherwise. Models
-    /// that need more are refused when they are loaded where that is known, else when they run.
+    /// The most bytes of memory one prediction may use on the CPU engine, including states; 4 GiB by default. Models that
+    /// need more are refused when they are loaded if that is known then, otherwise when they run.
     pub fn max_memory(mut self, bytes: usize) -> Self {
         self.options.max_memory = Some(bytes);
         self
     }
 
-    /// The most rounds that all loops of one prediction may run on the CPU engine; 1 million if nobody says otherwise.
+    /// The most rounds that all loops of one prediction together may run on the CPU engine; 1 million by default.
     pub fn max_loop_rounds(mut self, rounds: u64) -> Self {
         self.options.max_loop_rounds = Some(rounds);
         self
@@ -96,64 +96,65 @@ impl<S: From<Session>> SessionBuilder<S> {
         Self { limits, ..self }
     }
 
-    /// The input `name` is an image of this layout: for compiled models whose folder has lost the description, which take it
-    /// as an array else. See [`Package::with_image_input`].
+    /// The input `name` is an image of this layout: for compiled models whose folder has lost the description, which
+    /// otherwise take it as an array. See [`Package::with_image_input`].
     pub fn image_input(mut self, name: impl Into<String>, color: ColorLayout) -> Self {
         self.images.push((name.into(), color));
         self
     }
 
-    /// Every prediction is answered, or fails with [`ErrorKind::Timeout`], this long after it was asked for. Backends then
-    /// compute on threads of their own, where they can be left behind: the one in front as soon as just so much time is
-    /// left as the next one usually needs. The backends behind the first load the model aside when the session opens.
-    /// Without a deadline, the default, a backend that never returns keeps its caller waiting.
+    /// Every prediction is answered, or fails with [`ErrorKind::Timeout`], this long after it was asked for. Backends that
+    /// cannot be stopped then compute on threads of their own, where their calls can be abandoned: the first backend's as
+    /// soon as only as much time is left as the next one usually needs. The backends after the first load the model in the
+    /// background when the session opens. Without a deadline, the default, a backend that never returns keeps its caller
+    /// waiting.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.policy.deadline = Some(deadline);
         self
     }
 
     /// Opening the session waits no longer than this for a backend to load the model, and then goes on with the next one.
-    /// A backend that is done later is used from then on.
+    /// A backend that finishes later is used from then on.
     pub fn load_deadline(mut self, deadline: Duration) -> Self {
         self.policy.load_deadline = Some(deadline);
         self
     }
 
-    /// When a backend is not asked any more, and when it is asked again. The last backend is exempt, see
+    /// When a backend is no longer asked, and when it is asked again. The last backend is exempt, see
     /// [`SessionBuilder::break_last_backend`].
     pub fn breaker(mut self, config: BreakerConfig) -> Self {
         self.policy.breaker = config;
         self
     }
 
-    /// Lets the circuit breaker of the last backend refuse predictions too, although nobody is left to answer them.
+    /// Lets the circuit breaker of the last backend refuse predictions too, although no backend is left to answer them.
     pub fn break_last_backend(mut self, breaks: bool) -> Self {
         self.policy.break_last = breaks;
         self
     }
 
-    /// Has the next backend compute too when the deadline comes near, instead of leaving the one in front at that moment.
-    /// Of no effect without a [deadline](SessionBuilder::deadline), nor for a model with states.
+    /// When the deadline comes near, has the next backend compute too, instead of abandoning the first one at that
+    /// moment. Has no effect without a [deadline](SessionBuilder::deadline), or for a model with states.
     pub fn hedging(mut self, hedging: Hedging) -> Self {
         self.policy.hedging = Some(hedging);
         self
     }
 
-    /// Compares some answers of the first backend with those of the last. Of no effect for a model with states.
+    /// Compares some answers of the first backend with those of the last. Has no effect for a model with states.
     pub fn shadow(mut self, shadow: Shadow) -> Self {
         self.policy.shadow = Some(shadow);
         self
     }
 
-    /// Whether answers are given as they come. Otherwise, the default, an answer of any backend but the last with a
-    /// missing feature, another type or shape than the interface says, or a NaN or infinity in it counts as a
-    /// [fault](ErrorKind::Fault). For models that mean to answer with NaN.
+    /// Whether answers are returned without inspection, for models whose correct answers contain NaN. If not, the
+    /// default, an answer of any backend but the last counts as a [fault](ErrorKind::Fault) if a feature is missing, a
+    /// type or shape is not the interface's, or a number is NaN or infinite.
     pub fn trust_outputs(mut self, trust: bool) -> Self {
         self.policy.trust_outputs = trust;
         self
     }
 
-    /// Reads the memory of the process, in bytes, for [`BreakerConfig::memory`] by `probe` instead of from the system's
+    /// Reads the process's memory, in bytes, for [`BreakerConfig::memory`] with `probe` instead of the system's
     /// resident memory.
     pub fn memory_probe(self, probe: fn() -> Option<u64>) -> Self {
         Self { memory: probe, ..self }
@@ -164,7 +165,7 @@ impl<S: From<Session>> SessionBuilder<S> {
         Self { registry, ..self }
     }
 
-    /// Tells the time by `clock`.
+    /// Uses `clock` for the time.
     pub fn clock(self, clock: impl Clock + 'static) -> Self {
         Self { clock: Arc::new(clock), ..self }
     }
@@ -179,12 +180,12 @@ impl<S: From<Session>> SessionBuilder<S> {
         self.load(package)
     }
 
-    /// Makes a session for a model that has been read already. The first backend that can loads the model now; those
-    /// after it when they are first needed.
+    /// Makes a session for a model that has already been read. The first backend that can loads the model now; the
+    /// later ones load it when they are first needed.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] when this host has none of the backends; the error of the last backend tried when
-    /// none can load the model; [`ErrorKind::InvalidInput`] for a function that the model does not have.
+    /// [`ErrorKind::Unavailable`] if this host has none of the backends; the error of the last backend tried if none
+    /// can load the model; [`ErrorKind::InvalidInput`] for a function that the model does not have.
     pub fn load(self, mut package: Package) -> Result<S, Error> {
         for (name, color) in &self.images {
             package = package.with_image_input(name, *color)?;

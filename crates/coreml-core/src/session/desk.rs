@@ -1,4 +1,5 @@
-//! Where a prediction with a deadline waits for the calls it has started, and where a call finds that nobody waits.
+//! Where a prediction with a deadline waits for the calls it has started, and where a call sees that nobody waits any
+//! more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ struct Mail {
     replies: SmallVec<[(usize, Reply); 2]>,
     /// The switch of each call, by the position of its lane.
     asked: SmallVec<[(usize, Cancel); 2]>,
-    /// Lanes whose reply nobody waits for, and whether the call counts as abandoned.
+    /// Lanes whose reply is no longer waited for, and whether the call counts as abandoned.
     left: SmallVec<[(usize, bool); 2]>,
 }
 

@@ -1,9 +1,9 @@
-//! How many predictions one backend computes at once, and who waits for a place.
+//! Limits how many predictions one backend computes at once, and keeps the line of those that wait for a place.
 //!
 //! Predictions that share the processors all get slower together: admitted without limit, all of them miss their deadlines
-//! and none is answered. Beyond the limit they wait in a line, those of higher priority first and otherwise first come first
-//! served, and whoever could not be answered in time by what is usual is turned away at once. Whoever has become too
-//! late while waiting is passed over, so that no place goes to a prediction that nobody will get.
+//! and none is answered. Beyond the limit they wait in a line: higher priority goes first, and then first come, first
+//! served. A prediction that, judging by recent times, could not be answered in time is turned away at once. One whose time
+//! ran out while it waited is skipped, so that no place is spent on an answer that comes too late.
 
 // The compiler does not know the name of the checker of schedules.
 #![allow(unexpected_cfgs)]
@@ -35,7 +35,8 @@ struct Line {
     crowd: Crowd,
 }
 
-/// How long places are taken: on average of the last dozen or so, and by the slower ones. Zero as long as nobody knows.
+/// How long places are taken: the average of the last dozen or so, and the time of the slower ones. Zero while nothing
+/// is known.
 #[derive(Debug, Default, Clone, Copy)]
 struct Usual {
     mean: Duration,
@@ -72,7 +73,7 @@ struct Crowd {
 impl Crowd {
     const LONGEST: Duration = Duration::from_secs(5);
 
-    /// When one who is turned away should come back, if the line is likely to be gone after `wait`.
+    /// When a caller that is turned away should come back, if the line is likely to be gone after `wait`.
     fn turn_away(&mut self, wait: Duration) -> Duration {
         self.refused += 1;
         self.absence = self.absence.max(wait);
@@ -87,7 +88,7 @@ impl Crowd {
     }
 }
 
-/// One who waits.
+/// A waiting prediction.
 #[derive(Debug)]
 struct Waiter {
     deadline: Instant,
@@ -96,7 +97,7 @@ struct Waiter {
     told: Condvar,
 }
 
-/// What a waiter is told.
+/// The answer to a waiter.
 #[derive(Debug, Clone, Copy)]
 enum Word {
     /// It has the place, from this time on.
@@ -246,7 +247,7 @@ mod tests {
         assert!(gate.enter(far, false, Priority::Normal).is_ok());
     }
 
-    /// In which order those get a place who have come one after the other, with these priorities.
+    /// The order in which predictions with these priorities get a place if they come one after the other.
     fn order_of(priorities: [Priority; 5]) -> Vec<usize> {
         let (gate, order) = (Gate::new(1), Arc::new(Mutex::new(Vec::new())));
         let first = gate.enter(Instant::now(), false, Priority::Normal).unwrap();

@@ -1,4 +1,4 @@
-//! One backend of a session: its model, its circuit breaker, the threads its calls run on, and what is counted of it.
+//! One backend of a session: its model, its circuit breaker, the threads its calls run on, and its counters.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,15 +48,15 @@ pub(super) struct Lane {
     loading: Loading,
     breaker: CircuitBreaker,
     workers: Workers,
-    /// Calls that nobody waits for any more and that have not returned.
+    /// Abandoned calls that have not returned.
     abandoned: AtomicU32,
     /// Those of all sessions.
     abandoned_in_process: Arc<AtomicU32>,
-    /// Held while the breaker is told of them, so that it is told in order.
+    /// Held while their number is reported to the breaker, so that reports come in order.
     telling: Mutex<()>,
     /// The places of the backend, once its model says how many there are; `None` without a limit.
     gate: OnceLock<Option<Arc<Gate>>>,
-    /// When the log was told of a fallback while the circuit was open, and of how many it was not since.
+    /// When a fallback with an open circuit was last logged, and how many have not been logged since.
     told: Mutex<Option<(Instant, u64)>>,
     /// No other backend comes after it.
     last: bool,
@@ -89,7 +89,7 @@ impl Reply {
         self.result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Cancelled)
     }
 
-    /// Gives back the place it was computed in; how long a prediction takes that was stopped, nobody knows.
+    /// Gives back the place it was computed in; a stopped prediction says nothing about how long predictions take.
     pub(super) fn leave(&self, place: Option<Place>) {
         if let Some(mut place) = place
             && self.is_cancelled()
@@ -159,7 +159,7 @@ impl Lane {
         self.loading.failed_for_good()
     }
 
-    /// Stops nothing from now on: nobody is left who could answer in its place.
+    /// Rejects nothing from now on, because no other backend could answer.
     pub(super) fn stop_breaking(&self, now: Instant) {
         // What somebody has set by hand stays.
         if matches!(self.breaker.state(), State::Closed | State::HalfOpen | State::Open) {
@@ -206,7 +206,7 @@ impl Lane {
     }
 
     /// A place among the predictions that the backend computes at once, by `deadline` at the latest or, unless the caller
-    /// `waits`, now. `None` where there is no limit, or nobody knows it yet.
+    /// `waits`, now. `None` if there is no limit, or it is not known yet.
     ///
     /// # Errors
     /// [`ErrorKind::Overloaded`] when there is no place in time.
@@ -256,7 +256,7 @@ impl Lane {
         }
     }
 
-    /// The model, loaded on the calling thread if nobody else is at it.
+    /// The model, loaded on the calling thread unless another thread is already loading it.
     pub(super) fn model(&self, patience: Option<Duration>) -> Result<&dyn Model, Error> {
         loop {
             if let Some(model) = self.loading.model() {
@@ -272,7 +272,7 @@ impl Lane {
         }
     }
 
-    /// Loads the model on a worker, if it is not loaded and nobody else is at it.
+    /// Loads the model on a worker, unless it is loaded or another thread is already loading it.
     pub(super) fn load_aside(self: &Arc<Self>) {
         if self.loading.model().is_none() && matches!(self.loading.turn(), Turn::Load) {
             let lane = self.clone();
@@ -282,7 +282,7 @@ impl Lane {
         }
     }
 
-    /// As [`Lane::model`], with the load on a worker, so that it can be left behind when `patience` ends.
+    /// As [`Lane::model`], with the load on a worker, so that it can be abandoned when `patience` ends.
     pub(super) fn model_in_time(self: &Arc<Self>, patience: Duration) -> Result<&dyn Model, Error> {
         let round = self.loading.round();
         self.load_aside();
@@ -348,7 +348,7 @@ impl Lane {
         true
     }
 
-    /// A call that was left behind has returned after all.
+    /// An abandoned call has returned after all.
     pub(super) fn returned_late(&self, abandoned: bool) {
         if !abandoned {
             return;
@@ -367,7 +367,7 @@ impl Lane {
     }
 }
 
-/// The breaker of a backend that nothing can replace is told everything and stops nothing.
+/// The breaker of a backend that nothing can replace counts everything and rejects nothing.
 pub(super) fn breaker_config(config: &BreakerConfig, may_break: bool) -> BreakerConfig {
     let mode = match config.mode {
         Mode::Normal if !may_break => Mode::MetricsOnly,

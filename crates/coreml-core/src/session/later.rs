@@ -1,6 +1,6 @@
-//! Predictions that somebody awaits: a line of jobs, a bounded number of threads that do them, and the future of each.
+//! Asynchronous predictions: a line of jobs, a bounded number of threads that do them, and a future for each.
 //!
-//! The future belongs to no runtime: whoever polls it leaves a waker, which the thread that has the answer wakes.
+//! The future needs no particular runtime: polling it leaves a waker, which the thread with the answer wakes.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -95,7 +95,7 @@ impl Later {
     }
 }
 
-/// The answer to a prediction that is being made: a future. Dropped, it cancels the prediction.
+/// The answer to a prediction that is being made: a future. Dropping it cancels the prediction.
 #[derive(Debug)]
 #[must_use = "a prediction that nobody awaits is cancelled"]
 pub struct Answer {
@@ -119,7 +119,7 @@ impl Answer {
         (Self { slot: slot.clone(), cancel }, slot)
     }
 
-    /// A switch that cancels the prediction, for others than the owner of the future.
+    /// A switch that cancels the prediction, for use without owning the future.
     pub fn canceller(&self) -> Cancel {
         self.cancel.clone()
     }

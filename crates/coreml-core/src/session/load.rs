@@ -1,8 +1,9 @@
 //! Loading a model once, in time or in the background.
 //!
-//! A lane has at most one load in flight. Those who need the model wait for it until their deadline and then go on
-//! without; a load that ends late is used from then on, one that never ends costs one thread. A model that the backend
-//! cannot run is never tried again, a fault is, by the next prediction that the circuit breaker lets through.
+//! A lane has at most one load in flight. Predictions that need the model wait for it until their deadline and then go
+//! on without it; a load that ends late is used from then on, and one that never ends costs one thread. A model that
+//! the backend cannot run is never loaded again; after a fault, the next prediction that the circuit breaker lets
+//! through tries again.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -25,16 +26,16 @@ pub(super) struct Loading {
 #[derive(Debug, Default)]
 struct Progress {
     running: bool,
-    /// Loads that have ended, so that whoever waits knows that the one it waited for has.
+    /// The number of loads that have ended, so that a waiting thread knows when the one it waits for has.
     rounds: u64,
     failure: Option<Error>,
 }
 
-/// What whoever needs the model must do.
+/// What a caller that needs the model must do.
 pub(super) enum Turn {
     /// Load it, and call [`Loading::finish`].
     Load,
-    /// Somebody else is loading: wait for the end of this round.
+    /// Another thread is loading: wait for the end of this round.
     Wait(u64),
     /// It cannot be loaded.
     Failed(Error),
@@ -65,7 +66,7 @@ impl Loading {
         self.model.get().is_none() && last == Some(Health::Unaffected)
     }
 
-    /// Whether somebody is loading.
+    /// Whether a load is running.
     pub(super) fn runs(&self) -> bool {
         self.progress.lock().running
     }

@@ -1,4 +1,4 @@
-//! What is counted and timed of one backend. Handles are looked up once: recording takes no lock and no memory.
+//! Counters and times of one backend. Handles are looked up once: recording takes no lock and allocates no memory.
 
 use std::sync::Arc;
 use std::time::Duration;

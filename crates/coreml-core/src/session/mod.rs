@@ -1,8 +1,8 @@
 //! Sessions: predictions that survive a failing backend.
 //!
 //! A session holds its backends in order, each with the model it loaded, its circuit breaker and its threads: a
-//! [`Lane`]. A prediction is checked once and takes its [`Route`] through the lanes, until one answers, an error says
-//! that no other could, or the deadline is there.
+//! [`Lane`]. A prediction is checked once and follows its [`Route`] through the lanes, until one answers, an error says
+//! that no other could, or the deadline has come.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -72,7 +72,7 @@ pub struct Session {
     answered: Arc<Counter>,
     failed: Arc<Counter>,
     in_flight: Arc<Gauge>,
-    /// Predictions that somebody awaits.
+    /// Asynchronous predictions.
     later: Arc<Later>,
 }
 
@@ -89,7 +89,7 @@ struct MemoryWatch {
 /// Between two looks at the memory.
 const MEMORY_EVERY: Duration = Duration::from_millis(100);
 
-/// A backend that the session does without, and why.
+/// A backend that the session does not use, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Passed {
@@ -107,7 +107,7 @@ pub struct Attempt {
     pub backend: &'static str,
     /// The error, if it failed.
     pub error: Option<Error>,
-    /// How long it took, loading the model included where this prediction was the first that needed the backend.
+    /// How long it took, including loading the model if this prediction was the first that needed the backend.
     pub elapsed: Duration,
 }
 
@@ -134,13 +134,13 @@ impl Prediction {
         self.served_by
     }
 
-    /// Every backend that was tried, or was refused by its circuit breaker, in the order in which that ended; where there
-    /// is one that answered, it has no error.
+    /// Every backend that was tried, or was refused by its circuit breaker, in the order in which the attempts ended; the
+    /// one that answered, if any, has no error.
     pub fn attempts(&self) -> &[Attempt] {
         &self.attempts
     }
 
-    /// Whether another than the first backend of this host answered.
+    /// Whether a backend other than the first of this host answered.
     pub fn degraded(&self) -> bool {
         self.degraded
     }
@@ -159,7 +159,7 @@ impl Session {
         SessionBuilder::default()
     }
 
-    /// What predictions take and give.
+    /// The inputs and outputs of predictions.
     pub fn interface(&self) -> &Interface {
         &self.interface
     }
@@ -184,7 +184,7 @@ impl Session {
         self.lanes.iter().map(|lane| lane.name())
     }
 
-    /// The backends the session does without, and why: those that this host has not.
+    /// The backends that the session does not use because this host does not have them, and why.
     pub fn passed_over(&self) -> &[Passed] {
         &self.passed
     }
@@ -195,7 +195,7 @@ impl Session {
         loaded.map_or_else(ModelInfo::default, |model| model.info())
     }
 
-    /// Where the session counts and times.
+    /// The registry that the session counts and times in.
     pub fn telemetry(&self) -> &Arc<Registry> {
         &self.registry
     }
@@ -204,13 +204,13 @@ impl Session {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] before any backend is tried, if the inputs do not fit the interface or the model has
-    /// states. [`ErrorKind::Timeout`] when the session has a deadline and nobody answered in time. Otherwise the error
-    /// of the backend that failed last.
+    /// states. [`ErrorKind::Timeout`] when the session has a deadline and no backend answered in time. Otherwise the
+    /// error of the backend that failed last.
     pub fn predict(&self, inputs: &Inputs<'_>) -> Result<Prediction, Error> {
         self.predict_call(inputs, &Call::new())
     }
 
-    /// As [`Session::predict`], with wishes of this prediction's own.
+    /// Like [`Session::predict`], with options for this prediction.
     ///
     /// # Errors
     /// As [`Session::predict`]; [`ErrorKind::Cancelled`] when its switch was set.
@@ -219,7 +219,8 @@ impl Session {
         Route::new(self, &checked, 0..self.lanes.len(), None, call, self.clock.now()).go()
     }
 
-    /// As [`Session::predict`], with outputs copied to memory that the caller has already. All outputs are in the answer, too.
+    /// Like [`Session::predict`], with outputs copied to memory that the caller already has. All outputs are in the answer,
+    /// too.
     ///
     /// # Errors
     /// As [`Session::predict`]; [`ErrorKind::InvalidInput`] when a buffer does not fit its output, or there is no such output.
@@ -229,9 +230,9 @@ impl Session {
         Ok(prediction)
     }
 
-    /// Makes several predictions, each with a result of its own. Models that are faster with many at once, as trees are, get
-    /// them so if nothing is to be done for each alone (a deadline, a comparison); the others one after the other, as each
-    /// uses all threads by itself.
+    /// Makes several predictions, each with its own result. Models that are faster with many at once, as trees are, get them
+    /// in one call, unless something has to be done for each alone (a deadline, a comparison). Other models get them one
+    /// after the other, because each prediction uses all threads.
     pub fn predict_batch<'a>(
         &self,
         inputs: impl IntoIterator<Item = &'a Inputs<'a>>,
@@ -239,9 +240,9 @@ impl Session {
         self.answer_batch(&inputs.into_iter().collect::<Vec<_>>())
     }
 
-    /// Makes one prediction aside: the future it gives needs no runtime and blocks nobody who polls it. The inputs are checked
-    /// and copied now; a deadline begins now, too. Dropping the future cancels the prediction. As many are made at once as the
-    /// host has processors, at least four; the others wait.
+    /// Makes one prediction in the background: the future it returns needs no runtime, and polling it does not block. The
+    /// inputs are checked and copied now; a deadline begins now, too. Dropping the future cancels the prediction. As many run
+    /// at once as the host has processors, but at least four; the others wait.
     pub fn predict_async(self: &Arc<Self>, inputs: &Inputs<'_>, call: Call) -> Answer {
         let cancel = call.cancel.as_ref().map_or_else(Cancel::new, Cancel::child);
         let call = call.cancel(&cancel);
@@ -271,17 +272,17 @@ impl Session {
         self.check(inputs)
     }
 
-    /// Makes one prediction on `state`, which it changes. Predictions on one state run one after another; a state
-    /// lives with the backend that served its first prediction, so only that first one can fall back to another.
+    /// Makes one prediction on `state`, which it changes. Predictions on one state run one after another. A state stays
+    /// with the backend that served its first prediction, so only that first one can fall back to another.
     ///
     /// # Errors
-    /// As [`Session::predict`]; also if the state is another session's, or one that a failed or abandoned prediction has
-    /// left behind half-changed.
+    /// As [`Session::predict`]; also if the state is another session's, or a failed or abandoned prediction has left it
+    /// half-changed.
     pub fn predict_with_state(&self, inputs: &Inputs<'_>, state: &State) -> Result<Prediction, Error> {
         self.predict_call_with_state(inputs, state, &Call::new())
     }
 
-    /// As [`Session::predict_with_state`], with wishes of this prediction's own.
+    /// Like [`Session::predict_with_state`], with options for this prediction.
     ///
     /// # Errors
     /// As [`Session::predict_with_state`]; [`ErrorKind::Cancelled`] when its switch was set, which leaves the state half-changed.
@@ -298,7 +299,7 @@ impl Session {
         Route::new(self, &checked, positions, Some(&mut contents), call, self.clock.now()).go()
     }
 
-    /// A fresh state for [`Session::predict_with_state`]; of no use, and no harm, for a model without states.
+    /// A fresh state for [`Session::predict_with_state`]; useless but harmless for a model without states.
     pub fn state(&self) -> State {
         State::new(self)
     }
@@ -347,7 +348,7 @@ impl Session {
         (position == 0 && self.lanes.len() > 1 && watch.due()).then_some(watch)
     }
 
-    /// Has the last lane answer too, aside, if it is the turn of this answer of the lane at `position`.
+    /// Has the last lane answer too, in the background, if this answer of the lane at `position` is due for comparison.
     fn compare_aside(
         &self,
         position: usize,

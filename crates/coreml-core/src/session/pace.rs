@@ -1,4 +1,4 @@
-//! How long a backend usually takes: what must be kept back for it when another one is tried first.
+//! How long a backend usually takes, and so how much time to reserve for it when another one is tried first.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,7 +11,7 @@ const MEMORY: usize = 32;
 pub(super) struct Pace {
     recent: [AtomicU32; MEMORY],
     next: AtomicU32,
-    /// What [`Pace::patience`] was told last, in microseconds; 0 before.
+    /// The last value given to [`Pace::patience`], in microseconds; 0 before.
     patience: AtomicU32,
 }
 
@@ -31,8 +31,8 @@ impl Pace {
         self.recent[last].load(Ordering::Relaxed) >= 1000
     }
 
-    /// How long a prediction takes at most but for one in a hundred, as `distribution` tells now and then; `None` as long
-    /// as it cannot.
+    /// The time within which 99 of 100 predictions end, updated from `distribution` now and then; `None` as long as it
+    /// cannot.
     pub(super) fn patience(&self, distribution: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
         let known = self.patience.load(Ordering::Relaxed);
         let due = self.next.load(Ordering::Relaxed).is_multiple_of(LOOK_EVERY);
@@ -44,10 +44,10 @@ impl Pace {
         (micros > 0).then(|| Duration::from_micros(micros.into()))
     }
 
-    /// The time to keep back of a deadline `total` away: twice the slowest remembered prediction but one, since the host
-    /// may have slowed down meanwhile, and five milliseconds for threads and caches gone cold while the one in front had
-    /// its turn; half of it all as long as there is nothing to remember. At most nine tenths, so that the backend
-    /// in front gets a chance.
+    /// The time to keep back of a deadline `total` away: twice the second slowest remembered prediction, since the host
+    /// may have slowed down meanwhile, plus five milliseconds for threads and caches that went cold while the first
+    /// backend had its turn; half of `total` while nothing is remembered. At most nine tenths, so that the first backend
+    /// gets a chance.
     pub(super) fn reserve(&self, total: Duration) -> Duration {
         let mut micros = self.recent.each_ref().map(|slot| slot.load(Ordering::Relaxed));
         micros.sort_unstable();

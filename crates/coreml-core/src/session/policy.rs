@@ -1,4 +1,4 @@
-//! How a session survives its backends: what [`SessionBuilder`](super::SessionBuilder) was told.
+//! The settings for surviving failing backends, from [`SessionBuilder`](super::SessionBuilder).
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -7,11 +7,11 @@ use coreml_breaker::BreakerConfig;
 
 use crate::parity::Tolerance;
 
-/// Starts the fallback before the backend in front of it has failed, when the deadline comes near; the first good answer
-/// is taken.
+/// Starts the fallback when the deadline comes near, before the first backend has failed; the first good answer is
+/// taken.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hedging {
-    /// The share of predictions that may be computed twice, from 0 to 1. When every answer is slow the budget is soon
+    /// The share of predictions that may be computed twice, from 0 to 1. If every answer is slow, the budget is soon
     /// spent, and the slow backend is abandoned at its deadline as without hedging.
     pub budget: f64,
 }
@@ -25,14 +25,14 @@ impl Default for Hedging {
 /// Has the fallback answer some predictions too, and compares: the only way to notice a backend that answers wrongly.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shadow {
-    /// One prediction in how many is compared; 1 for all of them.
+    /// One prediction in this many is compared; 1 for all of them.
     pub every: u32,
-    /// Compares before the answer is given: a wrong one is replaced and nobody sees it, at the price of waiting for the
-    /// fallback. Otherwise the comparison runs aside, and a wrong answer opens the circuit for those that follow.
+    /// Compares before the answer is returned: a wrong one is replaced, at the price of waiting for the fallback.
+    /// Otherwise the comparison runs in the background, and a wrong answer opens the circuit for later predictions.
     pub before_answer: bool,
     /// How far an answer may be from the fallback's.
     pub tolerance: Tolerance,
-    /// The share of the time since the session was opened that comparisons aside may take, from 0 to 1.
+    /// The share of the time since the session was opened that comparisons in the background may take, from 0 to 1.
     pub max_share: f64,
 }
 

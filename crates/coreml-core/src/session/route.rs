@@ -1,9 +1,9 @@
-//! The way of a prediction through the lanes: who is asked, for how long, and who is asked next.
+//! A prediction's way through the lanes: which one is asked, for how long, and which one next.
 //!
-//! Without a deadline the backends compute on the caller's thread, one after another. With one, those that stop when they
-//! are told to do so, too; the others compute on threads of their own, and the caller waits: for the backend in front
-//! until so much time is left as the next one usually needs, then for the next one as well or instead, and never beyond
-//! the deadline.
+//! Without a deadline the backends compute on the caller's thread, one after another. With a deadline, backends that stop
+//! when told to still do; the others compute on threads of their own, and the caller waits. It waits for the first
+//! backend until only as much time is left as the next one usually needs, then for the next one as well or instead, and
+//! never beyond the deadline.
 
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -267,7 +267,8 @@ impl<'s, 'i> Route<'s, 'i> {
         }
     }
 
-    /// Whether the caller's own thread computes, as the model stops when it is time and nobody else is to be asked meanwhile.
+    /// Whether the caller's own thread computes, because the model stops in time and no other backend is to be asked
+    /// meanwhile.
     fn computes_here(&self, position: usize) -> bool {
         let hedges = self.session.hedges.is_some() && position + 1 < self.positions.end;
         !hedges && self.session.lanes[position].stops()
@@ -399,7 +400,7 @@ impl<'s, 'i> Route<'s, 'i> {
         self.state.as_mut().map_or(StateUse::None, |contents| contents.take(position))
     }
 
-    /// Has the fallback answer too, aside, if it is this prediction's turn.
+    /// Has the fallback answer too, in the background, if this prediction is due for comparison.
     fn compare_aside(&self, answer: &(usize, Outputs, Instant), inputs: impl FnOnce() -> Arc<OwnedInputs>) {
         let (position, outputs, now) = answer;
         if self.state.is_none() {
@@ -431,7 +432,7 @@ fn no_backend() -> Error {
     Error::new(ErrorKind::Bug, "the session has no backend")
 }
 
-/// The last error, told with those before it.
+/// The last error, with the earlier ones in its message.
 fn in_view_of(error: Error, attempts: &[Attempt]) -> Error {
     if attempts.len() < 2 {
         return error;

@@ -1,4 +1,4 @@
-//! Comparing answers with the fallback's: a backend that answers wrongly is found by nothing else.
+//! Compares answers with the fallback's: nothing else finds a backend that answers wrongly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use crate::parity::Parity;
 pub(super) struct Watch {
     pub(super) config: Shadow,
     answers: AtomicU64,
-    /// One comparison aside at a time.
+    /// One comparison in the background at a time.
     busy: AtomicBool,
     opened: Instant,
     spent_nanoseconds: AtomicU64,
@@ -28,7 +28,7 @@ impl Watch {
         Self { config, answers, busy, opened, spent_nanoseconds: AtomicU64::new(0) }
     }
 
-    /// Whether the answer at hand is one to be compared.
+    /// Whether the current answer is to be compared.
     pub(super) fn due(&self) -> bool {
         self.answers.fetch_add(1, Ordering::Relaxed).is_multiple_of(u64::from(self.config.every.max(1)))
     }
@@ -36,7 +36,7 @@ impl Watch {
     /// Compares an answer of `lane` with the one `expected`; without one, only counts that.
     ///
     /// # Errors
-    /// [`ErrorKind::Fault`] if they are too far apart, which the lane's circuit breaker has then been told.
+    /// [`ErrorKind::Fault`] if they are too far apart; the lane's circuit breaker has then been informed.
     pub(super) fn judge(
         &self,
         lane: &Lane,

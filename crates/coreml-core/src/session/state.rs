@@ -13,7 +13,7 @@ use super::lane::{Lane, StateUse};
 use crate::backend::{Model, ModelState};
 use crate::error::{Error, ErrorKind};
 
-/// What survives between the predictions of a model with states. Made by [`Session::state`].
+/// The values that a model with states keeps between predictions. Made by [`Session::state`].
 #[derive(Debug)]
 pub struct State {
     /// Identifies the session by its model, which nothing else shares while the state lives.
@@ -43,7 +43,7 @@ impl State {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when the model has no such state, or a failed prediction has left it half-changed;
-    /// [`ErrorKind::Unsupported`] when the backend that it lives with does not show its states.
+    /// [`ErrorKind::Unsupported`] when the state's backend cannot read its states.
     pub fn read(&self, name: &str) -> Result<Tensor, Error> {
         let (array, shape) = self.feature(name)?;
         let mut contents = self.whole()?;
@@ -57,11 +57,12 @@ impl State {
         }
     }
 
-    /// Replaces what the state feature `name` holds. A state that has not served a prediction lives from now on with the
+    /// Replaces the contents of the state feature `name`. A state that has not served a prediction now stays with the
     /// first backend that has loaded the model.
     ///
     /// # Errors
-    /// As [`State::read`]; also [`ErrorKind::InvalidInput`] when `contents` has another shape than the state, or no numbers.
+    /// As [`State::read`]; also [`ErrorKind::InvalidInput`] when the shape of `contents` is not the state's, or it does not
+    /// hold numbers.
     pub fn write<'t>(&self, name: &str, contents: impl Into<TensorView<'t>>) -> Result<(), Error> {
         let view = contents.into();
         let (_, shape) = self.feature(name)?;
@@ -81,12 +82,13 @@ impl State {
         Ok(())
     }
 
-    /// Starts again: zeros, in any backend. Also mends a state that a failed prediction has left half-changed.
+    /// Starts again: zeros, with any backend. Also makes a state usable again that a failed prediction has left
+    /// half-changed.
     pub fn reset(&self) {
         *self.contents.lock() = Contents::Fresh;
     }
 
-    /// Another state with the same contents: for several continuations of one beginning.
+    /// Another state with the same contents, for several continuations of one prefix.
     ///
     /// # Errors
     /// As [`State::read`].
@@ -110,7 +112,7 @@ impl State {
         Ok(fork)
     }
 
-    /// What all state features hold, by name: to be kept, and given to [`State::restore`] later, perhaps by another process.
+    /// The contents of all state features, by name, for [`State::restore`] later, perhaps in another process.
     ///
     /// # Errors
     /// As [`State::read`].
@@ -118,7 +120,7 @@ impl State {
         self.names()?.into_iter().map(|name| Ok((name.to_owned(), self.read(name)?))).collect()
     }
 
-    /// Replaces what the state features hold by what [`State::snapshot`] gave.
+    /// Replaces the contents of the state features with a [`State::snapshot`].
     ///
     /// # Errors
     /// As [`State::write`]; also [`ErrorKind::InvalidInput`] when one of the features is missing.
@@ -131,7 +133,7 @@ impl State {
         snapshot.iter().try_for_each(|(name, contents)| self.write(name, contents))
     }
 
-    /// Writes what the state holds to an `.npz` file, one array for each feature.
+    /// Writes the state's contents to an `.npz` file, one array for each feature.
     ///
     /// # Errors
     /// As [`State::read`]; [`ErrorKind::Unavailable`] when the file cannot be written.
@@ -145,7 +147,7 @@ impl State {
         })
     }
 
-    /// Replaces what the state holds by what [`State::save`] wrote.
+    /// Replaces the state's contents with a file that [`State::save`] wrote.
     ///
     /// # Errors
     /// As [`State::restore`]; also [`ErrorKind::InvalidInput`] when the file cannot be read.

@@ -1,5 +1,5 @@
-//! The lock and the signal that a backend's line is made of, so that a checker of schedules can put its own here: compile
-//! with `--cfg shuttle`.
+//! The lock and the condition variable of a backend's line, in one place so that a schedule checker can replace them:
+//! compile with `--cfg shuttle`.
 
 // The name is no feature, so that no dependent can turn it on by accident; the compiler does not know it.
 #![allow(unexpected_cfgs)]

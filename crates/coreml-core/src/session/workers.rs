@@ -1,8 +1,8 @@
-//! Threads that a caller can walk away from.
+//! Threads whose calls a caller can abandon.
 //!
 //! A call into a backend cannot be interrupted. Run on a worker, it can at least be abandoned: the caller goes on, the
-//! worker stays behind with everything the call still uses, and comes back into use if the call ever returns. A worker
-//! hung for good costs its stack, of which only the touched pages are memory.
+//! worker keeps everything the call still uses, and is used again if the call ever returns. A worker that hangs for
+//! good costs its stack, of which only the touched pages take memory.
 
 use std::sync::{Arc, Weak};
 use std::thread;

@@ -1,4 +1,4 @@
-//! What the targets share: a model from the file to the prediction, and changes to what a file says.
+//! Shared by the targets: takes a model from the file to the prediction, and changes a file's contents.
 
 use std::sync::Arc;
 

@@ -1,18 +1,18 @@
-//! How far numbers are from those expected, and how far they may be.
+//! How far numbers are from the expected ones, and how far they may be.
 
 use coreml_tensor::Tensor;
 
-/// How far some numbers are from those expected.
+/// How far some numbers are from the expected ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Distance {
-    /// The largest absolute difference. Infinite where one is a number and the other not.
+    /// The largest absolute difference. Infinite if only one of the two is a number.
     pub largest: f64,
-    /// That, as a part of the largest expected absolute value.
+    /// The same, as a fraction of the largest expected absolute value.
     pub relative_largest: f64,
-    /// The length of the differences over that of the expected values; of zeros, 0 or infinite.
+    /// The Euclidean length of the differences over that of the expected values; 0 or infinite if those are all zero.
     pub relative_l2: f64,
-    /// The root of the mean of the squared differences.
+    /// The root mean square difference.
     pub rmse: f64,
 }
 
@@ -22,7 +22,7 @@ impl Distance {
         -20.0 * self.relative_l2.log10()
     }
 
-    /// The distance of `found` from `expected`: infinite where their shapes differ.
+    /// The distance of `found` from `expected`; infinite if their shapes differ.
     pub fn between(found: &Tensor, expected: &Tensor) -> Self {
         if found.shape() != expected.shape() {
             let far = f64::INFINITY;
@@ -65,9 +65,9 @@ impl Distance {
 /// How far a step may be from what it should have computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
-    /// For [`Distance::relative_l2`].
+    /// Bound for [`Distance::relative_l2`].
     pub relative_l2: f64,
-    /// For [`Distance::relative_largest`], which sees a single wrong number among many.
+    /// Bound for [`Distance::relative_largest`], which sees a single wrong number among many.
     pub relative_largest: f64,
 }
 
@@ -79,7 +79,7 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// Whether the distance is within them.
+    /// Whether the distance is within these bounds.
     pub fn admit(&self, distance: Distance) -> bool {
         distance.relative_l2 <= self.relative_l2 && distance.relative_largest <= self.relative_largest
     }

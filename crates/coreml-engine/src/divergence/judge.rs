@@ -1,4 +1,4 @@
-//! The steps of one program, each beside what the reference plan makes of the same numbers.
+//! Compares each step of a program with the reference plan's result for the same numbers.
 
 use std::collections::HashMap;
 use std::sync::Arc;

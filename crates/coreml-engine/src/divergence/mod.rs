@@ -1,10 +1,10 @@
-//! Where the optimised plan of a model departs from its reference plan.
+//! Finds where the optimised plan of a model differs from its reference plan.
 //!
-//! The optimised plan runs as it is, and is watched: after each step the values it left are taken down. A value that two
-//! operations pass to each other within a step is not there to be seen, and nothing is done to make it seen, as another plan would
-//! have other faults. Each step is then judged alone: the operations it stands for, found by going back in the program from what it
-//! computed to what it read, are run by the reference plan on the very numbers that it read. What is left of the distance is the
-//! step's own error, not one that it inherited.
+//! The optimised plan runs unchanged and is watched: after each step the values it left are recorded. A value that one operation
+//! passes to another within a step cannot be seen. The plan is not changed to show it, because a different plan would have
+//! different faults. Each step is then judged alone: the operations it stands for are found by going back in the program from its
+//! results to its inputs, and the reference plan runs them on exactly the numbers that the step read. The remaining distance is
+//! the step's own error, not an inherited one.
 
 use std::sync::Arc;
 
@@ -49,37 +49,39 @@ pub struct StepError {
     pub member: usize,
     /// Its position in the plan of that member.
     pub position: usize,
-    /// The operations it does: `conv+gelu` is one with another in its wake, `conv > conv` two in a row.
+    /// The operations it does: `conv+gelu` is one operation with another applied to its results, `conv > conv` two in a
+    /// row.
     pub kind: String,
     /// The name of its first output in the program.
     pub output: String,
     /// That output's shape in the program.
     pub shape: Shape,
-    /// The operations of the program that the step stands for; none where it only brings a value into another layout.
+    /// The operations of the program that the step stands for; none if it only changes the layout of a value.
     pub covers: Vec<Covered>,
-    /// What the step itself adds: its results against those of the same operations in the reference plan, of the same numbers. Or
-    /// why it is not known, in words.
+    /// The step's own error: the distance of its results from those of the same operations in the reference plan, on the same
+    /// numbers. Or why it is not known, in words.
     pub own: Result<Distance, String>,
-    /// How far its results move if each number that it read moves by the last bit: where terms cancel out, that is much, and any
-    /// order of summing them is as wrong. Zero where its own error is too small to ask.
+    /// How far its results move if each number that it read changes in the last bit. Where terms cancel out, that is a lot, and
+    /// any order of summation is equally wrong. Zero if its own error is too small for this to matter.
     pub rounding: Distance,
-    /// Its results against those of the reference plan's run of the whole model: what steps before it added is in it.
+    /// The distance of its results from the reference plan's run of the whole model; includes the errors of earlier
+    /// steps.
     pub total: Option<Distance>,
 }
 
 /// How far the steps of a model's optimised plan are from its reference plan.
 #[derive(Debug)]
 pub struct Divergence {
-    /// The steps in the order in which they ran; a pipeline's members follow each other. Steps that give nothing, and such whose
-    /// results the program has no name for, are not among them.
+    /// The steps in the order in which they ran, one member of a pipeline after another. Steps without results are not included,
+    /// nor steps whose results have no name in the program.
     pub steps: Vec<StepError>,
     members: Vec<Judged>,
 }
 
-/// A step that is cut out of its model: a model of its own.
+/// A step cut out of its model, as a model of its own.
 #[derive(Debug)]
 pub struct Cut {
-    /// What the step read, by the name of the feature it is of the new model.
+    /// What the step read, by feature name of the new model.
     pub inputs: Vec<(String, Tensor)>,
     program: Program,
     interface: Interface,
@@ -98,7 +100,7 @@ impl Cut {
 }
 
 impl StepError {
-    /// Whether its own error is beyond the bounds, and beyond what rounding explains.
+    /// Whether its own error exceeds the bounds, and what rounding explains.
     pub fn diverges(&self, bounds: Bounds) -> bool {
         // What leaves the range of numbers when it moves explains nothing.
         let or = |bound: f64, moved: f64| if moved.is_finite() { bound.max(ROUNDINGS * moved) } else { bound };
@@ -115,7 +117,7 @@ impl Divergence {
     ///
     /// # Errors
     /// As loading the model and predicting; [`ErrorKind::InvalidInput`] for a model without a program, and
-    /// [`ErrorKind::Unsupported`] where there is no memory for all values.
+    /// [`ErrorKind::Unsupported`] if there is not enough memory for all values.
     pub fn measure(
         backend: &CpuBackend,
         package: &Arc<Package>,
@@ -148,10 +150,10 @@ impl Divergence {
         self.steps.iter().find(|step| step.diverges(bounds))
     }
 
-    /// The operations of one step as a model, with what the step read as its inputs.
+    /// The operations of one step as a model, whose inputs are what the step read.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] when the step only changes a layout, works on a state, or has no form that packages hold.
+    /// [`ErrorKind::Unsupported`] when the step only changes a layout, works on a state, or cannot be written to a package.
     pub fn cut(&self, step: &StepError) -> Result<Cut, Error> {
         let unsupported = |message: String| Error::new(ErrorKind::Unsupported, message);
         let found = self.members.get(step.member).and_then(|judged| {

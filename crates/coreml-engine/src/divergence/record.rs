@@ -1,4 +1,4 @@
-//! What is seen of the program's values while the optimised plan runs.
+//! Records the program's values that can be seen while the optimised plan runs.
 
 use std::collections::HashMap;
 

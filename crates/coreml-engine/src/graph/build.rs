@@ -1,8 +1,8 @@
-//! Program function → graph.
+//! Builds the graph of a program's function.
 //!
-//! Operations are visited in order; each is looked up, its arguments sorted into inputs and constants by its row, and
-//! bound. Where every input is known and the operation is pure it is evaluated on the spot, so that shape arithmetic
-//! (`shape`, `gather`, `concat` …) has vanished by the time somebody needs its result as a constant parameter.
+//! Operations are visited in order. Each is looked up, its row sorts its arguments into inputs and constants, and it is
+//! bound. If every input is known and the operation is pure, it is evaluated on the spot, so that the result of shape
+//! arithmetic (`shape`, `gather`, `concat` …) is a constant by the time an operation needs it as a parameter.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

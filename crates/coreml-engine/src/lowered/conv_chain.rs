@@ -1,4 +1,4 @@
-//! Convolutions in a row, strip by strip, so that what lies between them stays in the cache.
+//! Convolutions in a row, strip by strip, so that the values between them stay in the cache.
 
 use std::sync::Arc;
 

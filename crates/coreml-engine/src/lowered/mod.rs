@@ -1,7 +1,7 @@
 //! Operations of the optimised plan: packed, fused, channels-last forms of the plain ones.
 //!
 //! They are not in the table; `plan::passes` puts them in place of plain operations whose parameters it knows. Each
-//! computes what the operations it replaces compute, to rounding.
+//! computes the same as the operations it replaces, except for rounding.
 
 pub(crate) mod conv;
 pub(crate) mod conv_chain;

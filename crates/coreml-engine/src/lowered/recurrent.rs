@@ -1,5 +1,5 @@
-//! A recurrent layer whose weights are packed: one product with the inputs of all steps, directions and gates, then what
-//! follows step by step.
+//! A recurrent layer with packed weights: one product with the inputs for all steps, directions and gates, and then the
+//! part that runs step by step.
 
 use coreml_kernels::gemm::{self, PackedB};
 use coreml_kernels::recurrent::{Layer, Outputs, PackedCell};

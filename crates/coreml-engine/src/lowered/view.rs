@@ -1,4 +1,4 @@
-//! The same elements under another shape, known when the plan is made.
+//! The same elements with another shape, known when the plan is made.
 
 use crate::op::{Env, Ins, Op, OpError, Outs, Types};
 use crate::ops::tensor_transformation::copy;

@@ -1,7 +1,7 @@
 //! Activation functions and `softmax`.
 //!
-//! As `elementwise_unary`, a function is a row with its oracle and its kernel. Semantics: coremltools `activation`;
-//! defaults of optional parameters are theirs.
+//! As in `elementwise_unary`, a function is a row with its exact form and its kernel. Semantics: coremltools
+//! `activation`, also for defaults of optional parameters.
 
 use coreml_kernels::Activation;
 use coreml_model::Opset;

@@ -1,7 +1,7 @@
 //! `classify`: probabilities to a label and a dictionary.
 //!
-//! The results are numbers here, the index of the most probable class and the probabilities; the graph remembers the
-//! labels and the edge of the model turns both into what the interface promises.
+//! The results are numbers here, the index of the most probable class and the probabilities; the graph keeps the
+//! labels, and the model's outputs turn both into what the interface promises.
 
 use std::sync::Arc;
 

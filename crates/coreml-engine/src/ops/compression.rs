@@ -1,8 +1,8 @@
 //! Compressed weights: the `constexpr_*` operations, which become constants when a program is loaded, or stay compressed where
-//! nobody needs their elements.
+//! no operation needs their elements.
 //!
 //! Semantics: coremltools `constexpr_ops` of iOS 16 and iOS 18. Results are computed in `f32` and rounded to the type
-//! the program declares, so that they are to the bit what the compressing tool meant. Tables, scales and values may
+//! the program declares, so that they are bit by bit what the compressing tool meant. Tables, scales and values may
 //! themselves be results of such operations: integers stay integers until something scales them.
 
 use std::ops::Range;

@@ -1,9 +1,9 @@
 //! Element-wise functions of one tensor, and `cast`.
 //!
-//! A function is a row: its oracle, computed in `f64`, and the kernel that stands in for it in the optimised plan.
-//! Semantics: coremltools `elementwise_unary`. `round` rounds half to even, `sign(0)` is 0, `inverse`, `log` and
-//! `rsqrt` add their epsilon to the argument. Functions that are whole on integers have a form for them that wraps; of the
-//! others integers pass through `f64`, which holds every `i32`, and the result saturates.
+//! A function is a row: its exact form, computed in `f64`, and the kernel that replaces it in the optimised plan.
+//! Semantics: coremltools `elementwise_unary`. `round` rounds half to even, `sign(0)` is 0, `inverse`, `log` and `rsqrt`
+//! add their epsilon to the argument. Functions that map integers to integers have an integer form, which wraps; for the
+//! others integers are computed in `f64`, which holds every `i32`, and the result saturates.
 
 use coreml_kernels::Activation;
 use coreml_kernels::elementwise::{Unary, unary, unary_in_place};

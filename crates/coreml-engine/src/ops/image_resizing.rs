@@ -1,9 +1,9 @@
 //! Resizing along axes: `upsample_nearest_neighbor`, `upsample_bilinear`, `resize_nearest_neighbor`,
 //! `resize_bilinear`, `resize`; and `crop`. Sampling at given coordinates is in [`sampling`].
 //!
-//! Semantics: coremltools `image_resizing`. An operation is a list of axes with the size each becomes; a sampling grid
-//! says which position of the input an output element is at; the interpolation says what is taken from there. Axes
-//! are resized one after the other, the last one first, so that most work is done on whole rows.
+//! Semantics: coremltools `image_resizing`. An operation is a list of axes with their new sizes; a sampling grid gives
+//! the position in the input of each output element; the interpolation says what is read there. Axes are resized one
+//! after the other, the last one first, so that most work is done on whole rows.
 
 use coreml_model::Opset;
 use coreml_tensor::{MAX_RANK, Shape};

@@ -1,9 +1,9 @@
 //! Lists: `make_list`, `list_read`, `list_write`, `list_gather`, `list_scatter`, `list_length`.
 //!
 //! A list is a tensor whose first axis counts its elements, which are zero until they are written. Writing beyond the
-//! end makes it longer, so the type of what a write gives depends on the value of its index; reading there is an
-//! error. A size that the program leaves open, by giving a name for it, is 0 until the first write says what it is: a
-//! list without such a size has no elements that could be lost.
+//! end makes it longer, so the type of a write's result depends on the value of its index; reading there is an error. A
+//! size of the elements that the program leaves open, by naming it, is 0 until the first write sets it; until then the
+//! list has no elements that could be lost.
 
 use coreml_model::Opset;
 use coreml_tensor::DType;

@@ -1,8 +1,9 @@
 //! The operations of ML Programs, one file per family, each with a table of its rows.
 //!
 //! The families are those of the format's own operation set. Semantics follow coremltools' definitions of the
-//! operations; where those are silent or wrong, what the converter's own tests expect. Every operation here is the
-//! plain form that the reference plan runs; the optimised plan replaces what matters with the forms in `lowered`.
+//! operations; where those are silent or wrong, they follow what the converter's own tests expect. Every operation here
+//! is the plain form that the reference plan runs; the optimised plan replaces the costly ones with the forms in
+//! `lowered`.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -85,7 +86,7 @@ static REFUSED: &[(&str, &str)] = &[
     ("custom_layer", "what it computes is code of the app that brings it, which no model file holds"),
 ];
 
-/// Operations of the format that the engine refuses for good, each with the reason.
+/// Operations of the format that the engine will never run, each with the reason.
 pub fn refused() -> &'static [(&'static str, &'static str)] {
     REFUSED
 }

@@ -1,8 +1,8 @@
-//! What neural networks need and ML Programs have no operation for.
+//! Operations that neural networks need and ML Programs lack.
 //!
 //! These operations are this library's own: no Core ML file names them, and their names cannot be mistaken for Apple's.
-//! `coreml-convert` writes them when it lowers a network. Old networks know arrays of one axis (channels) and of three
-//! (channels, height, width), and mean five by them: sequence and batch come first.
+//! `coreml-convert` writes them when it lowers a network. Old networks declare arrays of one axis (channels) or three
+//! (channels, height, width), but mean five axes: sequence and batch come first.
 
 use coreml_model::Opset;
 use coreml_tensor::Shape;

@@ -2,9 +2,9 @@
 //!
 //! Semantics: coremltools `recurrent`. Gates are stacked in the weights in the order input, forget, output, cell for
 //! `lstm` and reset, new, update for `gru`. The products with the inputs do not depend on each other and are computed
-//! for all steps at once; what depends on the step before follows step by step. Run in reverse, a layer gives its
+//! for all steps at once; the part that depends on the previous step follows step by step. A reversed layer returns its
 //! results in the order it computed them; only the backward half of a bidirectional `lstm` is put in the order of the
-//! inputs. `clip` limits the state of the cell.
+//! inputs. `clip` limits the cell state.
 
 use coreml_kernels::gemm::{MatMulShape, MatStrides, matmul, matmul_scratch_len};
 use coreml_kernels::recurrent::{Cell, Squash};

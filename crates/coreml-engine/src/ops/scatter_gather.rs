@@ -1,9 +1,9 @@
 //! Reading at indices: `gather`, `gather_along_axis`, `gather_nd`; writing at them is in [`scatter`].
 //!
-//! Semantics: coremltools `scatter_gather`. A negative index counts from the end in every operation set, which the
-//! later ones leave open. An index that is out of range all the same is an error, whether the program asks for
-//! `validate_indices` or not: the format leaves open what is read there, and any number would look like an answer. Only
-//! `scatter` without validation writes the nearest position; `docs/architecture.md` says why, under "Numbers".
+//! Semantics: coremltools `scatter_gather`. A negative index counts from the end in every operation set; the later ones
+//! do not define it. An index that is still out of range is an error, whether the program asks for `validate_indices`
+//! or not: the format does not say what is read there, and any number would look like an answer. Only `scatter` without
+//! validation writes the nearest position; `docs/architecture.md` says why, under "Numbers".
 
 use coreml_model::Opset;
 use coreml_tensor::Shape;

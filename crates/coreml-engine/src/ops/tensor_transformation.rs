@@ -1,7 +1,7 @@
 //! Shape and order: `reshape`, `transpose`, `expand_dims`, `squeeze`, `slice_by_index`, and their kin.
 //!
 //! Semantics: coremltools `tensor_transformation`; the rest of that family is in the files of this folder. Operations
-//! that only rename elements are views.
+//! that move no elements are views.
 
 use coreml_model::Opset;
 use coreml_tensor::{MAX_RANK, Shape};

@@ -1,4 +1,4 @@
-//! What the tests of single operations share: running one on given values.
+//! Shared by the tests of single operations: runs one on given values.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What operations say of their work, against numbers worked out by hand. The forms of the optimised plan are held
-//! against these in `tests/profile.rs`.
+//! Compares the work that operations report with numbers worked out by hand. `tests/profile.rs` compares the forms of
+//! the optimised plan with these.
 
 use super::testing::{Value, work};
 

@@ -1,4 +1,4 @@
-//! The graph a plan was compiled from, as people look at it: views, which are no steps, included.
+//! The graph that a plan was compiled from, for people: it includes views, which are not steps.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! Lays out the storage of a plan.
 //!
-//! Values live in *slots*. A slot is handed on once the last reader of its value has run, so values whose lives do
-//! not overlap share one; views (`reshape` and its kin) share their input's; an operation that can work in place
-//! takes its input's slot over. Values of unknown size have a slot of their own, which grows.
+//! Values live in *slots*. A slot is reused once the last reader of its value has run, so values whose lives do not
+//! overlap share one; views (`reshape` and the like) share their input's slot; an operation that can work in place
+//! takes over its input's. Values of unknown size have their own slots, which grow.
 
 use super::{Place, Step};
 use crate::compute::Compute;

@@ -276,7 +276,7 @@ impl Plan {
         States::zeros(self.states.iter().cloned())
     }
 
-    /// Bytes a workspace of this plan takes at first, nested blocks' included.
+    /// Bytes a workspace of this plan takes at first, including those of nested blocks.
     pub fn workspace_bytes(&self) -> usize {
         let nested = self.steps.iter().flat_map(|step| step.op.nested()).map(|block| block.workspace_bytes());
         4 * (self.slots.iter().sum::<usize>() + self.scratch) + nested.sum::<usize>()
@@ -310,7 +310,7 @@ impl Plan {
         self.outputs.iter().position(|port| port.name == name)
     }
 
-    /// The shape input `i` was planned for; that of a scalar if it may have any.
+    /// The shape that input `i` was planned for; a scalar's if it may have any shape.
     pub fn input_shape(&self, i: usize) -> Shape {
         let port = &self.inputs[i];
         let shape = self.types[port.value].shape;
@@ -367,8 +367,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Copies an image of bytes `[h, w, c]` into input `i` of shape `[1, c, h, w]`, `order` saying how its channels
-    /// follow each other there.
+    /// Copies an image of bytes `[h, w, c]` into input `i` of shape `[1, c, h, w]`; `order` gives the order of its
+    /// channels there.
     ///
     /// # Errors
     /// When there is no such input or its shape is not the image's.
@@ -425,8 +425,8 @@ impl Plan {
     /// Runs the plan on the inputs set before.
     ///
     /// # Errors
-    /// When an operation meets data it has no answer for, such as an index out of range it must report, or the run would
-    /// take more than [`PlanOptions`] admit.
+    /// When an operation cannot compute with its data, such as an index out of range, or the run would use more than
+    /// [`PlanOptions`] allow.
     pub fn run(&self, workspace: &mut Workspace, states: &mut States) -> Result<(), RunError> {
         self.run_observed(workspace, states, None, |_, _| ())
     }
@@ -548,7 +548,7 @@ impl Plan {
         result
     }
 
-    /// Infers the types of a step's outputs from the values at hand, and makes room for them.
+    /// Infers the types of a step's outputs from the current values, and makes room for them.
     fn resolve_types(&self, step: &Step, workspace: &mut Workspace, ledger: &mut Ledger) -> Result<(), OpError> {
         let operands = StepOperands { plan: self, step, slots: &workspace.slots, types: &workspace.types };
         let ins = Ins(&operands);

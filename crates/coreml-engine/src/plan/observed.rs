@@ -1,7 +1,7 @@
-//! What a run left of the program's values, for those who watch it.
+//! The program's values that an observer can see during a run.
 //!
-//! A value is there only while its slot holds it: after its step, and before a later one takes the slot over. Values that fused
-//! steps pass from one operation to the next are never there.
+//! A value can be seen only while its slot holds it: after its step, and before a later step reuses the slot. Values that a
+//! fused step passes from one operation to the next can never be seen.
 
 use std::collections::HashMap;
 
@@ -87,7 +87,7 @@ impl Plan {
         origins.filter_map(|(value, origin)| Some((origin.as_ref()?.value, value))).collect()
     }
 
-    /// A value that [`Plan::kept_values`] tells of, after a run; `None` for constants.
+    /// A value listed by [`Plan::kept_values`], after a run; `None` for constants.
     pub(crate) fn kept_value(&self, value: usize, workspace: &Workspace) -> Result<Option<Tensor>, OutOfMemory> {
         self.observed_value(value, workspace)
     }

@@ -1,7 +1,7 @@
-//! A fault that tests plant in optimised plans, for what finds faults to find.
+//! A fault that tests plant in optimised plans, to check the code that finds faults.
 //!
-//! It is put around the operation of a finished step, so that plans without one do not differ from those of builds without this
-//! file, and passes, which look at operations, do not notice it.
+//! It wraps the operation of a finished step, so that passes, which look at operations, do not notice it, and plans without a
+//! fault are the same as in builds without this file.
 
 use std::sync::Arc;
 

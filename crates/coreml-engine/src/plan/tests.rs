@@ -1,4 +1,4 @@
-//! What plans of one function for different shapes have to do with each other.
+//! How plans of one function for different shapes relate.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
-//! Convolutions in a row, strip by strip, so that what lies between them stays in the cache.
+//! Convolutions in a row, strip by strip, so that the values between them stay in the cache.
 //!
-//! A strip is some lines of the last convolution's output. Going backwards from it, each convolution's output lines
-//! are the lines its successor reads; going forwards, they are computed into scratch. Where a successor's kernel is
-//! taller than its stride, neighbouring strips both compute the lines they share: strips are made as tall as scratch
-//! allows, so that this is little. A stage may be two convolutions with nothing between them in memory
-//! ([`DenseDepthwise`]); it is then their lines together that a strip needs.
+//! A strip is some lines of the last convolution's output. Going backwards from it, each convolution's output lines are
+//! the lines its successor reads; going forwards, they are computed into scratch memory. Where a successor's kernel is
+//! taller than its stride, neighbouring strips both compute the lines they share; strips are as tall as scratch memory
+//! allows, to keep this small. A stage may be two convolutions with nothing between them in memory
+//! ([`DenseDepthwise`]); a strip then needs the lines of both.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ const STRIP_VALUES: usize = 200 * 1024;
 /// The most convolutions in a chain.
 const MOST: usize = 8;
 
-/// Convolutions of which each takes its predecessor's output.
+/// Convolutions in a row: each takes its predecessor's output.
 #[derive(Debug)]
 pub struct Chain {
     stages: Vec<Stage>,
@@ -170,7 +170,7 @@ impl Chain {
         oh.div_ceil(strips).max(1)
     }
 
-    /// The part of all arithmetic on `h x w` images that is done again because strips share lines.
+    /// The share of the arithmetic on `h x w` images that is repeated because strips share lines.
     pub fn recomputed(&self, h: usize, w: usize, threads: usize) -> f64 {
         let (oh, _) = self.out_size(h, w);
         let lines = self.strip(h, w, threads);

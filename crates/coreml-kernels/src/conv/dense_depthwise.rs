@@ -1,8 +1,8 @@
 //! A dense convolution and the depthwise one that takes its output, line by line within the L1 cache.
 //!
 //! Networks for mobile devices widen an image with a pointwise convolution only to narrow it again after the depthwise
-//! one: what lies between is the largest tensor of the block. A depthwise convolution needs one vector of channels at a
-//! time, and the dense one can make just that, so the tensor is never written out.
+//! one: the tensor between them is the largest of the block. A depthwise convolution needs one vector of channels at a
+//! time, and the dense one can compute just that, so this tensor is never written out.
 
 use super::depthwise::Source;
 use super::images::Images;
@@ -10,7 +10,7 @@ use super::{Conv2d, ConvEpilogue, ConvShape, Convolve, Method};
 use crate::activation::Activation;
 use crate::parallel::ThreadPool;
 
-/// Two convolutions of which the second, a depthwise one, takes the first's output.
+/// Two convolutions; the second, a depthwise one, takes the first's output.
 #[derive(Clone, Debug)]
 pub struct DenseDepthwise {
     first: Conv2d,

@@ -1,11 +1,10 @@
 //! Convolution with one input channel per group, vectorised over channels.
 //!
-//! A task takes vectors of channels, a few at a time, through a strip of output lines: neighbours, so that they share what
-//! they touch of each pixel's page. It keeps the input lines under the kernel in a ring of scratch lines for each vector:
-//! only this vector of channels, zeros at both ends. The lines are copied
-//! from an image, or made by the convolution before this one, whose output then never leaves the L1 cache. So the inner
-//! loops read adjacent vectors from the L1 cache and know no borders. Several output columns are summed at a time in
-//! registers.
+//! A task takes a few neighbouring vectors of channels at a time through a strip of output lines; neighbours share the
+//! memory pages they touch. For each vector it keeps the input lines under the kernel in a ring of scratch lines, which
+//! hold only this vector of channels, with zeros at both ends. The lines are copied from an image, or computed by the
+//! preceding convolution, whose output then never leaves the L1 cache. So the inner loops read adjacent vectors from the
+//! L1 cache and need no border checks. Several output columns are summed at a time in registers.
 //!
 //! With several outputs per input channel, their sums are computed from the same ring and interleaved when stored.
 

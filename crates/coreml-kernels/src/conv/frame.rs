@@ -1,5 +1,5 @@
-//! Images in a frame of zeros: what a convolution with padding reads, so that its inner loops know no borders. Where a
-//! convolution multiplies in bf16, its image is rounded on the way there.
+//! Images in a frame of zeros, which convolutions with padding read, so that their inner loops need no border checks.
+//! If a convolution multiplies in bf16, its image is rounded when it is copied there.
 
 use crate::gemm::Round;
 use crate::parallel::ThreadPool;

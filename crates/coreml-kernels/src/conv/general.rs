@@ -1,10 +1,10 @@
-//! Convolutions of channels-first images over one to three spatial axes with weights as they are: the form for weights
-//! that are computed at run time, and for three axes. Its slow twins are [`crate::reference::conv`] and
+//! Convolutions of channels-first images over one to three spatial axes, with unpacked weights: for weights that are
+//! computed at run time, and for three axes. Its slow twins are [`crate::reference::conv`] and
 //! [`crate::reference::conv_transpose`].
 //!
-//! * Where a group has several output channels, the values under the kernel are gathered as the rows of a matrix, for so
-//!   many positions as leave it in the cache, and multiplied by the weights as they lie.
-//! * Where it has few, and for the transpose, lines of the image times one weight are added to lines of the output.
+//! * If a group has several output channels, the values under the kernel are gathered as the rows of a matrix, for as
+//!   many positions as fit the cache, and multiplied by the weights in place.
+//! * If it has few, and for the transpose, lines of the image times one weight are added to lines of the output.
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! What all convolutions check before they start: parameters that fit together, slices that hold the images.
+//! Checks that all convolutions make before they start: that the parameters fit together, and that the slices hold the
+//! images.
 
 use super::{ConvEpilogue, ConvShape};
 use crate::activation::Activation;

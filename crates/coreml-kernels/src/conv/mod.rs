@@ -1,12 +1,13 @@
 //! Two-dimensional convolution of channels-last images, weights packed once.
 //!
 //! * Dense and grouped kernels are matrix products whose left matrix is the image itself: the micro-kernel of
-//!   [`crate::gemm`] is told where the runs of values under the kernel lie (`dense.rs`). Nothing is unrolled in memory;
+//!   [`crate::gemm`] is told where the runs of values under the kernel are (`dense.rs`). Nothing is unrolled in memory;
 //!   where there is padding, the image is first copied into a zero frame.
 //! * One input channel per group goes to a kernel vectorised over channels (`depthwise.rs`).
 //! * Dense 3x3 kernels with stride 1 go by Winograd's method where the image is large enough (`winograd.rs`).
-//! * A dense convolution that feeds a depthwise one makes its lines in that one's L1 buffer (`dense_depthwise.rs`).
-//! * Weights that are computed at run time and other numbers of spatial axes are for `general.rs`, which takes channels-first
+//! * A dense convolution that feeds a depthwise one computes its lines into that one's buffer in the L1 cache
+//!   (`dense_depthwise.rs`).
+//! * `general.rs` handles weights that are computed at run time and other numbers of spatial axes. It takes channels-first
 //!   images and packs nothing beforehand.
 //! * A transposed convolution is a dense one for each phase of its output (`transposed/`).
 
@@ -84,7 +85,7 @@ pub struct ConvEpilogue<'a> {
     pub activation: Activation,
 }
 
-/// What makes images of images, ready to run.
+/// A convolution of any kind, ready to run on images.
 pub trait Convolve: std::fmt::Debug + Send + Sync + 'static {
     /// Height and width of the output for an `h x w` image.
     fn out_size(&self, h: usize, w: usize) -> (usize, usize);
@@ -137,8 +138,8 @@ impl Conv2d {
         Self::with_precision(isa, shape, weights, bias, Precision::F32)
     }
 
-    /// As [`Conv2d::new`], rounding weights and images before they are multiplied where the convolution can: not a depthwise
-    /// one, nor one with an odd number of input channels to a group.
+    /// Like [`Conv2d::new`], but weights and images are rounded before they are multiplied, if the convolution supports it:
+    /// not a depthwise one, nor one with an odd number of input channels per group.
     ///
     /// # Panics
     /// As [`Conv2d::new`].
@@ -158,8 +159,8 @@ impl Conv2d {
         Self { isa, shape, method }
     }
 
-    /// As [`Conv2d::new`], by the method that is fastest for images of `size`, height and width. The result may differ from the other's by
-    /// some ten roundings.
+    /// Like [`Conv2d::new`], with the method that is fastest for images of `size`, height and width. The results of the two may
+    /// differ by some ten roundings.
     ///
     /// # Panics
     /// As [`Conv2d::new`].
@@ -178,7 +179,7 @@ impl Conv2d {
         Self { isa, shape, method: Method::Winograd(Winograd::new(isa, &shape, weights, bias)) }
     }
 
-    /// What weights and images are rounded to before they are multiplied.
+    /// The precision that weights and images are rounded to before they are multiplied.
     pub fn precision(&self) -> Precision {
         match &self.method {
             Method::Dense(dense) => dense.precision(),
@@ -186,7 +187,7 @@ impl Conv2d {
         }
     }
 
-    /// Whether strips of an image take no more work than the whole, beyond the lines they share.
+    /// Whether working in strips costs nothing extra, except for the lines that strips share.
     pub fn works_in_strips(&self) -> bool {
         !matches!(self.method, Method::Winograd(_))
     }

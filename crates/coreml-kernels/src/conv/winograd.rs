@@ -1,13 +1,13 @@
 //! Dense 3x3 convolution with stride 1 by Winograd's minimal filtering, F(4x4, 3x3) (Lavin and Gray, "Fast Algorithms
-//! for Convolutional Neural Networks", 2015): 36 products for 16 outputs where the plain way takes 144.
+//! for Convolutional Neural Networks", 2015): 36 products for 16 outputs instead of 144.
 //!
 //! The image is cut into tiles of 4x4 outputs, which depend on 6x6 inputs. A linear transform turns these 36 pixels
 //! into 36 others; each of them, for all tiles, is the left matrix of a product with weights transformed once, when the
 //! convolution is made; a last transform turns the 36 products of a tile into its outputs. Transforms work on vectors of
 //! channels. Their constants cost some accuracy: results are within about 20 times the rounding of plain summation.
 //!
-//! Where the transformed weights stay in a core's cache, threads take blocks of tiles through all three steps; else they
-//! share the 36 products, so that each reads its own part of the weights only.
+//! If the transformed weights fit a core's cache, threads take blocks of tiles through all three steps; otherwise they
+//! divide the 36 products, so that each thread reads only its own part of the weights.
 
 #![allow(clippy::needless_range_loop, reason = "small matrices, indexed as in the formulas")]
 

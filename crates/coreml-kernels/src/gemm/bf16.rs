@@ -1,14 +1,14 @@
 //! Products of numbers rounded to bf16, summed in `f32`.
 //!
-//! Two numbers that follow each other in a dot product make one element of 32 bits, and a product of elements adds both
-//! products ([`Simd::dot_pairs`]). So a matrix is one of `f32` with half as many columns to everything but the multiply-add
-//! itself, and the left one is rounded to that form before the product starts.
+//! Two consecutive numbers of a dot product form one element of 32 bits, and multiplying two elements adds both products
+//! ([`Simd::dot_pairs`]). So except for the multiply-add itself, all code can treat a matrix as one of `f32` with half as
+//! many columns. The left matrix is rounded to that form before the product starts.
 
 use super::{Epilogue, Format, PackedB, check_output, matrix_fits, product_of, run_product};
 use crate::parallel::ThreadPool;
 use crate::simd::{Isa, Kernel, Simd, bf16};
 
-/// What the factors of a product are rounded to; sums are `f32`.
+/// The precision that the factors of a product are rounded to; sums are `f32`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Not at all.

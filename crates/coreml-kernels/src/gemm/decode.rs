@@ -1,4 +1,4 @@
-//! From what is stored of a packed matrix to vectors of `f32`: one type for each [`Format`].
+//! Decodes stored elements of a packed matrix to vectors of `f32`: one type for each [`Format`].
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;

@@ -1,7 +1,7 @@
-//! Products of a few rows: each weight is read once, so reading them is what takes the time.
+//! Products of a few rows: each weight is read once, so reading weights takes most of the time.
 //!
-//! Weights are decoded in registers. They lie in the order in which they are read, all panels of a block in one stretch, and
-//! are asked for some way ahead, also across the end of a panel.
+//! Weights are decoded in registers. They are stored in the order in which they are read, with all panels of a block in one
+//! stretch, and are prefetched some way ahead, also across the end of a panel.
 
 #![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
 

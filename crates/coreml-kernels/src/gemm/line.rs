@@ -1,7 +1,7 @@
 //! A product of evenly spaced rows with one vector of columns.
 //!
-//! For rows that are needed one vector at a time: the tiles of [`super::tile`] take any rows and several vectors, and their
-//! set-up would cost more than the few products of such a row. The sums are made in the same order.
+//! For rows that are needed one vector at a time: the tiles of [`super::tile`] take any rows and several vectors, but their
+//! set-up would cost more than the few products of such a row. The order of summation is the same.
 
 #![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
 

@@ -1,13 +1,13 @@
 //! Matrix products `out = activation(a * b + bias + residual)` of row-major matrices.
 //!
-//! The right matrix is packed ([`PackedB`]), usually once when a model is loaded. The left is read where it lies.
-//! Work is cut into blocks of rows whose left and output parts stay in the L2 cache while all panels of the right pass by; when
-//! there are too few rows to keep all threads busy, the panels are divided too. Every output is summed in order of k
-//! whatever the cut, so the result does not depend on it.
+//! The right matrix is packed ([`PackedB`]), usually once when a model is loaded. The left is read in place. Work is cut into
+//! blocks of rows whose left and output parts stay in the L2 cache while all panels of the right matrix pass by; if there are
+//! too few rows to keep all threads busy, the panels are divided too. Every output is summed in order of k, so the result does
+//! not depend on how the work is cut.
 //!
-//! Weights may be packed smaller than `f32` ([`Format`]). Where a block has few rows, reading them takes the time, and
-//! elements become `f32` in registers right before they are multiplied; where it has more, a piece of a panel is decoded
-//! into the L2 cache and the tiles pass over that. Both give the same bits.
+//! Weights may be packed smaller than `f32` ([`Format`]). If a block has few rows, reading the weights takes most of the
+//! time, and elements become `f32` in registers right before they are multiplied; if it has more, a piece of a panel is
+//! decoded into the L2 cache and the tiles pass over that. Both give the same bits.
 //!
 //! With matrices packed in bf16 both factors are rounded, so that one instruction multiplies two of each (`bf16.rs`).
 

@@ -1,9 +1,9 @@
 //! The right-hand matrix, rearranged into the order in which the kernels read it.
 //!
-//! The columns are cut into panels ([`Panels`]); a panel is stored row by row, with columns beyond the matrix as zeros. What
-//! is stored for an element is the [`Format`]'s business: rows lie one after the other or, where an element takes half a
-//! byte, two and two, the later row in the high halves. Formats of codes have parameters beside them, in the order in which
-//! the panels need them.
+//! The columns are cut into panels ([`Panels`]); a panel is stored row by row, with columns beyond the matrix as zeros. The
+//! [`Format`] decides how an element is stored. Rows follow one another; if an element takes half a byte, two rows are
+//! stored together, the later one in the high halves. Formats of codes also have parameters, in the order in which the
+//! panels need them.
 
 #[cfg(test)]
 use super::decode::Element;
@@ -18,7 +18,7 @@ use crate::transpose::Strip;
 pub enum Format {
     /// As they are.
     F32,
-    /// In half precision, which all of them have exactly.
+    /// In half precision, which represents all of them exactly.
     F16,
     /// Rounded to bf16, in pairs from two successive rows: multiplied with pairs from the left matrix.
     Bf16,
@@ -26,7 +26,7 @@ pub enum Format {
     Int8,
     /// Half bytes with an [`Affine`] for each column and block of rows.
     Int4,
-    /// Half bytes, numbers of entries of a table for each vector of columns.
+    /// Half bytes, which index a table for each vector of columns.
     Palette,
 }
 
@@ -51,8 +51,8 @@ impl Format {
     }
 }
 
-/// What a code stands for: `(code - zero) * scale`, computed as `code * scale - zero * scale`. That is the same where scales
-/// are numbers in half precision and zeros integers of a byte; with other scales the products are rounded first.
+/// What a code stands for: `(code - zero) * scale`, computed as `code * scale - zero * scale`. The two are the same if
+/// scales are half-precision numbers and zeros are one-byte integers; with other scales the products are rounded first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Affine {
     /// The distance between the values of two successive codes.
@@ -61,7 +61,7 @@ pub struct Affine {
     pub zero: f32,
 }
 
-/// A packed matrix in memory of its own: for weights.
+/// A packed matrix that owns its memory, for weights.
 #[derive(Clone, Debug)]
 pub struct PackedB {
     data: AlignedVec,
@@ -80,7 +80,7 @@ pub struct PackedB {
     panels: Panels,
 }
 
-/// A packed matrix, wherever its values lie.
+/// A packed matrix, wherever its values are stored.
 #[derive(Clone, Copy, Debug)]
 pub struct PackedRef<'a> {
     pub(crate) data: &'a [u8],
@@ -126,7 +126,7 @@ impl PackedB {
         packed
     }
 
-    /// As [`PackedB::pack`] for elements whose bits in half precision `bits(k, n)` are; `None` unless all are finite.
+    /// Like [`PackedB::pack`] for half-precision elements with the bits `bits(k, n)`; `None` unless all are finite.
     pub fn pack_half(isa: Isa, k: usize, n: usize, bits: impl Fn(usize, usize) -> u16) -> Option<Self> {
         let mut packed = Self::empty(isa, k, n, Format::F16, k, Panels::new(n, isa.lanes()));
         let panels = packed.panels;
@@ -139,7 +139,7 @@ impl PackedB {
         all.then_some(packed)
     }
 
-    /// As [`PackedB::pack`], in half precision if that changes no element: products are then the same to the bit.
+    /// Like [`PackedB::pack`], in half precision if that changes no element; products are then the same bit by bit.
     pub fn pack_exactly(isa: Isa, k: usize, n: usize, get: impl Fn(usize, usize) -> f32) -> Self {
         let bits = |k: usize, n: usize| half::exact(get(k, n)).unwrap_or(half::INFINITY);
         Self::pack_half(isa, k, n, bits).unwrap_or_else(|| Self::pack(isa, k, n, get))
@@ -158,7 +158,7 @@ impl PackedB {
         packed
     }
 
-    /// Packs the matrix of which `code(k, n)` and `affine(k / block, n)` make the element in row `k` and column `n`.
+    /// Packs the matrix whose element in row `k` and column `n` is given by `code(k, n)` and `affine(k / block, n)`.
     pub fn pack_int8(
         isa: Isa,
         [k, n]: [usize; 2],

@@ -1,7 +1,7 @@
 //! Two products in a row, as the two layers of a perceptron: `act2(act1(a * b1 + …) * b2 + …)`.
 //!
-//! The inner result is never written out as a whole. A task computes some rows of it into scratch, where they stay in
-//! the cache, and goes on with the second product: a wide inner result costs no memory traffic.
+//! The inner result is never written out as a whole. A task computes some of its rows into scratch memory, where they
+//! stay in the cache, and goes on with the second product, so that a wide inner result costs no memory traffic.
 
 use super::tile::{Block, Product, Rows, Runs};
 use super::{Epilogue, Format, PackedB, ROW_UNIT, check_output, matrix_fits};

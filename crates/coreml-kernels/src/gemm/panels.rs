@@ -1,7 +1,7 @@
 //! How the columns of a right-hand matrix are cut into panels.
 //!
-//! Panels are three, two or one vectors wide. Three vectors feed the micro-kernel best; two panels of two replace one of
-//! three and one of one, so that no column count wastes more than it must.
+//! Panels are three, two or one vectors wide. Three vectors keep the micro-kernel busiest; two panels of two replace one
+//! of three and one of one, so that no column count wastes more than it must.
 
 use super::ROW_UNIT;
 

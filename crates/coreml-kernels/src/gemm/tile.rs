@@ -1,8 +1,8 @@
 //! The micro-kernel: a tile of the output held in registers while the dot products are summed.
 //!
-//! One kernel serves matrix products and convolutions. Rows of the left matrix are given by address, and the values
-//! of a row's dot product lie in equal runs: one run for a matrix, one run per kernel row for an image. Where values are
-//! multiplied in bf16, two of them are one element here, and everything is counted in those.
+//! One kernel serves matrix products and convolutions. Rows of the left matrix are given by address, and the values of a
+//! row's dot product are in runs of equal length: one run for a matrix, one run per kernel row for an image. If values
+//! are multiplied in bf16, two of them are one element here, and everything is counted in such elements.
 
 #![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
 

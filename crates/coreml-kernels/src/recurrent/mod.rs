@@ -1,11 +1,11 @@
-//! Recurrent layers: what follows step by step once the products with the inputs are there.
+//! Recurrent layers: the part that runs step by step after the products with the inputs are computed.
 //!
 //! A step multiplies the state with weights that are read once, so it runs at the speed of the cache they come from.
 //! The weights are packed in blocks of as many units of the state as a vector has lanes, and a block holds the columns
-//! of *all* gates of its units: when the sums of a block are done its units can be brought up to date at once, from
-//! registers. The new state goes to a second buffer, so blocks do not wait for each other within a step and threads
-//! share a step's blocks; only steps follow each other. A `gru` that resets the state before multiplying it takes two
-//! turns per step, with a part of the weights each.
+//! of *all* gates of its units: when the sums of a block are done, its units can be updated at once, from registers.
+//! The new state goes to a second buffer, so blocks of a step do not wait for each other and threads can share them;
+//! only the steps are in order. A `gru` that resets the state before multiplying it takes two turns per step, each with
+//! a part of the weights.
 
 mod step;
 
@@ -29,7 +29,7 @@ pub enum Squash {
     Linear,
 }
 
-/// What happens in one step. Sums are those of the products with input and state, and of the biases.
+/// The kind of cell: what happens in one step. Sums are those of the products with input and state, and of the biases.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cell {
     /// Gates input, forget, output, cell: `c = forget * c + input * cell(sum)` limited to `±clip`,
@@ -184,7 +184,7 @@ pub struct Outputs<'a> {
     pub sequence: Option<&'a mut [f32]>,
     /// `[batch, width]`: on entry the initial state, on return the last.
     pub h: &'a mut [f32],
-    /// As `h`, the state of the cell; not looked at where there is none.
+    /// As `h`, the state of the cell; ignored if the cell has none.
     pub c: &'a mut [f32],
 }
 

@@ -1,4 +1,4 @@
-//! One turn of a step: the sums of some blocks of units, and what becomes of them.
+//! One turn of a step: sums some blocks of units and updates the units.
 
 #![allow(clippy::needless_range_loop, reason = "loops with constant bounds over arrays that are to stay in registers")]
 

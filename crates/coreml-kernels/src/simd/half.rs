@@ -1,4 +1,4 @@
-//! Half-precision numbers as bits: what weights are stored in where that loses nothing.
+//! Half-precision numbers as bits: the storage of weights where it loses nothing.
 
 /// The bits of the infinite number.
 pub(crate) const INFINITY: u16 = 0x7c00;

@@ -1,5 +1,5 @@
-//! Transcendental functions on vectors. The error bounds are stated, and held, in
-//! [`crate::elementwise::ELEMENTWISE`]. Coefficients are minimax fits made for this project.
+//! Transcendental functions on vectors. The error bounds are in [`crate::elementwise::ELEMENTWISE`] and tested there.
+//! Coefficients are minimax fits made for this project.
 
 #![allow(
     clippy::excessive_precision,

@@ -1,7 +1,7 @@
 //! WebAssembly's 128-bit vectors: four lanes, no fused multiply-add.
 //!
-//! A WebAssembly program cannot ask what its runtime has: one with these instructions does not load without them. So they
-//! are chosen when the program is built (`-C target-feature=+simd128`), and then always there.
+//! A WebAssembly program cannot ask what its runtime supports: a program with these instructions does not load without
+//! them. So they are chosen when the program is built (`-C target-feature=+simd128`), and are then always available.
 
 use std::arch::wasm32::*;
 

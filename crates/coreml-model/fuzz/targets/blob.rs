@@ -1,4 +1,4 @@
-//! A weight file, of which a sound program takes everything it has.
+//! A weight file, with a valid program that uses everything in it.
 #![no_main]
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Arrays of NumPy, which are read from a path.
+//! NumPy's array files, which are read from a path.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

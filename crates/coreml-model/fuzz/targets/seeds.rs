@@ -1,4 +1,4 @@
-//! Writes what a target begins with: `seeds TARGET GOLDEN FOLDER` makes files in `FOLDER` of the small models below `GOLDEN`.
+//! Writes a target's seeds: `seeds TARGET GOLDEN FOLDER` makes files in `FOLDER` from the small models below `GOLDEN`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
-//! Constants: literals of the program, and references into weight files.
+//! Decodes constants: literals of the program, and references into weight files.
 //!
-//! Writers differ in where they put narrow integers, so a literal may hold them in any of the format's lists as long
-//! as every number fits the declared type and their count is the type's.
+//! Writers differ in where they put narrow integers, so a literal may hold them in any of the format's lists as long as
+//! every number fits the declared type and their count is right.
 
 use std::sync::Arc;
 

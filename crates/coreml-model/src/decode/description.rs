@@ -1,4 +1,4 @@
-//! The description: features, the functions they belong to, and metadata.
+//! Decodes the description: features, the functions they belong to, and metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Functions: names become ids, in lexical scopes.
+//! Decodes functions: names become ids, in lexical scopes.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -303,8 +303,8 @@ impl<'t> Decoder<'_, 't> {
     }
 }
 
-/// The blocks of control flow take and give as many values as the operation does, so that whoever runs them can pair
-/// them up. Operations this function does not know are left to whoever does.
+/// The blocks of control flow take and return as many values as the operation does, so that an executor can pair them
+/// up. Operations this function does not know are not checked here.
 fn check_blocks(
     kind: &str,
     inputs: &[(SmolStr, Arguments)],

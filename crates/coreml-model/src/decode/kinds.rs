@@ -18,15 +18,15 @@ pub(crate) enum Sorted {
     Refused(ReadError),
 }
 
-/// A type of models that cannot run away from Apple's systems.
+/// A type of models that runs on Apple's systems only.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct RefusedType {
-    /// The format's name of it.
+    /// Its name in the format.
     pub name: &'static str,
     /// Why.
     pub why: &'static str,
-    /// What one can do instead.
+    /// What to do instead.
     pub instead: &'static str,
 }
 
@@ -86,7 +86,7 @@ fn refused(name: &'static str, detail: &str) -> Sorted {
     Sorted::Refused(ReadError::new(ReadErrorKind::Unsupported, message))
 }
 
-/// Sorts a model and tells the format's name of its type.
+/// Sorts a model by its type, and returns the type's name in the format.
 pub(crate) fn sort(kind: Kind) -> (&'static str, Sorted) {
     use Sorted::{Classic, Linked, Network, Pipeline, Program};
 

@@ -1,6 +1,6 @@
-//! Pipelines: what one takes and gives must be what its members take and give.
+//! Decodes pipelines: a pipeline's inputs and outputs must match those of its members.
 //!
-//! Members run in order and find their inputs by name among the pipeline's own and the outputs of those before them.
+//! Members run in order and find their inputs by name among the pipeline's own and the outputs of earlier members.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub(crate) fn members(
     pipeline.models.into_iter().enumerate().map(member).collect()
 }
 
-/// A value that members can take: its type, and who gives it.
+/// A value that members can take: its type, and where it comes from.
 struct Known<'a> {
     kind: &'a FeatureKind,
     giver: String,

@@ -1,4 +1,4 @@
-//! Tokens, and where they are.
+//! Tokens and their positions.
 
 use std::borrow::Cow;
 

@@ -1,6 +1,6 @@
-//! MIL text: programs as compiled models hold them, in `model.mil`.
+//! MIL text: the form of programs in compiled models, in `model.mil`.
 //!
-//! Nobody has published the grammar; it is told here as compilers are seen to write it:
+//! The grammar is not published; this is how compilers are seen to write it:
 //!
 //! ```text
 //! program(1.3) [buildInfo = …] { func NAME<ios17>(TYPE name, …) [attributes] { operations } -> (results); … }
@@ -11,7 +11,7 @@
 //! literal:    0x1.8p-3, -7, true, "text", [[1, 2], [3, 4]]; in parentheses of a tuple; {{key, value}, …} of a dictionary
 //! ```
 //!
-//! Older compilers write scalars as tensors without dimensions, `tensor<int32, []>(3)`.
+//! Of models older than iOS 18 compilers write version 1.0, where scalars are tensors without dimensions, `tensor<int32, []>(3)`.
 //!
 //! The text becomes the same messages as a package's program, so that one set of rules checks both.
 
@@ -22,4 +22,4 @@ mod parse;
 mod print;
 
 pub(crate) use parse::{Flexible, program};
-pub(crate) use print::{Quoted, text};
+pub(crate) use print::{Quoted, Scalars, text};

@@ -10,23 +10,50 @@ use crate::program::{Opset, PackedTensor, PackedType};
 use crate::proto::{self, binding, dimension, elements, immediate, value, value_type};
 use coreml_tensor::Shape;
 
-/// How texts of this library name who wrote them.
+/// How MIL text written by this library names its writer.
 pub(super) const MAKER: &str = "coreml-anywhere";
 
+/// How scalars are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scalars {
+    /// As tensors without dimensions, `tensor<int32, []>(3)`: the text of version 1.0.
+    Tensors,
+    /// `int32(3)`: the text of version 1.3.
+    Plain,
+}
+
+impl Scalars {
+    /// The form that Core ML's compiler writes of a model of this specification version.
+    pub(crate) fn of(specification_version: i32) -> Self {
+        if specification_version < Opset::Ios18.specification_version() { Self::Tensors } else { Self::Plain }
+    }
+
+    /// The type of a scalar.
+    pub(crate) fn of_type(self, element: &str) -> impl Display {
+        fmt::from_fn(move |f| match self {
+            Self::Tensors => write!(f, "tensor<{element}, []>"),
+            Self::Plain => f.write_str(element),
+        })
+    }
+}
+
 /// The program as a compiled model has it. `attributes` gives what stands behind a function's parameters.
-pub(crate) fn text(program: &proto::Program, attributes: impl Fn(&str) -> String) -> String {
-    let mut text = String::from("program(1.3)\n");
-    let (maker, version) = (Quoted(MAKER), Quoted(env!("CARGO_PKG_VERSION")));
-    _ = writeln!(text, "[buildInfo = dict<string, string>({{{{{maker}, {version}}}}})]");
+pub(crate) fn text(program: &proto::Program, scalars: Scalars, attributes: impl Fn(&str) -> String) -> String {
+    let mut text = String::from(match scalars {
+        Scalars::Tensors => "program(1.0)\n",
+        Scalars::Plain => "program(1.3)\n",
+    });
+    let (string, maker, version) = (scalars.of_type("string"), Quoted(MAKER), Quoted(env!("CARGO_PKG_VERSION")));
+    _ = writeln!(text, "[buildInfo = dict<{string}, {string}>({{{{{maker}, {version}}}}})]");
     text.push_str("{\n");
     for (name, function) in &program.functions {
         let opset = Opset::from_name(&function.opset).map_or(function.opset.as_str(), |opset| opset.text_name());
         let body = function.specializations.values().next();
-        _ = write!(text, "    func {}<{opset}>{}", Name(name), Definitions(&function.inputs, Some('(')));
+        _ = write!(text, "    func {}<{opset}>{}", Name(name), Definitions(&function.inputs, Some('('), scalars));
         text.push_str(&attributes(name));
         text.push_str(" {\n");
         if let Some(body) = body {
-            body.operations.iter().for_each(|operation| _ = write_operation(&mut text, operation, 2));
+            body.operations.iter().for_each(|operation| _ = write_operation(&mut text, operation, scalars, 2));
             _ = writeln!(text, "    }} -> ({});", Names(&body.outputs));
         }
     }
@@ -38,9 +65,9 @@ fn indent(text: &mut String, depth: usize) {
     (0..depth).for_each(|_| text.push_str("    "));
 }
 
-fn write_operation(text: &mut String, operation: &proto::Operation, depth: usize) -> fmt::Result {
+fn write_operation(text: &mut String, operation: &proto::Operation, scalars: Scalars, depth: usize) -> fmt::Result {
     indent(text, depth);
-    write!(text, "{}", Definitions(&operation.outputs, None))?;
+    write!(text, "{}", Definitions(&operation.outputs, None, scalars))?;
     if !operation.outputs.is_empty() {
         text.push_str(" = ");
     }
@@ -48,24 +75,24 @@ fn write_operation(text: &mut String, operation: &proto::Operation, depth: usize
     for (i, (name, argument)) in operation.inputs.iter().enumerate() {
         write!(text, "{}{} = ", comma(i), Name(name))?;
         match argument.bindings.as_slice() {
-            [only] => write!(text, "{}", Bound(only))?,
-            several => write!(text, "({})", List(several.iter().map(Bound)))?,
+            [only] => write!(text, "{}", Bound(only, scalars))?,
+            several => write!(text, "({})", List(several.iter().map(|binding| Bound(binding, scalars))))?,
         }
     }
     text.push(')');
     if !operation.attributes.is_empty() {
         text.push('[');
         for (i, (name, value)) in operation.attributes.iter().enumerate() {
-            write!(text, "{}{} = {}", comma(i), Name(name), Typed(value))?;
+            write!(text, "{}{} = {}", comma(i), Name(name), Typed(value, scalars))?;
         }
         text.push(']');
     }
     for block in &operation.blocks {
         text.push('\n');
         indent(text, depth + 1);
-        writeln!(text, "{} {{", Definitions(&block.inputs, Some('(')))?;
+        writeln!(text, "{} {{", Definitions(&block.inputs, Some('('), scalars))?;
         for operation in &block.operations {
-            write_operation(text, operation, depth + 2)?;
+            write_operation(text, operation, scalars, depth + 2)?;
         }
         indent(text, depth + 1);
         write!(text, "}} -> ({})", Names(&block.outputs))?;
@@ -131,7 +158,7 @@ impl Display for Quoted<'_> {
 }
 
 /// Types with names; in parentheses if they are parameters.
-struct Definitions<'a>(&'a [proto::NamedType], Option<char>);
+struct Definitions<'a>(&'a [proto::NamedType], Option<char>, Scalars);
 
 impl Display for Definitions<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -139,36 +166,37 @@ impl Display for Definitions<'_> {
             f.write_char('(')?;
         }
         for (i, value) in self.0.iter().enumerate() {
-            write!(f, "{}{} {}", comma(i), Type(value.r#type.as_ref()), Name(&value.name))?;
+            write!(f, "{}{} {}", comma(i), Type(value.r#type.as_ref(), self.2), Name(&value.name))?;
         }
         if self.1.is_some() { f.write_char(')') } else { Ok(()) }
     }
 }
 
-struct Type<'a>(Option<&'a proto::ValueType>);
+struct Type<'a>(Option<&'a proto::ValueType>, Scalars);
 
 impl Display for Type<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         use value_type::Kind;
 
+        let of = |ty| Type(ty, self.1);
         match self.0.and_then(|ty| ty.kind.as_ref()) {
             Some(Kind::Tensor(ty)) => {
                 let element = ElementType::from_program(ty.data_type).map_or("unknown", ElementType::name);
                 match (ty.rank, ty.dims.as_slice()) {
                     (-1, _) => write!(f, "tensor<{element}, [...]>"),
-                    (_, []) => f.write_str(element),
+                    (_, []) => self.1.of_type(element).fmt(f),
                     (_, dims) => write!(f, "tensor<{element}, [{}]>", List(dims.iter().map(Size))),
                 }
             }
             Some(Kind::List(list)) => match &list.length {
-                Some(length) => write!(f, "list<{}, {}>", Type(list.element.as_deref()), Size(length)),
-                None => write!(f, "list<{}, ?>", Type(list.element.as_deref())),
+                Some(length) => write!(f, "list<{}, {}>", of(list.element.as_deref()), Size(length)),
+                None => write!(f, "list<{}, ?>", of(list.element.as_deref())),
             },
-            Some(Kind::Tuple(tuple)) => write!(f, "tuple<{}>", List(tuple.types.iter().map(|ty| Type(Some(ty))))),
+            Some(Kind::Tuple(tuple)) => write!(f, "tuple<{}>", List(tuple.types.iter().map(|ty| of(Some(ty))))),
             Some(Kind::Dictionary(dictionary)) => {
-                write!(f, "dict<{}, {}>", Type(dictionary.key.as_deref()), Type(dictionary.value.as_deref()))
+                write!(f, "dict<{}, {}>", of(dictionary.key.as_deref()), of(dictionary.value.as_deref()))
             }
-            Some(Kind::State(state)) => write!(f, "state<{}>", Type(state.wrapped.as_deref())),
+            Some(Kind::State(state)) => write!(f, "state<{}>", of(state.wrapped.as_deref())),
             None => f.write_str("unknown"),
         }
     }
@@ -186,38 +214,41 @@ impl Display for Size<'_> {
     }
 }
 
-struct Bound<'a>(&'a proto::Binding);
+struct Bound<'a>(&'a proto::Binding, Scalars);
 
 impl Display for Bound<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.0.to {
             Some(binding::To::Name(name)) => Name(name).fmt(f),
-            Some(binding::To::Value(value)) => Typed(value).fmt(f),
+            Some(binding::To::Value(value)) => Typed(value, self.1).fmt(f),
             None => Ok(()),
         }
     }
 }
 
 /// A value behind its type.
-struct Typed<'a>(&'a proto::Value);
+struct Typed<'a>(&'a proto::Value, Scalars);
 
 impl Display for Typed<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}({})", Type(self.0.r#type.as_ref()), Literal(self.0))
+        write!(f, "{}({})", Type(self.0.r#type.as_ref(), self.1), Literal(self.0, self.1))
     }
 }
 
-struct Literal<'a>(&'a proto::Value);
+struct Literal<'a>(&'a proto::Value, Scalars);
 
 impl Display for Literal<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let literal = match &self.0.kind {
             Some(value::Kind::BlobFile(blob)) => {
-                return write!(f, "BLOBFILE(path = string({}), offset = uint64({}))", Quoted(&blob.file), blob.offset);
+                let [string, uint64] = ["string", "uint64"].map(|element| self.1.of_type(element));
+                let (path, offset) = (Quoted(&blob.file), blob.offset);
+                return write!(f, "BLOBFILE(path = {string}({path}), offset = {uint64}({offset}))");
             }
             Some(value::Kind::Immediate(literal)) => literal,
             None => return Ok(()),
         };
+        let of = |value| Literal(value, self.1);
         match &literal.kind {
             Some(immediate::Kind::Tensor(elements)) => {
                 let Some(value_type::Kind::Tensor(ty)) = self.0.r#type.as_ref().and_then(|ty| ty.kind.as_ref()) else {
@@ -225,13 +256,13 @@ impl Display for Literal<'_> {
                 };
                 write_elements(f, ty, elements)
             }
-            Some(immediate::Kind::List(values)) => write!(f, "[{}]", List(values.values.iter().map(Literal))),
-            Some(immediate::Kind::Tuple(values)) => write!(f, "({})", List(values.values.iter().map(Literal))),
+            Some(immediate::Kind::List(values)) => write!(f, "[{}]", List(values.values.iter().map(of))),
+            Some(immediate::Kind::Tuple(values)) => write!(f, "({})", List(values.values.iter().map(of))),
             Some(immediate::Kind::Dictionary(pairs)) => {
                 f.write_char('{')?;
                 for (i, pair) in pairs.values.iter().enumerate() {
                     if let (Some(key), Some(value)) = (&pair.key, &pair.value) {
-                        write!(f, "{}{{{}, {}}}", comma(i), Literal(key), Literal(value))?;
+                        write!(f, "{}{{{}, {}}}", comma(i), of(key), of(value))?;
                     }
                 }
                 f.write_char('}')

@@ -1,8 +1,8 @@
 //! Weight files: blob storage, version 2.
 //!
 //! The file begins with a header; a constant of the program names the offset of a record, which says where its bytes
-//! are. Nothing the file says is believed before it has been compared with the file's length and with the type the
-//! program declares. Only what constants ask for is read, straight into the tensor.
+//! are. Nothing the file says is trusted before it has been compared with the file's length and with the type the
+//! program declares. Only the bytes that constants need are read, straight into the tensor.
 
 use std::collections::HashMap;
 use std::io::{Read, SeekFrom};

@@ -1,8 +1,8 @@
 //! Compiled models: folders with the program as MIL text, as Core ML's compiler makes them.
 //!
-//! What Core ML itself needs beside the program is in files without a public format. Two facts about them are used: the
-//! first four bytes of `coremldata.bin` are the number that the format has for the type of model, and the description of
-//! a model lies in it as a message of the format behind its length.
+//! Core ML itself needs other files, whose format is not public. Two facts about them are used: the first four bytes of
+//! `coremldata.bin` are the format's number for the type of model, and it contains the model's description as a message
+//! of the format, preceded by its length.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,9 +57,9 @@ pub(crate) struct Compiled {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compiler {
-    /// Core ML's compiler, as far as can be told.
+    /// Core ML's compiler, as far as the files show.
     CoreMl,
-    /// This library, or the folder lacks what Core ML reads first; Core ML cannot load it.
+    /// This library, or another tool that left out the file that Core ML reads first; Core ML cannot load the folder.
     Another,
 }
 

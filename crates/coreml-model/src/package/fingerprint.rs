@@ -1,12 +1,12 @@
-//! Tells models apart by their contents.
+//! Fingerprints, which tell models apart by their contents.
 
 use std::fmt;
 
 use xxhash_rust::xxh3::Xxh3Default;
 
-/// Stands for everything that was read of a model: its specification, or program and description, and the weights that the
-/// program refers to. Equal for equal contents, wherever they lie; what different contents have differs, unless somebody took
-/// pains to make it equal: it is not a cryptographic hash.
+/// Identifies everything that was read of a model: its specification, or program and description, and the weights that the
+/// program refers to. Equal for equal contents, wherever they are stored. It differs for different contents unless they were
+/// made to collide on purpose: it is not a cryptographic hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u128);
 

@@ -1,4 +1,4 @@
-//! What a file does not say of its model, and whoever opens it can.
+//! Facts that a file does not contain and the caller who opens it can supply.
 
 use super::Package;
 use crate::error::{ReadError, ReadErrorKind, quote};
@@ -6,7 +6,7 @@ use crate::interface::{ColorLayout, FeatureKind, ImageFeature, ShapeConstraint};
 
 impl Package {
     /// Whether the file describes the model's inputs and outputs. A compiled model may have lost its description; then its
-    /// interface is what the program alone tells, in which images are arrays like others.
+    /// interface is derived from the program alone, in which images are arrays like any other.
     pub fn is_described(&self) -> bool {
         self.described
     }
@@ -16,7 +16,8 @@ impl Package {
         &self.given
     }
 
-    /// The package with the input `name` as an image of this layout, which a model without a description cannot say itself.
+    /// The package with the input `name` as an image of this layout, for a model without a description, which cannot say so
+    /// itself.
     ///
     /// # Errors
     /// [`ReadErrorKind::Interface`] when the model has a description, no such input, or one that does not have the shape

@@ -1,4 +1,4 @@
-//! What a file is instead, when it is one of those that are mistaken for a model's.
+//! Recognises other kinds of file that are often mistaken for a model's.
 
 /// Contents that begin with these bytes, and what to say of them.
 const BEGINNINGS: &[(&[u8], &str)] = &[

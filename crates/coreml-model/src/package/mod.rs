@@ -65,7 +65,7 @@ pub struct Metadata {
 
 impl Package {
     /// Opens an `.mlpackage` folder or an `.mlmodel` file with a model of any type, an `.mlmodelc` folder with the program as
-    /// text, or (with the feature `zip`) an archive that holds one of them; which of them `path` is, its contents tell.
+    /// text, or (with the feature `zip`) an archive that holds one of them. The contents of `path` decide which one it is.
     ///
     /// # Errors
     /// [`ReadError`] says what is wrong and where; its kind distinguishes missing files, broken ones, models that ask
@@ -82,8 +82,8 @@ impl Package {
         Self::open_source(path.as_ref(), limits, Weights::Needed)
     }
 
-    /// As [`Package::open_with`], but goes on where weights cannot be read: such constants are zeros, and
-    /// [`Package::missing_weights`] tells of it. For looking at a model; sessions refuse it.
+    /// Like [`Package::open_with`], but goes on if weights cannot be read: such constants are zeros, and
+    /// [`Package::missing_weights`] has the reason. For looking at a model; sessions refuse it.
     ///
     /// # Errors
     /// As [`Package::open`], for everything but the weights.
@@ -193,17 +193,18 @@ impl Package {
     /// unpacked into memory. [`Package::path`] is empty.
     ///
     /// # Errors
-    /// As [`Package::open`]; and when the archive is damaged, or holds no model or several.
+    /// As [`Package::open`]; and when the archive is damaged, or holds no model or more than one.
     #[cfg(feature = "zip")]
     pub fn from_zip(archive: impl std::io::Read + std::io::Seek, limits: &Limits) -> Result<Self, ReadError> {
         Self::unpack(Path::new(""), archive, limits, Weights::Needed)
     }
 
-    /// Reads a model from the files of a folder, in memory: each by its path, with `/` between its parts. They hold what an archive
-    /// holds that [`Package::from_zip`] takes. [`Package::path`] is empty.
+    /// Reads a model from the files of a folder, in memory, each with its path, with `/` as separator. They are the same files as
+    /// in an archive for [`Package::from_zip`]. [`Package::path`] is empty.
     ///
     /// # Errors
-    /// As [`Package::open`]; and when there are too many files, one twice, no model or several.
+    /// As [`Package::open`]; and when there are too many files, a file occurs twice, or there is no model or more than
+    /// one.
     #[cfg(feature = "zip")]
     pub fn from_files(files: impl IntoIterator<Item = (String, Vec<u8>)>, limits: &Limits) -> Result<Self, ReadError> {
         Self::read_found(Path::new(""), archive::gather(files, limits)?, limits, Weights::Needed)
@@ -223,7 +224,7 @@ impl Package {
         Self::from_parts(bytes, None, limits)
     }
 
-    /// Reads a model from a stream: what [`Package::from_bytes`] takes, of [`Limits::spec_bytes`] at most.
+    /// Reads a model from a stream of what [`Package::from_bytes`] takes, at most [`Limits::spec_bytes`] long.
     ///
     /// # Errors
     /// As [`Package::open`].
@@ -289,12 +290,12 @@ impl Package {
         self.decoded.model.program()
     }
 
-    /// The members of a pipeline, in the order they run; the model itself if it is none.
+    /// The members of a pipeline, in the order they run; the model itself if it is not a pipeline.
     pub fn stages(&self) -> &[Stage] {
         self.decoded.model.members()
     }
 
-    /// What `function` takes and gives; the default function if `None`.
+    /// The inputs and outputs of `function`; the default function's if `None`.
     ///
     /// # Errors
     /// [`ReadErrorKind::Function`] when the model does not describe a function of this name.
@@ -333,7 +334,7 @@ impl Package {
         &self.path
     }
 
-    /// Why weights could not be read, of a package opened by [`Package::outline`]; its numbers mean nothing then.
+    /// Why weights could not be read, for a package opened by [`Package::outline`]; its numbers are then meaningless.
     pub fn missing_weights(&self) -> Option<&ReadError> {
         self.missing_weights.as_ref()
     }
@@ -343,7 +344,7 @@ impl Package {
         self.archived
     }
 
-    /// Tells whether another package has the same contents.
+    /// Identifies the contents: equal for another package with the same ones.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }

@@ -1,4 +1,4 @@
-//! Keeps paths a file names inside the package.
+//! Keeps the paths that a file names inside the package.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::error::{ReadError, ReadErrorKind, quote};
 /// The file or folder `relative` below `base`, with symbolic links resolved.
 ///
 /// `root` bounds what may be reached and must be canonical. Links are followed within it and, of a package that lies in a
-/// download cache, to that cache's own files. Hard links cannot be told from other files and are read.
+/// download cache, to that cache's own files. Hard links cannot be distinguished from other files and are read.
 pub(crate) fn resolve(root: &Path, base: &Path, relative: &str) -> Result<PathBuf, ReadError> {
     check(relative)?;
     let joined = base.join(relative);
@@ -51,7 +51,7 @@ pub(crate) fn check(relative: &str) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// Opens `path` if it is a regular file, and tells its length. Pipes and devices are refused before they are opened,
+/// Opens `path` if it is a regular file, and returns its length. Pipes and devices are refused before they are opened,
 /// since opening alone may block or have effects. `witness` will know whether it changes.
 pub(crate) fn open_regular(path: &Path, witness: &Witness) -> Result<(fs::File, u64), ReadError> {
     let regular = |metadata: &fs::Metadata| {

@@ -1,4 +1,4 @@
-//! Notices files that change while a model is read, half of which would be another's.
+//! Notices files that change while a model is read, because half of it could then come from another model.
 
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use crate::error::{ReadError, ReadErrorKind};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Witness(Arc<Mutex<Vec<(PathBuf, Look)>>>);
 
-/// What the system tells of a file without its contents.
+/// What the system says about a file without reading it.
 #[derive(Debug, PartialEq)]
 struct Look {
     length: u64,
     modified: Option<SystemTime>,
-    /// Device and number, and when the file or what is told of it last changed, where there are such things.
+    /// Device and file number, and when the file or its metadata last changed, where the system has these.
     identity: Option<[i64; 4]>,
 }
 

@@ -1,7 +1,7 @@
 //! The program of a model: typed, validated SSA, as the file has it.
 //!
-//! One [`Function`] owns all its values, nested blocks' included, in one arena; a [`ValueId`] indexes it. A value is
-//! defined once, before its first use, and is visible in nested blocks. `const` operations stay operations: an
+//! One [`Function`] owns all its values, including those of nested blocks, in one arena; a [`ValueId`] indexes it. A
+//! value is defined once, before its first use, and is visible in nested blocks. `const` operations stay operations: an
 //! executor resolves them, a reader prints them.
 
 use std::collections::BTreeMap;
@@ -49,7 +49,7 @@ impl Function {
 pub struct ValueId(pub(crate) u32);
 
 impl ValueId {
-    /// The value at `position` of [`Function::values`], for those who make programs.
+    /// The value at `position` of [`Function::values`], for code that makes programs.
     pub const fn new(position: u32) -> Self {
         Self(position)
     }
@@ -80,10 +80,10 @@ pub struct Block {
     pub outputs: Vec<ValueId>,
 }
 
-/// What is bound to one parameter; of most, one argument.
+/// The arguments of one parameter; for most parameters, one.
 pub type Arguments = SmallVec<[Argument; 1]>;
 
-/// The results of an operation; of most, one.
+/// The results of an operation; for most operations, one.
 pub type Results = SmallVec<[ValueId; 4]>;
 
 /// One operation.

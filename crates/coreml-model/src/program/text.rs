@@ -1,4 +1,4 @@
-//! Programs as text, in the manner of MIL: one operation a line, constants in place if they are small.
+//! Programs as text, similar to MIL: one operation a line, small constants inline.
 
 use std::fmt::{self, Display, Formatter, Write};
 

@@ -1,4 +1,4 @@
-//! Files that change while a model is read: it is the one or the other, or refused.
+//! Files that change while a model is read: the result is one version or the other, or an error.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Models made in memory, sound ones and broken ones.
 //!
-//! [`sample`] is a sound model that touches most of the format; each test breaks it in one way and says which error,
-//! naming which place, must come of it.
+//! [`sample`] is a sound model that touches most of the format; each test breaks it in one way and says which error
+//! must result, and which place it must name.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! Models that reach for what is not theirs: every place that names a path, and every kind of thing that is no file.
+//! Models that try to read outside themselves: every place that names a path, and every kind of entry that is not a
+//! file.
 
 use std::fs;
 use std::path::{Path, PathBuf};

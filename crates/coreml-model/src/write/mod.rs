@@ -27,7 +27,7 @@ mod weights;
 pub struct NewModel<'a> {
     /// What it is.
     pub content: NewContent<'a>,
-    /// What its functions take and give, by name; a model without functions has one, `main`.
+    /// The inputs and outputs of its functions, by name; a model without functions has one, `main`.
     pub interfaces: BTreeMap<String, &'a Interface>,
     /// The function that runs when none is named.
     pub default_function: String,
@@ -35,7 +35,7 @@ pub struct NewModel<'a> {
     pub metadata: Metadata,
 }
 
-/// What is to be written.
+/// The contents to write.
 #[derive(Debug)]
 pub enum NewContent<'a> {
     /// An ML Program.
@@ -50,7 +50,7 @@ pub enum NewContent<'a> {
 const WEIGHTS: &str = "weights/weight.bin";
 
 impl<'a> NewModel<'a> {
-    /// The model that `package` holds, with what `lower` makes of each neural network in it.
+    /// The model of `package`, with each neural network in it replaced by the result of `lower`.
     ///
     /// # Errors
     /// Those of `lower`.
@@ -108,7 +108,8 @@ impl<'a> NewModel<'a> {
     }
 
     /// Writes an `.mlmodelc` folder, which must not exist: the program as MIL text, its weights, and the description; of a
-    /// pipeline, such a folder for each member. It is not what Apple's compiler makes: files that only Core ML reads are not in it.
+    /// pipeline, such a folder for each member. It differs from what Apple's compiler makes: files that only Core ML reads are
+    /// missing.
     ///
     /// # Errors
     /// As [`NewModel::write_package`]; for classic models and pipelines within pipelines, whose compiled form is not known well
@@ -145,8 +146,9 @@ impl<'a> NewModel<'a> {
         let version = model.specification_version;
         let description = model.description.unwrap_or_default();
         let Some(Kind::MlProgram(program)) = &model.kind else { return Ok(version) };
-        let attributes = |name: &str| self.interfaces.get(name).map_or_else(String::new, |of| flexible(of));
-        fs::write(path.join(PROGRAM), mil::text(program, attributes))?;
+        let scalars = mil::Scalars::of(version);
+        let attributes = |name: &str| self.interfaces.get(name).map_or_else(String::new, |of| flexible(of, scalars));
+        fs::write(path.join(PROGRAM), mil::text(program, scalars, attributes))?;
         fs::write(path.join(DATA), compiled_description(ML_PROGRAM, version, &description))?;
         Ok(version)
     }
@@ -237,9 +239,10 @@ fn manifest(weights: bool) -> String {
 }
 
 /// The shapes that inputs may have, as an attribute of the function.
-fn flexible(interface: &Interface) -> String {
+fn flexible(interface: &Interface, scalars: mil::Scalars) -> String {
     use crate::interface::FeatureKind;
 
+    let string = scalars.of_type("string");
     let (mut defaults, mut ranges, mut enumerated) = (Vec::new(), Vec::new(), Vec::new());
     for feature in &interface.inputs {
         let FeatureKind::MultiArray(array) = &feature.kind else { continue };
@@ -261,7 +264,7 @@ fn flexible(interface: &Interface) -> String {
         defaults.push(format!("{{{name}, {:?}}}", array.shape));
     }
     let entry = |key: &str, value: &str, entries: &[String]| {
-        let ty = format!("tuple<string, dict<string, {value}>>");
+        let ty = format!("tuple<{string}, dict<{string}, {value}>>");
         (ty, format!("(\"{key}\", {{{}}})", entries.join(", ")))
     };
     let mut entries = Vec::new();
@@ -272,7 +275,7 @@ fn flexible(interface: &Interface) -> String {
         entries.push(entry("RangeDims", "list<tensor<int32, [2]>, ?>", &ranges));
     }
     if !enumerated.is_empty() {
-        entries.push(entry("EnumeratedShapes", "dict<string, tensor<int32, [?]>>", &enumerated));
+        entries.push(entry("EnumeratedShapes", &format!("dict<{string}, tensor<int32, [?]>>"), &enumerated));
     }
     if entries.is_empty() {
         return String::new();

@@ -27,8 +27,8 @@ impl<W: Write + Seek> WeightFile<W> {
         Ok(Self { file, records: 0, at: ALIGNMENT, known: HashMap::new() })
     }
 
-    /// Writes the constant, if it is of a type that weight files have, and tells its offset. One that is shared is written
-    /// once; it must outlive this.
+    /// Writes the constant, if it is of a type that weight files have, and returns its offset. One that is shared is
+    /// written once; it must outlive this.
     pub(super) fn add(&mut self, constant: &Constant) -> io::Result<Option<u64>> {
         let (element, address, count) = match constant {
             Constant::Tensor(tensor) => {

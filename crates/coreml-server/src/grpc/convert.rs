@@ -1,4 +1,4 @@
-//! Messages of gRPC as requests and answers of the protocol.
+//! Converts between gRPC messages and the protocol's requests and answers.
 
 use bytes::Bytes;
 use coreml_anywhere::tensor::{DType, Data, Tensor};

@@ -25,7 +25,7 @@ pub(crate) mod health;
 #[rustfmt::skip]
 mod generated;
 
-/// What the paths of its methods look like.
+/// The route of the methods.
 pub(crate) const PATHS: &str = "/inference.GRPCInferenceService/{method}";
 
 /// Whether a request is one of gRPC's.
@@ -33,7 +33,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// The answer to a request that gets nowhere.
+/// The answer to a request that reaches no method.
 pub(crate) fn refuse(refusal: Refusal) -> HttpResponse {
     Status::from(refusal).into_http()
 }
@@ -61,7 +61,7 @@ impl From<Refusal> for Status {
     }
 }
 
-/// How long the client waits, by the header `grpc-timeout`: a number and a letter for its unit.
+/// How long the client waits, from the header `grpc-timeout`: a number and a letter for its unit.
 fn patience(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

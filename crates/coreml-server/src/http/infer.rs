@@ -19,7 +19,7 @@ use crate::refusal::{Refusal, Why};
 
 /// The length of the JSON that binary tensors follow.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
-/// Whatever has more bytes is read and written where it keeps no other request waiting.
+/// Larger bodies are read and written on a thread where they delay no other request.
 const LARGE: usize = 64 << 10;
 
 pub(super) async fn infer(
@@ -103,7 +103,7 @@ fn unpack(body: &[u8], gzip: bool, most: usize, budget: &Budget, held: &Held) ->
     }
 }
 
-/// Does what takes long on a thread for such, and what does not at once.
+/// Runs long work on a blocking thread, and short work at once.
 async fn aside<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
     if size <= LARGE {
         return Ok(work());

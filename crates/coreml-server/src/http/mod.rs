@@ -1,4 +1,4 @@
-//! The protocol over HTTP: routes, and what is done to every request.
+//! The protocol over HTTP: routes, and the steps common to every request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,20 +31,20 @@ pub(crate) use self::repository::{aside, control};
 mod infer;
 mod repository;
 
-/// The body of a request, taken by who reads it.
+/// The body of a request, taken by its reader.
 type Unread = Arc<Mutex<Option<Limited>>>;
 
-/// Who is on the other side of the connection.
+/// The peer of the connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Remote(pub(crate) SocketAddr);
 
-/// The name the server's metadata tells.
+/// The name in the server's metadata.
 pub(crate) const SERVER: &str = "coreml-anywhere";
 
 /// What is told to those without a token, too: probes have none.
 const HEALTH: [&str; 2] = ["/v2/health/", "/grpc.health.v1.Health/"];
 
-/// All routes: those of HTTP, and those that gRPC's methods are below.
+/// All routes: those of HTTP, and those for gRPC's methods.
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v2", get(server))
@@ -91,7 +91,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
-/// What is done to every request: admission, limits, trace, log.
+/// The steps common to every request: admission, limits, trace, log.
 async fn attend(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let held = Held::default();
@@ -154,7 +154,7 @@ async fn live() -> Response {
     answer(&json!({"live": true}))
 }
 
-/// Ready or not; and which backends are not asked at present, which costs speed and not answers.
+/// Whether the server is ready, and which backends are not asked at present, which makes answers slower but loses none.
 async fn ready(State(app): State<Arc<App>>) -> Response {
     let ready = app.is_ready();
     let degraded: Vec<_> = app

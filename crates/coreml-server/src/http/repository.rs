@@ -23,7 +23,7 @@ struct IndexRequest {
     ready: bool,
 }
 
-/// What a model is loaded or unloaded with.
+/// The parameters of loading or unloading a model.
 #[derive(Debug, Default, Deserialize)]
 struct ControlRequest {
     #[serde(default)]
@@ -96,7 +96,7 @@ pub(crate) fn control(app: &App) -> Result<(), Refusal> {
     Err(Refusal::new(Why::Unsupported, "models are not loaded or unloaded by clients here"))
 }
 
-/// Does what takes long on a thread for such.
+/// Runs long work on a blocking thread.
 pub(crate) async fn aside(work: impl FnOnce() -> Result<(), Refusal> + Send + 'static) -> Result<(), Refusal> {
     let lost = |_| Refusal::new(Why::Failed, "the request was lost; please report this");
     tokio::task::spawn_blocking(work).await.map_err(lost)?

@@ -1,4 +1,4 @@
-//! Tensors in binary form: little-endian elements in row-major order, byte strings each behind its length.
+//! Tensors in binary form: little-endian elements in row-major order, each byte string preceded by its length.
 
 use bytes::Bytes;
 use coreml_anywhere::tensor::Tensor;
@@ -15,7 +15,7 @@ impl Reader {
         Self(bytes)
     }
 
-    /// The next `size` bytes, if there are so many.
+    /// The next `size` bytes, if there are that many.
     pub(crate) fn take(&mut self, size: usize) -> Option<Bytes> {
         (size <= self.0.len()).then(|| self.0.split_to(size))
     }
@@ -65,7 +65,7 @@ fn native(bytes: &[u8], size: usize) -> std::borrow::Cow<'_, [u8]> {
     bytes.chunks(size).flat_map(|element| element.iter().rev()).copied().collect::<Vec<_>>().into()
 }
 
-/// So many byte strings and nothing else.
+/// This many byte strings and nothing else.
 fn strings(mut bytes: Bytes, count: usize) -> Option<Vec<Bytes>> {
     // Each has a length of four bytes, so that the shape alone does not get memory.
     let mut strings = Vec::with_capacity(count.min(bytes.len() / 4 + 1));
@@ -77,7 +77,7 @@ fn strings(mut bytes: Bytes, count: usize) -> Option<Vec<Bytes>> {
     bytes.is_empty().then_some(strings)
 }
 
-/// Appends a tensor to `to`, and tells how many bytes that took.
+/// Appends a tensor to `to`, and returns how many bytes that took.
 pub(crate) fn write(content: &Content, to: &mut Vec<u8>) -> usize {
     let before = to.len();
     match content {

@@ -1,4 +1,4 @@
-//! Tensors of the protocol as a model's inputs, and a model's outputs as tensors of the protocol.
+//! Turns the protocol's tensors into a model's inputs, and a model's outputs into the protocol's tensors.
 
 use bytes::Bytes;
 use coreml_anywhere::model::{DictionaryKey, FeatureKind, Interface};
@@ -8,7 +8,7 @@ use coreml_anywhere::{Image, Inputs, Label, Outputs, Value};
 use super::{Content, NamedTensor, Parameter, Parameters, WantedOutput, classification};
 use crate::refusal::{Refusal, Why};
 
-/// A request's tensors as inputs of a model. What the model's own check finds is left to it.
+/// A request's tensors as inputs of a model. Mistakes that the model's own check finds are left to it.
 ///
 /// # Errors
 /// When a tensor cannot be what its feature takes.
@@ -76,7 +76,7 @@ fn text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, Refusal> {
     std::str::from_utf8(bytes).map_err(|_| Refusal::tensor(name, "is not UTF-8"))
 }
 
-/// A dictionary, which the protocol has not: one byte string that is a JSON object.
+/// A dictionary, which the protocol does not have: one byte string that is a JSON object.
 fn dictionary(name: &str, keys: DictionaryKey, json: &[u8]) -> Result<Vec<(Label, f64)>, Refusal> {
     let entries: std::collections::BTreeMap<String, f64> = serde_json::from_slice(json)
         .map_err(|error| Refusal::tensor(name, format!("takes a JSON object of numbers: {error}")))?;

@@ -10,7 +10,7 @@ pub(crate) struct Datatype(&'static Row);
 #[derive(Debug, PartialEq, Eq)]
 struct Row {
     name: &'static str,
-    /// Bytes of an element in a binary tensor; 0 where each element tells its own length.
+    /// Bytes of an element in a binary tensor; 0 if each element has its own length.
     bytes: usize,
     /// The elements it is read as; `None` for byte strings.
     dtype: Option<DType>,
@@ -46,7 +46,7 @@ impl Datatype {
         ROWS.iter().find(|row| row.name == name).map(Self)
     }
 
-    /// The datatype that tensors of these elements are told as.
+    /// The datatype of tensors with these elements.
     pub(crate) fn of(dtype: DType) -> Option<Self> {
         ROWS.iter().find(|row| row.dtype == Some(dtype)).map(Self)
     }
@@ -61,7 +61,7 @@ impl Datatype {
         self.0.name
     }
 
-    /// Bytes of an element in a binary tensor; `None` where each element tells its own length.
+    /// Bytes of an element in a binary tensor; `None` if each element has its own length.
     pub(crate) fn bytes(self) -> Option<usize> {
         Some(self.0.bytes).filter(|&bytes| bytes > 0)
     }

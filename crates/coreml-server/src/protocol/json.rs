@@ -1,4 +1,4 @@
-//! Requests and answers of inference as JSON, with the tensors behind it that came or go in binary form.
+//! Inference requests and answers as JSON, followed by tensors in binary form.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -322,8 +322,8 @@ impl Serialize for Elements<'_> {
     }
 }
 
-/// An answer's bytes; with the length of the JSON among them if binary tensors follow it. JSON has no word for numbers
-/// that are not finite: they are `null`, in JSON only.
+/// An answer's bytes; with the length of the JSON among them if binary tensors follow it. JSON cannot express numbers
+/// that are not finite: in JSON, and only there, they are `null`.
 ///
 /// # Errors
 /// When a tensor has elements that the protocol does not know.

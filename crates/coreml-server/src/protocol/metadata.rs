@@ -1,4 +1,4 @@
-//! What a model takes and gives, in the words of the protocol.
+//! A model's inputs and outputs, in the protocol's terms.
 
 use coreml_anywhere::model::{ColorLayout, DictionaryKey, Feature, FeatureKind, Interface, ShapeConstraint, SizeRange};
 use coreml_anywhere::tensor::DType;
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Datatype;
 
-/// The platform that models are told to be of.
+/// The name of the platform that models are reported with.
 pub(crate) const PLATFORM: &str = "coreml";
 
 /// A model's metadata.

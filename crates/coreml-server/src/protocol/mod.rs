@@ -1,4 +1,4 @@
-//! The Open Inference Protocol without a wire: what is asked and answered, whether by HTTP or by gRPC.
+//! The Open Inference Protocol without the transport: requests and answers, for HTTP and gRPC alike.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ impl Parameter {
     }
 }
 
-/// What is asked of a model.
+/// A request to a model.
 #[derive(Debug, Default)]
 pub(crate) struct InferRequest {
     pub(crate) id: Option<String>,
@@ -67,7 +67,7 @@ pub(crate) struct InferRequest {
     pub(crate) inputs: Vec<NamedTensor>,
     /// Which outputs are wanted; all of them if there are none.
     pub(crate) outputs: Vec<WantedOutput>,
-    /// Whether outputs that say nothing else come as binary tensors.
+    /// Whether outputs come as binary tensors by default.
     pub(crate) binary_outputs: bool,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct InferRequest {
 pub(crate) struct NamedTensor {
     pub(crate) name: String,
     pub(crate) content: Content,
-    /// What is told with an output.
+    /// The parameters of an output.
     pub(crate) parameters: Parameters,
 }
 
@@ -92,7 +92,7 @@ pub(crate) enum Content {
 pub(crate) struct WantedOutput {
     pub(crate) name: String,
     pub(crate) binary: Option<bool>,
-    /// Only so many classes, the likeliest.
+    /// Only this many classes, the likeliest.
     pub(crate) classes: Option<usize>,
     /// With the labels of a dictionary.
     pub(crate) labels: bool,

@@ -1,16 +1,16 @@
-//! What the parameters of a request wish for: its place in the line, its patience, its sequence.
+//! What the parameters of a request ask for: its priority, its time-out, its sequence.
 
 use std::time::Duration;
 
 use super::{Parameter, Parameters};
 use crate::refusal::Refusal;
 
-/// The place of those who wish for none.
+/// The default priority.
 pub(crate) const USUAL_PRIORITY: u8 = 5;
 /// The last place.
 const LAST_PRIORITY: u8 = 10;
 
-/// What a request wishes for.
+/// What a request asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Wishes {
     /// From 1, the first, to 10.

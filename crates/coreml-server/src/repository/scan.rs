@@ -16,15 +16,15 @@ pub(super) struct Found {
     pub(super) stamp: Stamp,
 }
 
-/// Stands for names, sizes and times of a model's files: another one if they change.
+/// A stamp of the names, sizes and times of a model's files; it changes when they do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp(u64);
 
-/// A model has a handful of files; what has more than this is looked at no further.
+/// A model has a handful of files; folders with more than this are not searched further.
 const MOST_FILES: usize = 4096;
 const ENDINGS: [&str; 3] = ["mlpackage", "mlmodelc", "mlmodel"];
 
-/// The models in a folder, by name and version. What cannot be read is not there.
+/// The models in a folder, by name and version. Entries that cannot be read are left out.
 pub(super) fn folder(folder: &Path) -> BTreeMap<String, BTreeMap<u64, Found>> {
     let mut found = BTreeMap::<String, BTreeMap<u64, Found>>::new();
     if folder.join("Manifest.json").is_file() {

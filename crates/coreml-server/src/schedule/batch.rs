@@ -1,7 +1,7 @@
-//! Requests put together to one prediction along their first dimension, and its answer taken apart again.
+//! Combines requests into one prediction along their first dimension, and splits its answer again.
 //!
-//! The obviously right twin is a prediction for each request; a model is only batched if it answers two requests
-//! together as it answers them alone, which is tried when it is loaded.
+//! A model is batched only if it answers two requests together as it answers each alone, which is tried when it is
+//! loaded.
 
 use coreml_anywhere::model::{ArrayFeature, FeatureKind, Interface, ShapeConstraint};
 use coreml_anywhere::tensor::{Shape, Tensor};
@@ -28,7 +28,7 @@ pub(super) fn has_batch(interface: &Interface) -> bool {
         && interface.outputs.iter().all(|feature| matches!(feature.kind, FeatureKind::MultiArray(_)))
 }
 
-/// Whether the model takes so many rows of what `like` are some rows of.
+/// Whether the model takes this many rows of inputs like `like`.
 pub(super) fn admits(interface: &Interface, like: &[NamedTensor], rows: usize) -> bool {
     like.iter().all(|tensor| {
         let Some(FeatureKind::MultiArray(array)) = interface.input(&tensor.name).map(|feature| &feature.kind) else {
@@ -60,7 +60,7 @@ pub(super) fn alike(one: &[NamedTensor], other: &[NamedTensor]) -> bool {
         })
 }
 
-/// The tensors of all as one for each input; `None` if they cannot be one.
+/// The tensors of all requests combined, one for each input; `None` if they cannot be combined.
 pub(super) fn together(parts: &[&[NamedTensor]]) -> Option<Inputs<'static>> {
     let first = parts.first()?;
     let mut inputs = Inputs::new();
@@ -89,7 +89,7 @@ fn with_rows(shape: Shape, rows: usize) -> Option<Shape> {
     Shape::try_new(&dims).ok()
 }
 
-/// The answer to each of those who have these numbers of rows; `None` if an output has not a row for each.
+/// The answer to each of the requests with these numbers of rows; `None` if an output does not have a row for each.
 pub(super) fn apart(outputs: &Outputs, rows: &[usize]) -> Option<Vec<Outputs>> {
     let all: usize = rows.iter().sum();
     let mut parts: Vec<Vec<(String, Value)>> = rows.iter().map(|_| Vec::new()).collect();

@@ -1,4 +1,4 @@
-//! What waits in a model's line, and what comes of it.
+//! A job in a model's line, and its result.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ pub(crate) struct Job {
     /// Of the sequence that the request belongs to.
     pub(crate) state: Option<Arc<State>>,
     pub(crate) priority: u8,
-    /// Set when nobody waits for the answer any more.
+    /// Set when the answer is no longer wanted.
     pub(crate) cancel: Cancel,
     pub(crate) reply: oneshot::Sender<Result<Answered, Refusal>>,
-    /// The request's span, in which the model's work is told.
+    /// The request's span, which covers the model's work.
     pub(crate) span: tracing::Span,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Job {
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) outputs: Vec<NamedTensor>,
-    /// The backend that answered, where it is not the first.
+    /// The backend that answered, if it is not the first.
     pub(crate) degraded: Option<&'static str>,
 }
 
@@ -43,7 +43,7 @@ impl Job {
         self.inputs.iter().all(|input| rows(input) == Some(first)).then_some(first)
     }
 
-    /// The wishes that the library heeds itself.
+    /// The options that the library handles itself.
     pub(crate) fn call(&self) -> Call {
         let priority = match self.priority.cmp(&USUAL_PRIORITY) {
             std::cmp::Ordering::Less => Priority::High,

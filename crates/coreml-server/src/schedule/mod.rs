@@ -1,4 +1,4 @@
-//! Who computes when: a bounded line for each model, threads that work at it, batches.
+//! Decides which request computes when: a bounded line for each model, threads that serve it, batches.
 
 pub(crate) use self::job::Job;
 pub(crate) use self::queue::{Queue, Waiting};

@@ -1,4 +1,4 @@
-//! The line before a model: bounded, by priority, and honest about who would come too late.
+//! The line before a model: bounded, ordered by priority; it refuses requests that would be answered too late.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ struct Line<J> {
     waiting: VecDeque<Waiting<J>>,
     running: usize,
     closed: bool,
-    /// Seconds that one job usually takes; 0 as long as nobody knows.
+    /// Seconds that one job usually takes; 0 while this is not known.
     usual: f64,
 }
 
@@ -45,7 +45,7 @@ impl<J> Queue<J> {
     /// Puts a job in the line: behind those of its priority, before those with a larger number.
     ///
     /// # Errors
-    /// When too many wait, or when by what is usual the job would not be done by `deadline`.
+    /// When too many wait, or when, judging by recent times, the job would not be done by `deadline`.
     pub(crate) fn push(&self, priority: u8, deadline: Option<Instant>, job: J) -> Result<(), Refusal> {
         let since = Instant::now();
         {
@@ -70,8 +70,8 @@ impl<J> Queue<J> {
         Ok(())
     }
 
-    /// Takes a place for a job that is done at once by who brings it, if one is free and jobs usually take less than `most`:
-    /// handing them to another thread and back would take longer. [`Queue::done`] must follow.
+    /// Takes a place for a job that its caller's thread does at once, if a place is free and jobs usually take less than
+    /// `most`: handing them to another thread and back would take longer. [`Queue::done`] must follow.
     pub(crate) fn take_place(&self, most: Duration) -> bool {
         let mut line = self.line.lock();
         let is_quick = line.usual > 0.0 && line.usual < most.as_secs_f64();
@@ -120,7 +120,7 @@ impl<J> Queue<J> {
         drop(gone);
     }
 
-    /// A place is free again: it was taken for so many jobs, for so long.
+    /// A place is free again: it was taken for this many jobs, for this long.
     pub(crate) fn done(&self, jobs: usize, elapsed: Duration) {
         let each = elapsed.as_secs_f64() / jobs.max(1) as f64;
         let mut line = self.line.lock();
@@ -128,7 +128,7 @@ impl<J> Queue<J> {
         line.usual += (each - line.usual) * if line.usual > 0.0 { 0.125 } else { 1.0 };
     }
 
-    /// Lets those who work at the line go home once it is empty.
+    /// Lets the worker threads end once the line is empty.
     pub(crate) fn close(&self) {
         self.line.lock().closed = true;
         self.came.notify_all();

@@ -1,4 +1,4 @@
-//! The threads that work at a model's line.
+//! The threads that serve a model's line.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,8 +62,8 @@ impl Core {
         Some((batching.most, batching.delay))
     }
 
-    /// Whether predictions may be made on a thread that others wait for: by the CPU engine alone, which always comes to an
-    /// end, and where none waits for others to share a batch with.
+    /// Whether predictions may be made on a thread that other requests wait for: only by the CPU engine, which always
+    /// ends, and only if requests do not wait to share a batch.
     pub(crate) fn may_answer_at_once(&self) -> bool {
         self.batching.is_none() && self.session.backends().all(|backend| backend == "cpu")
     }
@@ -75,7 +75,7 @@ impl Core {
         queue.done(1, start.elapsed());
     }
 
-    /// Works at the line until it is closed and empty.
+    /// Serves the line until it is closed and empty.
     pub(crate) fn work(&self, queue: &Queue<Job>) {
         while let Some(first) = queue.take() {
             let jobs = self.gather(queue, first);
@@ -133,7 +133,7 @@ impl Core {
         jobs.into_iter().for_each(|waiting| self.answer_one(waiting));
     }
 
-    /// How many of the first jobs have a number of rows together that the model takes, the most there are; one at least.
+    /// The largest number of first jobs whose rows together are a number that the model takes; at least one.
     fn prefix(&self, jobs: &[Waiting<Job>]) -> usize {
         let (mut rows, mut longest) = (0, 1);
         for (position, waiting) in jobs.iter().enumerate() {
@@ -191,7 +191,7 @@ impl Core {
         Ok(Answered { outputs: outputs?, degraded })
     }
 
-    /// One prediction for all. Where that does not work out each gets its own, which tells whose fault it was.
+    /// One prediction for all. If that fails, each gets its own, which shows whose fault it was.
     fn answer_rows(&self, jobs: Vec<Waiting<Job>>) {
         if jobs.len() == 1 {
             return jobs.into_iter().for_each(|waiting| self.answer_one(waiting));
@@ -251,7 +251,7 @@ impl Core {
     }
 }
 
-/// Starts the threads that work at the line.
+/// Starts the threads that serve the line.
 ///
 /// # Errors
 /// When the system has no more threads.

@@ -1,4 +1,4 @@
-//! A client of a few lines, that says exactly what a test wants said.
+//! A client of a few lines that sends exactly what a test wants.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! What clients, backends and systems do wrong: nothing is answered wrongly, nothing accepted is lost.
+//! Faults of clients, backends and systems: no answer is wrong, and no accepted request is lost.
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

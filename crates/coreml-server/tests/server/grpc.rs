@@ -1,4 +1,4 @@
-//! The protocol over gRPC, by the client that is generated of the same file as the server.
+//! The protocol over gRPC, with the client that is generated from the same file as the server.
 
 #[allow(clippy::all, clippy::unwrap_used, clippy::use_self, unused_qualifications, missing_docs, reason = "generated")]
 #[allow(unreachable_pub, dead_code, unnameable_types, missing_debug_implementations, reason = "generated")]

@@ -1,4 +1,4 @@
-//! Versions that come, change and go while the server runs.
+//! Versions that are added, changed and removed while the server runs.
 
 use std::time::{Duration, Instant};
 

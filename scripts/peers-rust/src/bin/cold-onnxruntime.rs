@@ -1,4 +1,5 @@
-//! One prediction by ONNX Runtime in a fresh native process: `LIBRARY MODEL.onnx INPUTS.npz THREADS`. For image models.
+//! One prediction with ONNX Runtime in a fresh native process: `LIBRARY MODEL.onnx INPUTS.npz THREADS`. For image
+//! models.
 
 use std::process::ExitCode;
 

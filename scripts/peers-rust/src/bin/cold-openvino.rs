@@ -1,4 +1,5 @@
-//! One f32 prediction by OpenVINO in a fresh native process: `LIBRARY MODEL.onnx INPUTS.npz THREADS`. For image models.
+//! One f32 prediction with OpenVINO in a fresh native process: `LIBRARY MODEL.onnx INPUTS.npz THREADS`. For image
+//! models.
 
 use std::process::ExitCode;
 

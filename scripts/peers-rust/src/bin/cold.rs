@@ -1,8 +1,8 @@
-//! Starts a command and tells how long it took to say something, and its peak memory: `COMMAND [ARGUMENT…]`.
+//! Starts a command and prints how long it took until its first output, and its peak memory: `COMMAND [ARGUMENT…]`.
 //!
 //! The time is from before the process is started to the first byte on its standard output. The peak is the kernel's
-//! figure for the ended child (`ru_maxrss`), which on Linux is at least the memory that the starting process held: that
-//! is why this small program starts it, and not the script.
+//! figure for the ended child (`ru_maxrss`), which on Linux is at least the memory of the starting process. That is why
+//! this small program starts the command, and not the script.
 
 use std::io::{BufReader, Read};
 use std::process::{Command, ExitCode, Stdio};

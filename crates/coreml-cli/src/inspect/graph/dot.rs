@@ -1,4 +1,4 @@
-//! The picture for Graphviz.
+//! Writes the picture for Graphviz.
 
 use std::fmt::Write;
 

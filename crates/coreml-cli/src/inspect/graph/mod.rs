@@ -46,7 +46,7 @@ pub(super) enum Of {
     Plan,
 }
 
-/// Where a picture goes, and in which form.
+/// Where a picture goes, and in which format.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     path: PathBuf,
@@ -54,7 +54,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// The form is told by the end of the name.
+    /// The format follows from the file's extension.
     pub(super) fn new(path: &Path) -> Result<Self, Failure> {
         let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
         let form = match extension.as_deref() {

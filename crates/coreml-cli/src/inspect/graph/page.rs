@@ -1,4 +1,4 @@
-//! The picture as a page: to move and enlarge, to search, and with the details of every operation.
+//! The picture as a page in which you can move, zoom and search, and see the details of every operation.
 
 use serde_json::{Value as Json, json};
 

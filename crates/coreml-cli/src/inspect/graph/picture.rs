@@ -2,7 +2,7 @@
 
 use coreml_anywhere::operations;
 
-/// A graph of operations, every edge of which leads from an earlier node to a later one.
+/// A graph of operations. Every edge leads from an earlier node to a later one.
 #[derive(Debug, Default)]
 pub(super) struct Picture {
     pub(super) title: String,
@@ -20,9 +20,9 @@ pub(super) struct Node {
     pub(super) name: String,
     /// That result's type and shape.
     pub(super) ty: String,
-    /// The scopes it belongs to, outermost first; `None` where its names do not tell.
+    /// The scopes it belongs to, outermost first; `None` if its names do not say.
     pub(super) scope: Option<Vec<String>>,
-    /// What else is to be told of it: names and texts.
+    /// Further details of it: names and texts.
     pub(super) details: Vec<(String, String)>,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Edge {
     pub(super) to: usize,
 }
 
-/// What operations have in common that are drawn in one colour.
+/// A group of operations drawn in one colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     Convolution,

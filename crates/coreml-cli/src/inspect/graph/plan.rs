@@ -9,7 +9,7 @@ use super::scopes;
 use super::sketch::{Sketch, Source, detail};
 use crate::figures::{flops, size};
 
-/// Adds the steps of a plan, and gives its results to whoever takes them by name. `stage` is the model it was made of.
+/// Adds the steps of a plan, and records its results for consumers, by name. `stage` is the model it was made of.
 pub(super) fn add(sketch: &mut Sketch, plan: &PlannedProgram, stage: &Stage, function: &str) {
     let function = stage.program().functions.get(function);
     let told = function.map(program::scopes).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The operations of a program as it is in the file. What only constants go into is left out.
+//! The operations of a program as in the file. Operations that take only constants are left out.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use super::picture::Node;
 use super::scopes;
 use super::sketch::{Sketch, Source, detail};
 
-/// Adds the operations of a function, and gives its results to whoever takes them by name.
+/// Adds the operations of a function, and records its results for consumers, by name.
 pub(super) fn add(sketch: &mut Sketch, function: &Function) {
     let mut sources: HashMap<ValueId, Source> = HashMap::new();
     for &input in &function.inputs {
@@ -118,7 +118,7 @@ impl Constants {
     }
 }
 
-/// The scopes of results: those that the names of operations or of their weights tell, and what follows for the others.
+/// The scopes of results: from the names of operations or of their weights, and for the others from their neighbours.
 pub(super) fn scopes(function: &Function) -> HashMap<ValueId, Vec<String>> {
     let name = |id: ValueId| function.value(id).name.as_str();
     let makes_weights = |operation: &Operation| operation.kind == "const" || operation.kind.starts_with("constexpr_");

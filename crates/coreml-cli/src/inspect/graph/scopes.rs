@@ -1,9 +1,9 @@
-//! Which part of a model an operation belongs to, told by names.
+//! Finds which part of a model an operation belongs to, from names.
 //!
-//! Converters of TensorFlow name operations by path (`encoder/layer_0/attention/MatMul`). Converters of PyTorch number them, but
-//! name weights by the module that holds them: `encoder_layer_0_attention_query_weight`. A number belongs to the word before
-//! it. The last word is the operation's own. What has neither lies in the scope that the named operations before and after
-//! it share, or in that which its inputs come from.
+//! TensorFlow converters name operations by path (`encoder/layer_0/attention/MatMul`). PyTorch converters number them, but name
+//! weights by the module that holds them: `encoder_layer_0_attention_query_weight`. A number belongs to the word before it. The
+//! last word is the operation's own name. An operation with neither kind of name goes into the scope that the named operations
+//! before and after it share, or into the scope of its inputs.
 
 /// What converters and compressing tools add to the names of weights.
 const ADDED: [&str; 9] = [
@@ -25,7 +25,7 @@ const ROLES: [&str; 9] =
 /// Scopes within scopes that are told apart.
 const DEEPEST: usize = 16;
 
-/// The scope that the name of an operation or value tells, if it is a path.
+/// The scope in the name of an operation or value, if it is a path.
 pub(super) fn of_path(name: &str) -> Option<Vec<String>> {
     let separator = if name.contains('/') { '/' } else { '.' };
     let words: Vec<_> = name.split(separator).filter(|word| !word.is_empty()).map(str::to_owned).collect();
@@ -34,7 +34,7 @@ pub(super) fn of_path(name: &str) -> Option<Vec<String>> {
     is_path.then(|| outer(words))
 }
 
-/// The scope that the name of a weight tells, if it is that of a module's.
+/// The scope in the name of a weight, if a module's weight has such a name.
 pub(super) fn of_weight(name: &str) -> Option<Vec<String>> {
     if let Some(path) = of_path(name) {
         return Some(path);
@@ -66,8 +66,9 @@ pub(super) fn shared(a: &[String], b: &[String]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// Gives operations whose names do not tell one a scope: what those around them share, in the order they run, or what those
-/// share whose results they take, if that is more. `givers` are the operations before each whose results it takes.
+/// Gives a scope to operations whose names do not have one: the scope that the operations before and after share, or the
+/// scope that the operations share whose results they take, if that is deeper. `givers` are, for each operation, the
+/// earlier ones whose results it takes.
 pub(super) fn fill(scopes: &mut [Option<Vec<String>>], givers: &[Vec<usize>]) {
     let mut next: Option<Vec<String>> = None;
     let mut after = vec![None; scopes.len()];

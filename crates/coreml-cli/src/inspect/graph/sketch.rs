@@ -1,4 +1,4 @@
-//! The picture of a package: its features, and what the models in it do between them, in the order they run.
+//! The picture of a package: its features, and between them the models in it, in the order they run.
 
 use std::collections::HashMap;
 

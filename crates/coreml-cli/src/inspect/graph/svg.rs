@@ -7,7 +7,7 @@ use super::picture::{Families, Family, Node, Picture, Role};
 use super::tree::Tree;
 use crate::html::escape;
 
-/// How a picture is styled wherever it is shown; dark grounds have colours of their own.
+/// The style of a picture, with separate colours for dark backgrounds.
 pub(super) const STYLE: &str = include_str!("graph.css");
 
 /// Space for the title and the colours' meaning.
@@ -52,7 +52,7 @@ pub(super) fn name_width(name: &str) -> f64 {
     width(&short(name, 2 * LONGEST), true)
 }
 
-/// The picture with its head, as an SVG element. `inner` is what else stands in it.
+/// The picture with its head, as an SVG element with the further contents `inner`.
 pub(super) fn element(picture: &Picture, tree: &Tree, layout: &Layout, inner: &str) -> String {
     let whole = layout.boxes.first().copied().unwrap_or_default();
     let legend = legend(picture);
@@ -96,7 +96,7 @@ pub(super) fn element(picture: &Picture, tree: &Tree, layout: &Layout, inner: &s
     svg
 }
 
-/// A file that stands by itself.
+/// A standalone file.
 pub(super) fn file(picture: &Picture, tree: &Tree, layout: &Layout) -> String {
     let svg = element(picture, tree, layout, &format!("<style>\n{STYLE}</style>\n"));
     format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{svg}")

@@ -1,4 +1,4 @@
-//! What must hold of every picture.
+//! Rules that every picture must keep.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;

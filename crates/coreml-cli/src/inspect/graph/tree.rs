@@ -1,8 +1,8 @@
 //! Scopes as boxes within boxes.
 //!
-//! A box holds operations that follow each other in an order in which every value exists before it is used. Whatever lies
-//! between two boxes is then one-way, so that each box can be laid out like an operation. An order that stays within a scope as
-//! long as it can gives few boxes for one scope.
+//! A box holds consecutive operations, in an order in which every value exists before it is used. Values between two boxes then
+//! all go the same way, so that each box can be laid out like an operation. The order stays within a scope as long as it can,
+//! so that one scope needs few boxes.
 
 use super::picture::{Picture, Role};
 use super::scopes::shared;
@@ -11,7 +11,7 @@ use super::scopes::shared;
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) boxes: Vec<Box>,
-    /// Which box each node lies in.
+    /// The box of each node.
     pub(super) home: Vec<usize>,
 }
 
@@ -20,7 +20,7 @@ pub(super) struct Box {
     /// The scope's name within the box around it.
     pub(super) name: String,
     pub(super) parent: Option<usize>,
-    /// In an order in which edges lead onwards.
+    /// In an order in which all edges lead forwards.
     pub(super) items: Vec<Item>,
 }
 

@@ -1,10 +1,10 @@
-//! What a detector found, as boxes with labels.
+//! Draws what a detector found, as boxes with labels.
 
 use super::canvas::{Area, Canvas, Writing};
 use super::palette;
 use crate::run::findings::Detection;
 
-/// Draws the surest boxes last, and their labels where they hide none that is surer.
+/// Draws the boxes with the highest scores last, and labels where they do not hide one with a higher score.
 pub(super) fn draw(canvas: &mut Canvas, detections: &[Detection]) {
     let mut order: Vec<&Detection> = detections.iter().collect();
     order.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));

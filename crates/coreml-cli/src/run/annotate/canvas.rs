@@ -83,7 +83,7 @@ impl Canvas {
         }
     }
 
-    /// The edges of an area, so many pixels thick inside it.
+    /// The edges of an area, drawn this many pixels thick inside it.
     pub(super) fn outline(&mut self, area: Area, thick: i64, color: [u8; 3]) {
         let Area { x, y, width, height } = area;
         let (across, down) = (thick.min(width), thick.min(height));
@@ -124,7 +124,7 @@ impl Canvas {
     }
 }
 
-/// The letters of a picture: as large as its size wants them.
+/// The font of a picture, at a size that fits the picture.
 #[derive(Clone, Copy)]
 pub(super) struct Writing {
     font: &'static MonoFont<'static>,

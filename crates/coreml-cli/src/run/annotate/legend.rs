@@ -1,4 +1,4 @@
-//! What a segmenter says of each pixel, as colours and what they mean.
+//! Draws a segmenter's class for each pixel as a colour, with a legend.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::canvas::{Area, Canvas, Writing};
 use super::palette;
 use crate::run::findings::Regions;
 
-/// A class of the picture, its colour and its part of what the model saw.
+/// A class in the picture, its colour and its share of the area that the model saw.
 pub(super) struct Share {
     label: String,
     /// `None` for what is left as it is.
@@ -16,7 +16,7 @@ pub(super) struct Share {
     part: f64,
 }
 
-/// Mixes the colour of each pixel's class into it; the classes there are, the largest first.
+/// Mixes the colour of each pixel's class into the pixel. Returns the classes that occur, the largest first.
 pub(super) fn overlay(canvas: &mut Canvas, regions: &Regions, seen: Seen) -> Vec<Share> {
     let color = |class: usize| {
         let shown = !regions.is_background(class);
@@ -54,7 +54,7 @@ const LETTERS: i64 = 40;
 const PAPER: [u8; 3] = [250; 3];
 const INK: [u8; 3] = [20; 3];
 
-/// Adds the colours of the classes and their parts below the picture.
+/// Adds the colours of the classes and their shares below the picture.
 pub(super) fn add(canvas: &mut Canvas, shares: &[Share]) {
     let writing = Writing::on(canvas);
     let (gap, side) = (writing.letter(), writing.height());

@@ -1,4 +1,4 @@
-//! Pictures with what a model found drawn on them.
+//! Draws what a model found on the picture.
 
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ impl Annotator {
         self.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"))
     }
 
-    /// Whether the path can be what it is to be.
+    /// Checks that the path fits what is to be written there.
     pub(super) fn check(&self, several: bool) -> Result<(), Failure> {
         if self.is_file() && several {
             let message = format!("--annotate {}: several pictures need a folder", self.path.display());
@@ -51,7 +51,7 @@ impl Annotator {
         if self.is_file() { Ok(()) } else { make_folder(&self.path) }
     }
 
-    /// Draws on a copy of the picture; the boxes that were drawn, if it is boxes.
+    /// Draws on a copy of the picture. Returns the boxes that were drawn, if the model finds boxes.
     pub(super) fn draw(
         &self,
         finder: &Finder,

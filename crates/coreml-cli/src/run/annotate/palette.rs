@@ -1,6 +1,6 @@
-//! Colours that tell classes apart.
+//! Distinct colours for classes.
 
-/// A colour for each class: hues as far from those before as the golden section puts them, in turn light and dark.
+/// A colour for each class: hues are spread by the golden ratio, and light and dark colours take turns.
 pub(super) fn color(class: usize) -> [u8; 3] {
     let hue = (class as f64 * 0.618_033_988_75 + 0.98).fract() * 6.0;
     let (saturation, value) = [(0.85, 1.0), (0.9, 0.9), (0.6, 1.0)][class % 3];

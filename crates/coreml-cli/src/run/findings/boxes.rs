@@ -1,11 +1,11 @@
-//! The outputs of a non-maximum suppression.
+//! Reads the outputs of a non-maximum suppression.
 
 use coreml_anywhere::Outputs;
 use coreml_anywhere::model::{ReadError, Stage};
 
 use super::{Detection, View, label};
 
-/// Which outputs have the boxes, and what they are boxes of.
+/// Which outputs have the boxes, and the classes of the boxes.
 #[derive(Debug, Clone)]
 pub(super) struct Suppression {
     pub(super) confidence: String,
@@ -14,7 +14,7 @@ pub(super) struct Suppression {
 }
 
 impl Suppression {
-    /// That of a model which ends in one.
+    /// The outputs of a model that ends in a suppression.
     pub(super) fn of(model: &Stage) -> Result<Option<Self>, ReadError> {
         // The format's number of the type, and of its fields.
         const TAG: u32 = 610;
@@ -34,13 +34,13 @@ impl Suppression {
         Ok(Some(Self { confidence, coordinates, labels }))
     }
 
-    /// What the outputs are customarily called, in a model that has its suppression elsewhere.
+    /// The usual names of the outputs, for a model that has its suppression elsewhere.
     pub(super) fn usual() -> Self {
         Self { confidence: "confidence".into(), coordinates: "coordinates".into(), labels: Vec::new() }
     }
 
-    /// The boxes, `[n, classes]` confidences and `[n, 4]` centres and sides as parts of the model's input; `None` if the outputs
-    /// are not such.
+    /// The boxes, `[n, classes]` confidences and `[n, 4]` centres and sides as fractions of the model's input; `None` if the
+    /// outputs have another form.
     pub(super) fn read(&self, outputs: &Outputs, view: View<'_>) -> Option<Vec<Detection>> {
         let [confidence, coordinates] =
             [outputs.tensor(&self.confidence).ok()?, outputs.tensor(&self.coordinates).ok()?];

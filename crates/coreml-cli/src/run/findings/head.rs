@@ -1,4 +1,4 @@
-//! The raw output of YOLO-like detectors: a column for each place that a box may be at.
+//! Reads the raw output of YOLO-like detectors: a column for each candidate box.
 
 use std::cmp::Ordering;
 
@@ -9,7 +9,7 @@ use super::{Detection, View, label};
 /// The least confidence that counts.
 const LEAST: f64 = 0.25;
 
-/// How much two boxes of one class may overlap, as the part of their area that both have.
+/// The largest intersection over union of two boxes of one class.
 const OVERLAP: f64 = 0.45;
 
 /// The most boxes of a picture.
@@ -22,8 +22,8 @@ struct Candidate {
     edges: [f64; 4],
 }
 
-/// The boxes of an output `[1, 4 + classes, n]`, which has centres and sides in pixels of the model's input; `None` if it is
-/// not such.
+/// The boxes of an output `[1, 4 + classes, n]`, which has centres and sides in pixels of the model's input; `None` if it
+/// has another form.
 pub(super) fn read(tensor: &Tensor, names: &[String], view: View<'_>) -> Option<Vec<Detection>> {
     let rows = names.len() + 4;
     let count = match *tensor.shape().dims() {
@@ -59,7 +59,7 @@ pub(super) fn read(tensor: &Tensor, names: &[String], view: View<'_>) -> Option<
     Some(kept.into_iter().filter_map(detection).collect())
 }
 
-/// The area that both boxes have, as a part of the area that either has.
+/// The intersection over union of two boxes.
 fn overlap(a: &[f64; 4], b: &[f64; 4]) -> f64 {
     let side = |low: usize, high: usize| (a[high].min(b[high]) - a[low].max(b[low])).max(0.0);
     let area = |edges: &[f64; 4]| (edges[2] - edges[0]) * (edges[3] - edges[1]);

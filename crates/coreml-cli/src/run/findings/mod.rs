@@ -1,4 +1,4 @@
-//! What detectors and segmenters found, on the picture that they were given.
+//! What detectors and segmenters found, in coordinates of the picture that they were given.
 
 use std::collections::BTreeMap;
 
@@ -27,13 +27,13 @@ pub(super) struct Detection {
     pub(super) place: [f64; 4],
 }
 
-/// What a model has to say about a picture.
+/// What a model found on a picture.
 pub(super) enum Findings {
     Boxes(Vec<Detection>),
     Regions(Regions),
 }
 
-/// What the package says of itself that tells how to read its outputs.
+/// Facts in the package that say how to read its outputs.
 #[derive(Debug, Default)]
 pub(super) struct About {
     notes: BTreeMap<String, String>,
@@ -53,7 +53,7 @@ impl About {
     }
 }
 
-/// Where a picture's size and the part of it that the model saw are needed to say where something is.
+/// The picture's size and the part of it that the model saw, which are needed to say where something is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'p> {
     pub(super) picture: &'p Image<'static>,
@@ -76,7 +76,7 @@ impl View<'_> {
     }
 }
 
-/// How the outputs of a model are read, as far as that can be told without them.
+/// How the outputs of a model are read, as far as that is known without them.
 pub(super) struct Finder {
     suppression: Option<Suppression>,
     /// The classes of a detector whose output is raw.

@@ -1,11 +1,11 @@
-//! The classes of a detector as converters note them: a dictionary or a list in Python's notation, `{0: 'person', 1: "bird's"}`.
+//! A detector's class names as converters store them: a dictionary or a list in Python's notation, `{0: 'person', 1: "bird's"}`.
 
 use std::collections::BTreeMap;
 
 /// The most classes.
 const MOST: usize = 100_000;
 
-/// The names by class; `None` if the text is not such.
+/// The names by class; `None` if the text has another form.
 pub(super) fn read(text: &str) -> Option<Vec<String>> {
     let mut rest = Rest(text.trim());
     let mut names = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What a segmenter says of each pixel.
+//! A segmenter's class for each pixel.
 
 use coreml_anywhere::tensor::Tensor;
 
@@ -14,8 +14,8 @@ pub(in crate::run) struct Regions {
 }
 
 impl Regions {
-    /// An output of whole numbers `[height, width]`, with any axes of one before, or of scores `[1, classes, height, width]`;
-    /// `None` if it is neither.
+    /// An output of whole numbers `[height, width]`, with any number of leading axes of size 1, or of scores `[1, classes,
+    /// height, width]`; `None` if it is neither.
     pub(super) fn of(tensor: &Tensor, labels: &[String], colors: &[[u8; 3]]) -> Option<Self> {
         let (depth, height, width) = match *tensor.shape().dims() {
             [height, width] | [1, height, width] | [1, 1, height, width] => (1, height, width),
@@ -29,7 +29,7 @@ impl Regions {
         Some(Self { width, height, classes, labels: labels.to_vec(), colors: colors.to_vec() })
     }
 
-    /// The class at a place that is given as parts of the width and the height.
+    /// The class at a place given as fractions of the width and the height.
     pub(in crate::run) fn at(&self, x: f64, y: f64) -> usize {
         let index = |part: f64, count: usize| ((part * count as f64) as usize).min(count - 1);
         usize::from(self.classes[index(y, self.height) * self.width + index(x, self.width)])
@@ -39,12 +39,12 @@ impl Regions {
         label(&self.labels, class)
     }
 
-    /// The colour that the model wants the class to have.
+    /// The colour that the model gives the class.
     pub(in crate::run) fn color(&self, class: usize) -> Option<[u8; 3]> {
         self.colors.get(class).copied()
     }
 
-    /// Whether the class is what is left where nothing is: the first one, if it is called so or classes have no names.
+    /// Whether the class is the background: the first one, if it is called so or classes have no names.
     pub(in crate::run) fn is_background(&self, class: usize) -> bool {
         class == 0 && self.labels.first().is_none_or(|label| label.eq_ignore_ascii_case("background"))
     }

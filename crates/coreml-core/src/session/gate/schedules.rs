@@ -1,7 +1,7 @@
 //! A gate under very many random schedules of a few threads: `scripts/check-breaker gate` compiles this.
 //!
-//! In all of them: never more inside than the limit, nobody waits for ever (the checker finds that none can go on), and
-//! when all have left, no place is taken and nobody is in the line.
+//! In all of them there are never more callers inside than the limit, none waits for ever (the checker reports a state
+//! in which no thread can go on), and when all have left, no place is taken and the line is empty.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,4 +1,4 @@
-//! Weights that stay compressed: products read them as they are, and only others have them decompressed.
+//! Weights that stay compressed: products read them as they are; they are decompressed only for other operations.
 //!
 //! Either way an element is rounded to the type the program declares.
 

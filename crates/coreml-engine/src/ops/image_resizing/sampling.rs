@@ -1,7 +1,7 @@
 //! Sampling images at coordinates: `resample`, `affine`, `crop_resize`.
 //!
-//! All read an image `[n, c, h, w]` at positions in pixels. What lies outside is a constant, the edge, or the image
-//! mirrored; `crop_resize` replaces a whole sample whose position is outside, the others blend at the edge.
+//! All read an image `[n, c, h, w]` at positions in pixels. Outside the image they read a constant, the edge, or the
+//! mirrored image. `crop_resize` replaces a whole sample whose position is outside; the others blend at the edge.
 
 use coreml_model::Opset;
 

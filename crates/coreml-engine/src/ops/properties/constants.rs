@@ -1,4 +1,4 @@
-//! What no plan computes twice: compressed constants, random numbers, states.
+//! Operations that comparing two plans cannot check: compressed constants, random numbers, states.
 
 use coreml_model::Constant;
 

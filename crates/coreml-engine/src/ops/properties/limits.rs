@@ -1,4 +1,4 @@
-//! Programs that ask for terabytes are told so, whenever their sizes become known: no memory is asked for.
+//! Programs that need terabytes get an error as soon as their sizes are known, before any memory is requested.
 
 use coreml_model::{Argument, Function, Operation, Package};
 

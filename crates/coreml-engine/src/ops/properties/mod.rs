@@ -1,11 +1,10 @@
-//! Plans of one operation each on random shapes with sizes 0, 1, odd and larger, of floats, integers and booleans:
-//! whatever an operation accepts, the optimised plan must compute as the reference plan does, and what it does not
-//! accept neither plan may.
+//! Plans of one operation each on random shapes with sizes 0, 1, odd and larger, of floats, integers and booleans: what
+//! an operation accepts, both plans must accept and compute alike; what it refuses, both must refuse.
 //!
-//! The files beside this one make up inputs and constants, by theme; here they become plans. Inputs are now weights,
-//! now set at run time, so that shapes which depend on an input's value are met both known and unknown. Half of the
-//! images pass through a pointwise convolution before the operation and after it, one that changes nothing but has
-//! the optimised plan lay them out channels last.
+//! The files beside this one make inputs and constants, by theme; this one makes plans of them. Inputs are sometimes
+//! weights and sometimes set at run time, so that shapes which depend on an input's value are tested both known and
+//! unknown. Half of the images pass through a pointwise convolution before and after the operation. It changes nothing,
+//! but makes the optimised plan use the channels-last layout.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Recurrent layers, and what stands at the edge of a model: classes and quantised numbers.
+//! Recurrent layers, classes and quantised numbers.
 
 use super::*;
 

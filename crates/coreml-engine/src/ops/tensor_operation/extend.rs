@@ -1,4 +1,4 @@
-//! Tensors made larger around what they hold: `pad`, `tile`.
+//! Tensors made larger: `pad`, `tile`.
 //!
 //! Both copy row by row: an output row along the last axis comes from one row of the input, whose number follows from
 //! the other axes. `pad` and `reps` stay in the order of the program's axes when the planner permutes the tensor's.

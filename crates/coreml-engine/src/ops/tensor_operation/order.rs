@@ -1,4 +1,4 @@
-//! What depends on the order of elements along an axis: `topk`, `argsort`, `cumsum`, `non_zero`.
+//! Operations that depend on the order of elements along an axis: `topk`, `argsort`, `cumsum`, `non_zero`.
 //!
 //! Equal elements keep their order and NaN comes last, as in a stable NumPy sort.
 

@@ -6,8 +6,8 @@
 //! were kept; from iOS 17 on the last two axes are swapped and there is neither. Unused places hold zeros and the
 //! index -1.
 //!
-//! The layer of neural networks is as the operation up to iOS 16, but takes its limits from inputs, and keeps the best box
-//! of an image of which no box reaches the threshold.
+//! The layer of neural networks works like the operation up to iOS 16, but takes its limits from inputs, and if no box of
+//! an image reaches the threshold, keeps the best one.
 
 use coreml_model::Opset;
 

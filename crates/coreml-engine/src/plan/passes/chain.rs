@@ -60,7 +60,7 @@ struct Links<'a> {
 }
 
 impl Links<'_> {
-    /// The node that makes the first input of `node`, if nobody else uses it.
+    /// The node that makes the first input of `node`, if nothing else uses it.
     fn source(&self, node: &Node) -> Option<(&Node, Id)> {
         let id = node.inputs[0].filter(|id| self.uses[id.0] == 1)?;
         Some((&self.graph.nodes[self.producers[id.0]?], id))

@@ -4,13 +4,13 @@
 //! keeps for each value its plain form, its channels-last twin, or both:
 //!
 //! * convolutions, transposed ones, pooling and batch normalisation take the twin of their input and give the twin of their output;
-//! * zeros put around an image become padding of the convolution they were meant for;
+//! * zero padding around an image becomes padding of the convolution that follows;
 //! * an operation that can work on permuted axes does so when one of its inputs has a twin and no plain form;
 //! * everything else takes plain inputs.
 //!
-//! A form that is missing when it is needed is made by a transposition, so there is one at the border of every region
-//! and none inside. A program's own transpositions to and from channels-last vanish. The plain form of a value keeps
-//! the value's id.
+//! If a form is missing when it is needed, a transposition makes it, so there is one at the border of every region and
+//! none inside. A program's own transpositions to and from channels-last disappear. The plain form of a value keeps the
+//! value's id.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

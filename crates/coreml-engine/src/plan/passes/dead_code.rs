@@ -1,4 +1,4 @@
-//! Drops nodes whose results nobody uses.
+//! Removes nodes whose results are not used.
 
 use super::Compute;
 use crate::graph::Graph;

@@ -1,7 +1,7 @@
-//! Applies activations and residual additions where a product stores its results, instead of in a pass of their own.
+//! Applies activations and residual additions as a product stores its results, instead of in separate steps.
 //!
-//! A node with one use that ends in `y = activation(product)` or `y = product + residual` is merged into the product,
-//! which then runs where the merged node ran, all its inputs being there by then.
+//! If a product's only use is `y = activation(product)` or `y = product + residual`, that node is merged into the
+//! product. The product then runs in the merged node's place, where all its inputs exist.
 
 use std::sync::Arc;
 

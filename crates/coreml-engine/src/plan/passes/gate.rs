@@ -1,5 +1,5 @@
-//! Recognises activations that converters write as several operations: `x * f(x)` for a gate `f`, which is one
-//! function with a kernel of its own that products can apply to what they store.
+//! Recognises activations that converters write as several operations: `x * f(x)` for a gate `f`. They become one
+//! function, which has its own kernel and which products can apply to their results.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The passes of the optimised plan, in order. Each rewrites the graph without changing what it computes, beyond
-//! rounding; a graph whose types are partly unknown is left alone where they are.
+//! The passes of the optimised plan, in order. Each rewrites the graph without changing what it computes, except for
+//! rounding; where types are unknown, the graph is left alone.
 
 use std::sync::OnceLock;
 

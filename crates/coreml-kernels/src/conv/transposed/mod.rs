@@ -1,10 +1,10 @@
 //! Transposed convolution of channels-last images, weights packed once.
 //!
-//! Nothing is spread and summed up in memory: each phase of the output (`phases.rs`) is an ordinary convolution of the
-//! image with some of the taps, computed as a matrix product whose left matrix is the image and whose result is written
-//! with gaps between the pixels (`dense.rs`), or channel by channel where the channels are not mixed (`depthwise.rs`).
-//! With a kernel as wide as its stride, the columns of one product are whole output lines. Where outputs read beyond the
-//! image, it is first copied into a frame of zeros.
+//! Results are not spread out and summed up in memory. Instead each phase of the output (`phases.rs`) is an ordinary
+//! convolution of the image with some of the taps, computed as a matrix product whose left matrix is the image and whose
+//! result is written with gaps between the pixels (`dense.rs`), or channel by channel where the channels are not mixed
+//! (`depthwise.rs`). With a kernel as wide as its stride, the columns of one product are whole output lines. Where
+//! outputs read beyond the image, it is first copied into a frame of zeros.
 
 mod dense;
 mod depthwise;
@@ -55,7 +55,7 @@ impl ConvTransposeShape {
         (size(h, 0), size(w, 1))
     }
 
-    /// The most parts that the weights are packed in: each costs time and memory, even if no tap is in it.
+    /// The largest number of parts that the weights are packed in; each costs time and memory, even without any taps.
     pub fn parts(&self) -> usize {
         let groups = if self.is_depthwise() { 1 } else { self.groups };
         self.stride[0].saturating_mul(self.stride[1]).saturating_mul(groups)

@@ -1,9 +1,9 @@
 //! How the outputs of a transposed convolution divide into phases along one axis.
 //!
 //! Tap `k` of input `i` falls on output `i * stride + k * dilation - pad`. So the outputs whose distance from each other
-//! is a multiple of the stride - a phase - see the same taps, and next to each other they see inputs next to each other:
-//! a phase is an ordinary convolution of stride 1, written with gaps. Phases side by side that read the very same inputs
-//! are taken together as one with more columns.
+//! is a multiple of the stride - a phase - use the same taps, and neighbours in a phase read neighbouring inputs: a
+//! phase is an ordinary convolution of stride 1, written with gaps. Neighbouring phases that read exactly the same
+//! inputs are combined into one with more columns.
 
 /// The phases of one axis.
 #[derive(Clone, Debug)]

@@ -1,9 +1,9 @@
 //! Where everything is drawn: operations in rows from top to bottom, scopes as boxes around them.
 //!
-//! Each box is laid out by itself, the innermost first, and is then one item among others of the box around it. In a box, a row
-//! is as far down as the longest way to it; what passes a row goes through a point in it; rows are put in an order with few
-//! crossings (`rows`), and then moved sideways until lines are straight (`sideways`). A value that leaves a box does so at
-//! a point of its lower edge, and one that enters at a point of its upper edge.
+//! Each box is laid out by itself, the innermost first, and is then a single item in the box around it. In a box, the longest
+//! way to an item decides its row. A line that passes a row goes through a point in it. The items of each row are ordered for
+//! few crossings (`rows`), and then moved sideways until lines are straight (`sideways`). A value leaves a box at a point of
+//! its lower edge, and enters one at a point of its upper edge.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -44,7 +44,7 @@ pub(super) struct Piece {
 /// Rows that all lines together may pass; each takes memory and time.
 const MOST_PASSES: usize = 1_000_000;
 
-/// Too many lines that pass too many rows.
+/// Error: too many lines pass too many rows.
 #[derive(Debug)]
 pub(super) struct TooTangled;
 
@@ -83,10 +83,10 @@ struct Inside {
     leaves: HashMap<ValueKey, f64>,
 }
 
-/// Lays out a picture, whose nodes need so much room.
+/// Lays out a picture whose nodes have these sizes.
 ///
 /// # Errors
-/// When lines pass so many rows that nobody could follow them.
+/// When lines pass so many rows that the picture would be unreadable.
 pub(super) fn lay_out(picture: &Picture, tree: &Tree, sizes: &[[f64; 2]], names: &[f64]) -> Result<Layout, TooTangled> {
     let wires = wires(picture, tree);
     let levels: Vec<Vec<usize>> =

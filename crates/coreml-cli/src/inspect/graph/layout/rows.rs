@@ -1,4 +1,4 @@
-//! The order of what is in a row, with few crossings.
+//! Orders the items of each row so that few lines cross.
 
 use super::{APART, LINES_APART, Rows, Spot};
 

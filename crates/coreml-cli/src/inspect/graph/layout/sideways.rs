@@ -1,4 +1,4 @@
-//! Moves what is in rows sideways, in its order, until lines are as straight as they can be.
+//! Moves the items of each row sideways, without changing their order, until lines are as straight as they can be.
 
 use super::Rows;
 use super::rows::{distance, neighbours};
