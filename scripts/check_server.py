@@ -1,4 +1,4 @@
-"""Asks a running `coreml serve` by Triton's clients, and by requests made at random; run by scripts/check-server.
+"""Asks a running `coreml serve` by the clients of Triton and KServe, and by requests made at random; run by scripts/check-server.
 
 Each check is one line of output that says what holds; the first that does not ends the script.
 """
@@ -10,17 +10,22 @@ import http.client
 import json
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
+import grpc
 import numpy as np
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
+from check_server_grpc import by_descriptors
+from check_server_schema import by_schema
 from serving import FIXTURES, Server, elementwise_model
 
 RANDOM_REQUESTS = 2_000
@@ -64,6 +69,16 @@ def both(name: str, module, client) -> None:
     server = plain(client.get_server_metadata())
     check(f"{name}: the server has a name", server["name"] == "coreml-anywhere")
     check(f"{name}: the server tells its extensions", {"statistics", "model_repository"} <= set(server["extensions"]))
+    config = plain(client.get_model_config("relu"))
+    config = config if is_http else config["config"]
+    tensor_config = config["input"][0]
+    told = (config["name"], config["platform"], config["max_batch_size"], tensor_config["data_type"], [int(size) for size in tensor_config["dims"]])
+    check(f"{name}: a configuration", told == ("relu", "coreml", 0, "TYPE_FP32", [1, 4]), config)
+    config = plain(client.get_model_config("rows", "1"))
+    config = config if is_http else config["config"]
+    told = (config["max_batch_size"], [int(size) for size in config["output"][0]["dims"]])
+    check(f"{name}: a configuration of a model that is batched", told == (8, [4]), config)
+    refused(f"{name}: a configuration of a missing model", lambda: client.get_model_config("none"), "no model")
     model = plain(client.get_model_metadata("relu"))
     check(f"{name}: metadata name the model", model["name"] == "relu" and model["platform"] == "coreml")
     sizes = [int(size) for size in model["inputs"][0]["shape"]]
@@ -264,11 +279,63 @@ def at_random(server: Server) -> None:
     print(f"   by status: {dict(sorted(statuses.items()))}, the slowest took {slowest:.3f} s")
 
 
+def health(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "inference.GRPCInferenceService", "relu", "relu/1"):
+            told = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
+            check(f"health of {service!r}", told.status == health_pb2.HealthCheckResponse.SERVING, told)
+        try:
+            stub.Check(health_pb2.HealthCheckRequest(service="none"), timeout=30)
+        except grpc.RpcError as error:
+            check("health of what there is not", error.code() == grpc.StatusCode.NOT_FOUND, error)
+        else:
+            check("health of what there is not", False)
+
+
+LOGGED = {"time": float, "remote": str, "method": str, "path": str, "status": int, "milliseconds": float, "request_bytes": int, "response_bytes": int}
+
+
+def access_log(command: str, folder: Path) -> None:
+    """Each request is one line with the fields that docs/serving.md names."""
+    model, log, trace = folder / "logged.mlmodel", folder / "access.log", "4bf92f3577b34da6a3ce929d0e0e4736"
+    model.write_bytes(elementwise_model([1, 4], "relu"))
+    body = json.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}).encode()
+    asked = [("GET", "/v2", b"", 200), ("POST", "/v2/models/logged/infer", body, 200), ("POST", "/v2/models/none/infer", body, 404), ("POST", "/v2/models/logged/infer", b"{", 400)]
+    with Server(command, f"logged={model}", "--access-log", log=log) as server:
+        connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
+        for method, path, content, status in asked:
+            connection.request(method, path, content, {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"})
+            answer = connection.getresponse()
+            answer.read()
+            check(f"access log: {method} {path} is answered", answer.status == status, answer.status)
+        connection.request("GET", "/v2/health/live")
+        connection.getresponse().read()
+        connection.close()
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    told = [(line["method"], line["path"], line["request_bytes"], line["status"], line.get("trace_id")) for line in lines]
+    expected = [(method, path, len(content), status, trace) for method, path, content, status in asked]
+    check("access log: a line for each request, in order", told == [*expected, ("GET", "/v2/health/live", 0, 200, None)], told)
+    check("access log: the fields that the docs name", all(isinstance(line.pop(name), kind) for line in lines for name, kind in LOGGED.items()), lines)
+    check("access log: and no others", all(set(line) <= {"trace_id"} for line in lines), lines)
+
+
+def kserve(address: str) -> int:
+    """How many checks KServe's clients passed."""
+    script = Path(__file__).with_name("check_server_kserve.py")
+    asked = subprocess.run([sys.executable, str(script), address], stdout=subprocess.PIPE, text=True, timeout=120)
+    print(asked.stdout, end="")
+    if asked.returncode != 0:
+        raise SystemExit("FAILED: KServe's clients were not answered as they must be")
+    return sum(line.startswith("ok") for line in asked.stdout.splitlines())
+
+
 def main() -> None:
+    global checks
     command = sys.argv[1]
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder) / "models"
-        for name, content in (("relu", elementwise_model([1, 4], "relu")), ("rows", elementwise_model([1, 4], "tanh", (1, 64)))):
+        for name, content in (("relu", elementwise_model([1, 4], "relu")), ("spare", elementwise_model([1, 4], "relu")), ("rows", elementwise_model([1, 4], "tanh", (1, 64)))):
             path = repository / name / "1" / "model.mlmodel"
             path.parent.mkdir(parents=True)
             path.write_bytes(content)
@@ -280,7 +347,12 @@ def main() -> None:
                 http_only(client, server.address)
             with triton_grpc.InferenceServerClient(server.address) as client:
                 both("gRPC", triton_grpc, client)
+            health(server.address)
             at_random(server)
+            check("OpenAPI: " + by_schema(server.address, ["relu", "rows"], "relu", "spare"), True)
+            check("gRPC at random: " + by_descriptors(server.address, "spare"), True)
+            checks += kserve(server.address)
+        access_log(command, Path(folder))
         check("told to end, it ends", server.process.returncode == 0, server.process.returncode)
     if checks < 60:
         raise SystemExit(f"FAILED: only {checks} checks")

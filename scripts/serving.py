@@ -48,6 +48,24 @@ class Server:
 
 def elementwise_model(shape: list[int], kind: str, rows: tuple[int, int] | None = None) -> bytes:
     """An `.mlmodel` with `y = kind(x)` on float32, as `coreml_testing::tiny` makes it."""
+    return _model(shape, rows, [(kind, {"x": _named("x")})])
+
+
+def perceptron_model(width: int, layers: int, rows: tuple[int, int]) -> bytes:
+    """An `.mlmodel` of dense layers with `relu` between them, on rows of this width."""
+    operations = []
+    for layer in range(layers):
+        # No sum grows: each weight is about the reciprocal of the width.
+        weights = [((i * 7 + layer) % 13 - 6) / (6 * width) for i in range(width * width)]
+        constants = {"weight": _constant([width, width], weights), "bias": _constant([width], [0.01] * width)}
+        operations.append(("linear", {"x": _named(f"v{len(operations)}"), **constants}))
+        operations.append(("relu", {"x": _named(f"v{len(operations)}")}))
+    operations[0][1]["x"] = _named("x")
+    return _model([1, width], rows, operations)
+
+
+def _model(shape: list[int], rows: tuple[int, int] | None, operations: list[tuple[str, dict[str, bytes]]]) -> bytes:
+    """Operations on `x` and each other's results: `v1` of the first and so on, `y` of the last, all of one shape."""
     sizes = [(n, n) for n in shape]
     ranges = b""
     if rows:
@@ -56,17 +74,32 @@ def elementwise_model(shape: list[int], kind: str, rows: tuple[int, int] | None 
     array = _bytes(1, b"".join(_varint(n) for n in shape)) + _number(2, 65568) + ranges
     feature = lambda name: _bytes(1, name) + _bytes(3, _bytes(5, array))  # noqa: E731
     description = _bytes(1, feature(b"x")) + _bytes(10, feature(b"y"))
-    unknown = _bytes(3, _bytes(2, b""))
-    dims = [_bytes(3, _bytes(1, _number(1, n))) for n in shape]
-    dims[0] = unknown if rows else dims[0]
-    tensor = _bytes(1, _number(1, 11) + _number(2, len(shape)) + b"".join(dims))
+    tensor = _tensor([None if rows else shape[0], *shape[1:]])
     value = lambda name: _bytes(1, name) + _bytes(2, tensor)  # noqa: E731
-    argument = _bytes(1, b"x") + _bytes(2, _bytes(1, _bytes(1, b"x")))
-    operation = _bytes(3, _bytes(1, kind.encode()) + _bytes(2, argument) + _bytes(3, value(b"y")))
-    block = _bytes(1, b"CoreML5") + _bytes(2, _bytes(2, b"y") + operation)
+    body = b""
+    for number, (kind, inputs) in enumerate(operations, 1):
+        result = b"y" if number == len(operations) else f"v{number}".encode()
+        arguments = [_bytes(2, _bytes(1, name.encode()) + _bytes(2, binding)) for name, binding in inputs.items()]
+        body += _bytes(3, _bytes(1, kind.encode()) + b"".join(arguments) + _bytes(3, value(result)))
+    block = _bytes(1, b"CoreML5") + _bytes(2, _bytes(2, b"y") + body)
     function = _bytes(1, value(b"x")) + _bytes(2, b"CoreML5") + _bytes(3, block)
     main = _bytes(1, b"main") + _bytes(2, function)
     return _number(1, 6) + _bytes(2, description) + _bytes(502, _number(1, 1) + _bytes(2, main))
+
+
+def _tensor(sizes: list[int | None]) -> bytes:
+    """The type of a float32 tensor; sizes that vary are `None`."""
+    dims = [_bytes(3, _bytes(2, b"") if n is None else _bytes(1, _number(1, n))) for n in sizes]
+    return _bytes(1, _number(1, 11) + _number(2, len(sizes)) + b"".join(dims))
+
+
+def _named(name: str) -> bytes:
+    return _bytes(1, _bytes(1, name.encode()))
+
+
+def _constant(sizes: list[int], values: list[float]) -> bytes:
+    floats = _bytes(1, _bytes(1, _bytes(1, struct.pack(f"<{len(values)}f", *values))))
+    return _bytes(1, _bytes(2, _bytes(2, _tensor(sizes)) + _bytes(3, floats)))
 
 
 def _varint(n: int) -> bytes:

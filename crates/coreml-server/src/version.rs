@@ -10,6 +10,7 @@ use coreml_anywhere::{Backend, Cancel, Error, ErrorKind, Session, synthetic_inpu
 use tokio::sync::oneshot;
 
 use crate::config::ModelOptions;
+use crate::protocol::model_config::ModelConfig;
 use crate::protocol::wishes::Wishes;
 use crate::protocol::{InferRequest, InferResponse, Parameter, Parameters};
 use crate::refusal::{Refusal, Why};
@@ -35,12 +36,25 @@ impl Drop for Version {
     }
 }
 
-/// Sets the switch if it is dropped before it is disarmed: the client has left.
-struct Guard(Cancel);
+/// Dropped before it is [answered](Guard::answered), it stops the prediction and leaves the line: the client has left, or
+/// the time is over.
+struct Guard<'a> {
+    cancel: Cancel,
+    line: Option<&'a Queue<Job>>,
+}
 
-impl Drop for Guard {
+impl Guard<'_> {
+    fn answered(mut self) {
+        self.line = None;
+    }
+}
+
+impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        self.0.cancel();
+        if let Some(line) = self.line {
+            self.cancel.cancel();
+            line.dismiss(|job| job.cancel.is_cancelled());
+        }
     }
 }
 
@@ -79,6 +93,11 @@ impl Version {
     /// The version in the protocol's form.
     pub(crate) fn told(&self) -> String {
         self.number.to_string()
+    }
+
+    /// The version as Triton's clients know configurations.
+    pub(crate) fn config(&self) -> ModelConfig {
+        ModelConfig::of(&self.model, self.core.session.interface(), self.core.rows_batched())
     }
 
     /// The backends that are not asked at present, as their circuit breakers are open.
@@ -132,7 +151,7 @@ impl Version {
                 _ => None,
             };
             let cancel = Cancel::new();
-            let guard = Guard(cancel.clone());
+            let guard = Guard { cancel: cancel.clone(), line: Some(&self.queue) };
             let (reply, answer) = oneshot::channel();
             let job = Job {
                 inputs: request.inputs,
@@ -150,7 +169,7 @@ impl Version {
                 self.queue.push(wishes.priority, deadline, job)?;
             }
             let answered = answer.await;
-            drop(guard);
+            guard.answered();
             if let (Some(_), Some(sequence)) = (turn, &wishes.sequence) {
                 self.sequences.went_on(&sequence.id);
             }

@@ -1,4 +1,4 @@
-//! Writes the protobuf code that is checked in: `coreml-model`'s messages and `coreml-server`'s gRPC service.
+//! Writes the protobuf code that is checked in: `coreml-model`'s messages and `coreml-server`'s gRPC services.
 //!
 //! Only a change to one of the `.proto` files calls for a run: `cargo run --manifest-path scripts/codegen/Cargo.toml`
 
@@ -18,7 +18,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.btree_map(["."]).bytes(["."]).format(true).disable_comments(["."]);
     let service = tonic_prost_build::configure().build_transport(false).service_generator();
     config.service_generator(service);
-    write(&mut config, &crates.join("coreml-server"), "inference", "src/grpc/generated.rs")
+    write(&mut config, &crates.join("coreml-server"), "inference", "src/grpc/generated.rs")?;
+    write(&mut config, &crates.join("coreml-server"), "health", "src/grpc/health/generated.rs")
 }
 
 /// Writes what `proto/NAME.proto` of a crate describes to its file `to`.

@@ -13,10 +13,12 @@ use crate::app::App;
 use crate::http::{SERVER, aside, control};
 use crate::protocol::EXTENSIONS;
 use crate::protocol::metadata::{Metadata, TensorMetadata};
+use crate::protocol::model_config::{self, TensorConfig};
 use crate::refusal::{Refusal, Why};
 use crate::statistics::{ModelStatistics as Told, Told as Span};
 
 mod convert;
+pub(crate) mod health;
 // Generated code follows its generators' habits and not this workspace's.
 #[allow(clippy::all, clippy::unwrap_used, clippy::use_self, unused_qualifications, missing_docs, reason = "generated")]
 #[allow(unreachable_pub, dead_code, unnameable_types, missing_debug_implementations, reason = "generated")]
@@ -126,6 +128,15 @@ impl GrpcInferenceService for Service {
         }))
     }
 
+    async fn model_config(
+        &self,
+        request: Request<ModelConfigRequest>,
+    ) -> Result<Response<ModelConfigResponse>, Status> {
+        let ModelConfigRequest { name, version } = request.into_inner();
+        let config = self.0.repository.get(&name, Some(&version))?.config();
+        Ok(Response::new(ModelConfigResponse { config: Some(configuration(config)) }))
+    }
+
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
         let start = Instant::now();
         let patience = patience(request.metadata());
@@ -198,6 +209,29 @@ impl GrpcInferenceService for Service {
         let repository = self.0.repository.clone();
         aside(move || repository.unload(&name)).await?;
         Ok(Response::new(RepositoryModelUnloadResponse {}))
+    }
+}
+
+fn configuration(told: model_config::ModelConfig) -> ModelConfig {
+    let data_type = |name: &str| DataType::from_str_name(name).unwrap_or_default().into();
+    let input = |TensorConfig { name, data_type: told, dims, optional }| ModelInput {
+        name,
+        data_type: data_type(&told),
+        dims,
+        optional,
+    };
+    let output =
+        |TensorConfig { name, data_type: told, dims, .. }| ModelOutput { name, data_type: data_type(&told), dims };
+    ModelConfig {
+        name: told.name,
+        platform: told.platform.to_owned(),
+        backend: told.backend.to_owned(),
+        max_batch_size: told.max_batch_size,
+        input: told.input.into_iter().map(input).collect(),
+        output: told.output.into_iter().map(output).collect(),
+        dynamic_batching: told.dynamic_batching.map(|batching| ModelDynamicBatching {
+            max_queue_delay_microseconds: batching.max_queue_delay_microseconds,
+        }),
     }
 }
 

@@ -41,7 +41,10 @@ pub(crate) struct Remote(pub(crate) SocketAddr);
 /// The name in the server's metadata.
 pub(crate) const SERVER: &str = "coreml-anywhere";
 
-/// All routes: those of HTTP, and the one for gRPC's methods.
+/// What is told to those without a token, too: probes have none.
+const HEALTH: [&str; 2] = ["/v2/health/", "/grpc.health.v1.Health/"];
+
+/// All routes: those of HTTP, and those for gRPC's methods.
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v2", get(server))
@@ -50,6 +53,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v2/health/ready", get(ready))
         .route("/v2/models/{model}", get(model))
         .route("/v2/models/{model}/versions/{version}", get(model))
+        .route("/v2/models/{model}/config", get(model_config))
+        .route("/v2/models/{model}/versions/{version}/config", get(model_config))
         .route("/v2/models/{model}/ready", get(model_ready))
         .route("/v2/models/{model}/versions/{version}/ready", get(model_ready))
         .route("/v2/models/{model}/infer", post(infer::infer))
@@ -60,8 +65,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v2/repository/index", post(repository::index))
         .route("/v2/repository/models/{model}/load", post(repository::load))
         .route("/v2/repository/models/{model}/unload", post(repository::unload))
+        .route("/v2/openapi.json", get(openapi))
         .route("/metrics", get(scrape))
         .route_service(grpc::PATHS, grpc::service(app.clone()))
+        .route_service(grpc::health::PATHS, grpc::health::service(app.clone()))
         .fallback(|| async { Refusal::new(Why::Missing, "there is no such path") })
         .method_not_allowed_fallback(|| async { Refusal::new(Why::Method, "this path does not take this method") })
         .layer(middleware::from_fn_with_state(app.clone(), attend))
@@ -108,7 +115,7 @@ async fn attend(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
         response_bytes: 0,
         trace_id: trace.map(|(trace, _)| trace.to_owned()),
     });
-    let is_health = parts.uri.path().starts_with("/v2/health/");
+    let is_health = HEALTH.iter().any(|paths| parts.uri.path().starts_with(paths));
     let authorization = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     let admitted = if is_health { Ok(()) } else { app.admit(authorization) };
     let is_grpc = grpc::is_grpc(&parts.headers);
@@ -173,6 +180,15 @@ async fn model(State(app): State<Arc<App>>, named: Named) -> Result<Response, Re
     let version = app.repository.get(&named.model, named.version.as_deref())?;
     let versions = app.repository.versions(&named.model);
     Ok(answer(&Metadata::of(&named.model, versions, version.core.session.interface())))
+}
+
+async fn model_config(State(app): State<Arc<App>>, named: Named) -> Result<Response, Refusal> {
+    let version = app.repository.get(&named.model, named.version.as_deref())?;
+    Ok(answer(&version.config()))
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, JSON)], include_str!("../../openapi.json")).into_response()
 }
 
 async fn model_ready(State(app): State<Arc<App>>, named: Named) -> Result<Response, Refusal> {

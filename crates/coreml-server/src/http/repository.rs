@@ -13,6 +13,7 @@ use super::infer::read;
 use super::{Named, Unread, answer};
 use crate::app::App;
 use crate::limits::Held;
+use crate::protocol::object::Object;
 use crate::refusal::{Refusal, Why};
 
 /// What an index is asked for; clients send nothing at all if they want everything.
@@ -113,5 +114,6 @@ async fn read_json<T: Default + for<'de> Deserialize<'de>>(
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(&body).map_err(|error| Refusal::invalid(format!("the request is not understood: {error}")))
+    let read = serde_json::from_slice(&body).map(|Object(read)| read);
+    read.map_err(|error| Refusal::invalid(format!("the request is not understood: {error}")))
 }

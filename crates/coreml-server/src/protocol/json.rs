@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::binary::Reader;
+use super::object::Object;
 use super::{Content, Datatype, InferRequest, InferResponse, NamedTensor, Parameter, Parameters, WantedOutput, binary};
 use crate::refusal::Refusal;
 
@@ -19,9 +20,9 @@ struct Request<'a> {
     #[serde(default)]
     parameters: Parameters,
     #[serde(borrow)]
-    inputs: Vec<InputTensor<'a>>,
+    inputs: Vec<Object<InputTensor<'a>>>,
     #[serde(default)]
-    outputs: Vec<OutputRequest>,
+    outputs: Vec<Object<OutputRequest>>,
 }
 
 #[derive(Deserialize)]
@@ -49,17 +50,18 @@ struct OutputRequest {
 /// When it is not what the protocol says.
 pub(crate) fn read(body: &Bytes, json: usize) -> Result<InferRequest, Refusal> {
     let text = body.get(..json).ok_or_else(|| Refusal::invalid("the JSON is told to be longer than the request"))?;
-    let request: Request<'_> = serde_json::from_slice(text)
+    let Object(request): Object<Request<'_>> = serde_json::from_slice(text)
         .map_err(|error| Refusal::invalid(format!("the request is not understood: {error}")))?;
     let mut rest = Reader::new(body.slice(json..));
-    let inputs = request.inputs.into_iter().map(|input| read_tensor(input, &mut rest)).collect::<Result<_, _>>()?;
+    let inputs =
+        request.inputs.into_iter().map(|Object(input)| read_tensor(input, &mut rest)).collect::<Result<_, _>>()?;
     rest.end()?;
     let binary_outputs = match request.parameters.get("binary_data_output") {
         None => false,
         Some(Parameter::Bool(binary)) => *binary,
         Some(_) => return Err(Refusal::invalid("the parameter binary_data_output is true or false")),
     };
-    let wanted = |output: OutputRequest| WantedOutput::new(output.name, &output.parameters);
+    let wanted = |Object(output): Object<OutputRequest>| WantedOutput::new(output.name, &output.parameters);
     Ok(InferRequest {
         id: request.id,
         parameters: request.parameters,

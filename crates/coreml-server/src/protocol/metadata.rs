@@ -35,7 +35,7 @@ impl Metadata {
     }
 }
 
-fn tensor(feature: &Feature) -> TensorMetadata {
+pub(super) fn tensor(feature: &Feature) -> TensorMetadata {
     let strings = Datatype::strings().name();
     let (datatype, shape) = match &feature.kind {
         FeatureKind::Int64 => ("INT64", vec![1]),

@@ -14,11 +14,20 @@ pub(crate) mod classification;
 pub(crate) mod datatype;
 pub(crate) mod json;
 pub(crate) mod metadata;
+pub(crate) mod model_config;
+pub(crate) mod object;
 pub(crate) mod wishes;
 
 /// The extensions that the server's metadata announces.
-pub(crate) const EXTENSIONS: [&str; 6] =
-    ["binary_tensor_data", "classification", "model_repository", "schedule_policy", "sequence", "statistics"];
+pub(crate) const EXTENSIONS: [&str; 7] = [
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "schedule_policy",
+    "sequence",
+    "statistics",
+];
 
 /// Parameters of a request, a tensor or an answer.
 pub(crate) type Parameters = BTreeMap<String, Parameter>;
@@ -34,12 +43,17 @@ pub(crate) enum Parameter {
     Text(String),
 }
 
+/// 2^64: what is whole and less is a `u64`, and exactly that one.
+const TOO_LARGE: f64 = 18_446_744_073_709_551_616.0;
+
 impl Parameter {
     /// A number that is not negative.
     pub(crate) fn as_u64(&self) -> Option<u64> {
         match self {
             Self::Unsigned(number) => Some(*number),
             Self::Signed(number) => u64::try_from(*number).ok(),
+            // JSON knows no integers: 3.0 is 3.
+            Self::Double(number) if number.fract() == 0.0 && (0.0..TOO_LARGE).contains(number) => Some(*number as u64),
             _ => None,
         }
     }

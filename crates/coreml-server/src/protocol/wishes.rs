@@ -73,9 +73,11 @@ mod tests {
         let all = of(r#"{"priority":77,"timeout":1500,"sequence_id":"a","sequence_start":true}"#).unwrap();
         let sequence = Some(Sequence { id: "a".into(), starts: true, ends: false });
         assert_eq!(all, Wishes { priority: 10, timeout: Some(Duration::from_micros(1500)), sequence });
+        assert_eq!(of(r#"{"priority":3.0}"#).unwrap().priority, 3);
         assert_eq!(of(r#"{"sequence_id":7}"#).unwrap().sequence.unwrap().id, "7");
         for wrong in [
             r#"{"priority":-1}"#,
+            r#"{"timeout":1e300}"#,
             r#"{"timeout":"1"}"#,
             r#"{"sequence_id":1.5}"#,
             r#"{"sequence_id":1,"sequence_end":1}"#,

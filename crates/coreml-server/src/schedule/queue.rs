@@ -109,6 +109,17 @@ impl<J> Queue<J> {
         }
     }
 
+    /// Takes those out of the line who need not wait any longer: they do not count towards its bound.
+    pub(crate) fn dismiss(&self, is_gone: impl Fn(&J) -> bool) {
+        let mut line = self.line.lock();
+        let waiting = std::mem::take(&mut line.waiting);
+        let (gone, stay): (VecDeque<_>, _) = waiting.into_iter().partition(|waiting| is_gone(&waiting.job));
+        line.waiting = stay;
+        // Nobody waits for the line while their tensors are given back.
+        drop(line);
+        drop(gone);
+    }
+
     /// A place is free again: it was taken for this many jobs, for this long.
     pub(crate) fn done(&self, jobs: usize, elapsed: Duration) {
         let each = elapsed.as_secs_f64() / jobs.max(1) as f64;
@@ -181,6 +192,18 @@ mod tests {
         assert!(queue.take_place(most) && !queue.take_place(most));
         queue.done(1, Duration::from_secs(1));
         assert!(!queue.take_place(most), "it is not quick any more");
+    }
+
+    #[test]
+    fn who_is_gone_does_not_count() {
+        let queue = Queue::new(2, 1);
+        queue.push(5, None, 0).unwrap();
+        assert_eq!(queue.take().unwrap().job, 0);
+        (1..=2).for_each(|job| queue.push(5, None, job).unwrap());
+        queue.push(5, None, 3).unwrap_err();
+        queue.dismiss(|&job| job == 1);
+        queue.push(5, None, 4).unwrap();
+        assert_eq!(order(&queue), [2, 4]);
     }
 
     #[test]

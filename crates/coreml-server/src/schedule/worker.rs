@@ -56,6 +56,12 @@ impl Core {
         self.batching.as_ref().is_some_and(|batching| batching.rows.load(Ordering::Relaxed))
     }
 
+    /// How many rows share a prediction, and how long the first of them waits for others, where they do.
+    pub(crate) fn rows_batched(&self) -> Option<(usize, Duration)> {
+        let batching = self.batching.as_ref().filter(|_| self.batches_rows())?;
+        Some((batching.most, batching.delay))
+    }
+
     /// Whether predictions may be made on a thread that other requests wait for: only by the CPU engine, which always
     /// ends, and only if requests do not wait to share a batch.
     pub(crate) fn may_answer_at_once(&self) -> bool {

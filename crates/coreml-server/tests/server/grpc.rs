@@ -6,13 +6,21 @@
 #[path = "../../src/grpc/generated.rs"]
 mod generated;
 
+#[allow(clippy::all, clippy::unwrap_used, clippy::use_self, unused_qualifications, missing_docs, reason = "generated")]
+#[allow(unreachable_pub, dead_code, unnameable_types, missing_debug_implementations, reason = "generated")]
+#[rustfmt::skip]
+#[path = "../../src/grpc/health/generated.rs"]
+mod health;
+
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
 use self::generated::grpc_inference_service_client::GrpcInferenceServiceClient;
 use self::generated::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use self::generated::*;
+use crate::client::get;
 use crate::fixture::{config, folder, model, relu, start};
+use crate::schedule::flexible;
 
 type Client = GrpcInferenceServiceClient<Channel>;
 
@@ -65,6 +73,78 @@ fn requests_are_answered_as_over_http() {
         assert_eq!(stats.model_stats[0].inference_count, 2);
         let index = client.repository_index(RepositoryIndexRequest::default()).await.unwrap().into_inner();
         assert_eq!(index.models[0].state, "READY");
+    });
+}
+
+#[test]
+fn a_configuration_is_the_interface_in_tritons_words() {
+    let folder = folder();
+    let mut config = config().model("relu", relu(&folder, &[1, 3])).model("rows", flexible(&folder));
+    config.models.get_mut("rows").unwrap().max_batch = Some(8);
+    config.models.get_mut("rows").unwrap().batch_microseconds = Some(250);
+    let server = start(config);
+    let at = server.address();
+    run(at, async |mut client: Client| {
+        let mut ask = async |name: &str| {
+            let named = ModelConfigRequest { name: name.into(), version: "1".into() };
+            client.model_config(named).await.map(|config| config.into_inner().config.unwrap())
+        };
+        let relu = ask("relu").await.unwrap();
+        assert_eq!((relu.name.as_str(), relu.platform.as_str(), relu.max_batch_size), ("relu", "coreml", 0));
+        let x =
+            ModelInput { name: "x".into(), data_type: DataType::TypeFp32.into(), dims: vec![1, 3], optional: false };
+        assert_eq!(relu.input, [x]);
+        assert_eq!((relu.output[0].name.as_str(), relu.dynamic_batching), ("y", None));
+        // Where requests share a prediction, the batch's dimension is not told.
+        let rows = ask("rows").await.unwrap();
+        assert_eq!((rows.max_batch_size, &rows.input[0].dims, &rows.output[0].dims), (8, &vec![4], &vec![4]));
+        assert_eq!(rows.dynamic_batching.unwrap().max_queue_delay_microseconds, 250);
+        assert_eq!(ask("none").await.unwrap_err().code(), Code::NotFound);
+    });
+    let told = get(at, "/v2/models/rows/versions/1/config").json();
+    let dims = serde_json::json!({"name": "x", "data_type": "TYPE_FP32", "dims": [4]});
+    assert_eq!((&told["input"][0], &told["max_batch_size"]), (&dims, &serde_json::json!(8)));
+    assert_eq!(get(at, "/v2/models/none/config").status, 404);
+}
+
+#[test]
+fn health_is_told_of_the_server_and_of_each_model() {
+    use health::health_check_response::ServingStatus::{self, NotServing, Serving};
+
+    let folder = folder();
+    model(&folder, "models/relu.mlmodel", &[1, 3], "relu");
+    let token = folder.path().join("token");
+    std::fs::write(&token, "secret").unwrap();
+    let mut config = config();
+    (config.repository, config.token_file) = (Some(folder.path().join("models")), Some(token));
+    let server = start(config);
+    run(server.address(), async |mut client: Client| {
+        let channel = Endpoint::from_shared(format!("http://{}", server.address())).unwrap().connect().await.unwrap();
+        // Probes have no token, and need none.
+        let health = health::health_client::HealthClient::new(channel);
+        let check = async |service: &str| {
+            let request = health::HealthCheckRequest { service: service.into() };
+            health.clone().check(request).await.map(|answer| answer.into_inner().status())
+        };
+        let all = async || -> Vec<ServingStatus> {
+            let mut told = Vec::new();
+            for service in ["", "inference.GRPCInferenceService", "relu", "relu/1"] {
+                told.push(check(service).await.unwrap());
+            }
+            told
+        };
+        assert_eq!(all().await, [Serving; 4]);
+        assert_eq!(check("none").await.unwrap_err().code(), Code::NotFound);
+        assert_eq!(check("relu/2").await.unwrap_err().code(), Code::NotFound);
+        let watched = health.clone().watch(health::HealthCheckRequest::default()).await.unwrap_err();
+        assert_eq!(watched.code(), Code::Unimplemented);
+        let unload = RepositoryModelUnloadRequest { model_name: "relu".into(), ..Default::default() };
+        let refused = client.repository_model_unload(unload.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated);
+        let mut unload = tonic::Request::new(unload);
+        unload.metadata_mut().insert("authorization", "Bearer secret".parse().unwrap());
+        client.repository_model_unload(unload).await.unwrap();
+        assert_eq!([check("").await.unwrap(), check("relu").await.unwrap()], [Serving, NotServing]);
     });
 }
 

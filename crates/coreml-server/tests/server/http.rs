@@ -99,6 +99,10 @@ fn wrong_requests_are_told_what_is_wrong() {
     for (body, why) in [
         (String::new(), "not understood"),
         ("[]".into(), "not understood"),
+        // Lists of what an object's fields would be.
+        (r#"[null,{},[],[]]"#.into(), "expected an object"),
+        (r#"{"inputs":[["x",[1,3],"FP32",{},[1,2,3]]]}"#.into(), "expected an object"),
+        (REQUEST.replacen('{', r#"{"outputs":[["y",{}]],"#, 1), "expected an object"),
         ("{}".into(), "missing field `inputs`"),
         (r#"{"inputs":[]}"#.into(), "feature `x`: is missing"),
         (tensor("[1,3]", "FP32", "[1,2]"), "tensor `x`: has 2 elements"),
@@ -116,6 +120,7 @@ fn wrong_requests_are_told_what_is_wrong() {
         assert_eq!(answer.status, 400, "{body}: {told}");
         assert!(told.contains(why), "{body}: {told}");
     }
+    assert_eq!(post(at, "/v2/repository/index", "[true]").status, 400);
     // The connection goes on after a wrong request.
     let mut stream = connect(at);
     for (path, body, status) in [

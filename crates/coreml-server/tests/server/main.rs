@@ -8,3 +8,7 @@ mod grpc;
 mod http;
 mod repository;
 mod schedule;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(target_os = "linux")]
+mod worker;

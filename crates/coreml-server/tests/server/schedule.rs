@@ -30,7 +30,7 @@ fn hanging(
     (server, folder, backend)
 }
 
-fn until(done: impl Fn() -> bool) {
+pub(crate) fn until(done: impl Fn() -> bool) {
     let start = std::time::Instant::now();
     while !done() {
         assert!(start.elapsed() < Duration::from_secs(60));
@@ -121,8 +121,32 @@ fn a_client_that_leaves_gives_its_place_back() {
     });
 }
 
+#[test]
+fn who_has_left_does_not_count_towards_the_lines_bound() {
+    let (server, _folder, backend) = hanging(|config| config.defaults.queue = 3);
+    let at = server.address();
+    let ask = || {
+        let mut stream = crate::client::connect(at);
+        crate::client::write(&mut stream, "POST", INFER, &[], REQUEST.as_bytes());
+        stream
+    };
+    let mut first = ask();
+    until(|| backend.hung() == 1);
+    let leaving = [(); 3].map(|()| ask());
+    until(|| pending(at) == 3);
+    assert_eq!(post(at, INFER, REQUEST).status, 429);
+    drop(leaving);
+    // Nothing has been computed since: they are out of the line because they have left.
+    until(|| pending(at) == 0);
+    let mut others = [(); 3].map(|()| ask());
+    until(|| pending(at) == 3);
+    backend.release();
+    assert_eq!(crate::client::read(&mut first).status, 200);
+    others.iter_mut().for_each(|stream| assert_eq!(crate::client::read(stream).status, 200));
+}
+
 /// A model with a flexible first dimension, as a package.
-fn flexible(folder: &tempfile::TempDir) -> std::path::PathBuf {
+pub(crate) fn flexible(folder: &tempfile::TempDir) -> std::path::PathBuf {
     let path = folder.path().join("flexible.mlmodel");
     std::fs::write(&path, elementwise_rows_model((1, 64), &[1, 4], &["tanh"])).unwrap();
     path
