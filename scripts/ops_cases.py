@@ -93,7 +93,7 @@ def unary() -> None:
         row("sqrt", "", lambda x: mb.sqrt(x=x), torch.sqrt, Input(shape, *above))
         row("log", "", lambda x: mb.log(x=x), torch.log, Input(shape, *above))
         row("rsqrt", "", lambda x: mb.rsqrt(x=x), torch.rsqrt, Input(shape, *above))
-        row("inverse", "", lambda x: mb.inverse(x=x), torch.reciprocal, Input(shape, *above))
+        row("inverse", "", lambda x: mb.inverse(x=x, epsilon=1e-4), lambda x: (x + 1e-4).reciprocal(), Input(shape, *above))
         row("clip", "", lambda x: mb.clip(x=x, alpha=-1.0, beta=0.5), lambda x: x.clamp(-1, 0.5), shape)
         row("threshold", "", lambda x: mb.threshold(x=x, alpha=0.5), lambda x: x.clamp(min=0.5), shape)
         row("leaky_relu", "", lambda x: mb.leaky_relu(x=x, alpha=0.1), lambda x: F.leaky_relu(x, 0.1), shape)
@@ -325,7 +325,7 @@ def pictures() -> None:
                 x=x, target_size_height=s[0], target_size_width=s[1], sampling_mode="STRICT_ALIGN_CORNERS"),
                 lambda x, s=size: F.interpolate(x, s, mode="bilinear", align_corners=True), shape)  # fmt: skip
         full = (*shape[:2], *odd)
-        row("resize", "linear", lambda x, s=odd: mb.resize(x=x, shape=np.array(s), interpolation_mode="LINEAR", sampling_mode="STRICT_ALIGN_CORNERS"),
+        row("resize", "linear", lambda x, s=odd: mb.resize(x=x, resized_dims=np.array(s, np.uint32), interpolation_mode="LINEAR", sampling_mode="STRICT_ALIGN_CORNERS"),
             lambda x, s=full[2:]: F.interpolate(x, s, mode="bilinear", align_corners=True), shape)  # fmt: skip
         row("crop", "", lambda x: mb.crop(x=x, crop_height=[2, 3], crop_width=[1, 4]), lambda x: x[:, :, 2:-3, 1:-4].contiguous(), shape)
         grid = Input((1, *odd, 2), -1.05, 1.05)
@@ -360,8 +360,8 @@ def recurrent_twin(op: str, w: np.ndarray, r: np.ndarray, b: np.ndarray, kind: A
     """torch's layer with the same numbers, its gates in torch's order."""
     kind = kind or torch.nn.GRU
     layer = kind(w.shape[1], r.shape[1])
-    # ML Programs: input, forget, output, cell; torch: input, forget, cell, output. GRU: reset before update in both orders' product.
-    order = {"lstm": (0, 1, 3, 2), "gru": (1, 0, 2), "rnn": (0,)}[op]
+    # ML Programs: input, forget, output, cell; torch: input, forget, cell, output.
+    order = {"lstm": (0, 1, 3, 2), "gru": (0, 1, 2), "rnn": (0,)}[op]
     n = r.shape[1]
     pick = lambda a: torch.cat([known(a)[k * n : (k + 1) * n] for k in order])  # noqa: E731
     with torch.no_grad():
@@ -398,9 +398,9 @@ def indexed() -> None:
     for what, shape, axis, k in (("5 of 1000", (1, 1000), -1, 5), ("5 of 1000, 64 rows", (64, 1000), -1, 5), ("1000 of 100k", (1, 100_000), -1, 1000),
                                  ("all of 1024", MATRIX, -1, 1024), ("4 channels", LARGE, 1, 4), ("8 of 112", LARGE, -1, 8)):  # fmt: skip
         row("topk", what, lambda x, a=axis, k=k: mb.topk(x=x, k=k, axis=a)[0], lambda x, a=axis, k=k: x.topk(k, a)[0], shape)
-    row("argsort", "last axis", lambda x: mb.argsort(x=x, axis=-1, ascending=True), lambda x: x.argsort(-1, stable=True), MATRIX)
-    row("argsort", "first axis", lambda x: mb.argsort(x=x, axis=0, ascending=True), lambda x: x.argsort(0, stable=True), MATRIX)
-    row("argsort", "one long row", lambda x: mb.argsort(x=x, axis=-1, ascending=True), lambda x: x.argsort(-1, stable=True), (1, 100_000))
+    row("argsort", "last axis", lambda x: mb.argsort(x=x, axis=-1, ascending=True), lambda x: x.argsort(dim=-1, stable=True).int(), MATRIX)
+    row("argsort", "first axis", lambda x: mb.argsort(x=x, axis=0, ascending=True), lambda x: x.argsort(dim=0, stable=True).int(), MATRIX)
+    row("argsort", "one long row", lambda x: mb.argsort(x=x, axis=-1, ascending=True), lambda x: x.argsort(dim=-1, stable=True).int(), (1, 100_000))
     for what, axis, shape in (("last axis", -1, LARGE), ("channels", 1, LARGE), ("last axis", -1, SMALL)):
         row("cumsum", what, lambda x, a=axis: mb.cumsum(x=x, axis=a), lambda x, a=axis: x.cumsum(a), shape)
         row("cumsum", f"int32 {what}", lambda x, a=axis: mb.cumsum(x=x, axis=a), lambda x, a=axis: x.cumsum(a, dtype=torch.int32), ints(shape))
@@ -412,7 +412,7 @@ def indexed() -> None:
     row("fill", "", lambda x: mb.fill(shape=x, value=1.5), lambda x: torch.full(x.tolist(), 1.5), ints((2,), 600, 601))
     row("quantize", "and dequantize", lambda x: mb.dequantize(input=mb.quantize(
         input=x, scale=np.float32(0.02), zero_point=np.int8(3), output_dtype="int8"), scale=np.float32(0.02), zero_point=np.int8(3)),
-        lambda x: torch.fake_quantize_per_tensor_affine(x, 0.02, 3, -128, 127), LARGE)  # fmt: skip
+        lambda x: (((x / 0.02).round() + 3).clamp(-128, 127) - 3) * 0.02, LARGE)  # fmt: skip
 
 
 # ---- moving
@@ -423,7 +423,7 @@ def moved() -> None:
             row("concat", what, lambda x, y, a=axis: mb.concat(values=(x, y), axis=a), lambda x, y, a=axis: torch.cat((x, y), a), shape, shape)
             row("stack", what, lambda x, y, a=axis: mb.stack(values=(x, y), axis=a), lambda x, y, a=axis: torch.stack((x, y), a), shape, shape)
             # torch's halves are views: copied, as ours are results.
-            row("split", what, lambda x, a=axis: mb.split(x=x, num_splits=2, axis=a)[1], lambda x, a=axis: x.chunk(2, a)[1].contiguous(), shape)
+            row("split", what, lambda x, a=axis: mb.split(x=x, num_splits=2, axis=a)[1], lambda x, a=axis: x.chunk(2, a)[1].clone(memory_format=torch.contiguous_format), shape)
             row("reverse", what, lambda x, a=axis: mb.reverse(x=x, axes=[a]), lambda x, a=axis: x.flip(a), shape)
             row("concat", f"roll {what}", lambda x, a=axis, s=shape: roll(x, a, s), lambda x, a=axis: x.roll(3, a), shape)
         row("reverse", "int32 last axis", lambda x: mb.reverse(x=x, axes=[3]), lambda x: x.flip(3), ints(shape))
@@ -447,9 +447,9 @@ def moved() -> None:
         part = {"begin": [0, 0, 0, 3], "end": [n, c, h, w - 2]}
         row("slice_by_index", "last axis", lambda x, s=part: mb.slice_by_index(x=x, **s), lambda x: x[..., 3:-2].contiguous(), shape)
         middle = {"begin": [0, 2, 0, 0], "end": [n, c - 1, h, w]}
-        row("slice_by_index", "channels", lambda x, s=middle: mb.slice_by_index(x=x, **s), lambda x: x[:, 2:-1].contiguous(), shape)
+        row("slice_by_index", "channels", lambda x, s=middle: mb.slice_by_index(x=x, **s), lambda x: x[:, 2:-1].clone(), shape)
         row("slice_by_size", "channels", lambda x, y, s=shape: mb.slice_by_size(x=x, begin=y, size=[s[0], s[1] // 2, s[2], s[3]]),
-            lambda x, y, s=shape: x.narrow(1, int(y[1]), s[1] // 2).contiguous(), shape, ints((4,), 0, 1))  # fmt: skip
+            lambda x, y, s=shape: x.narrow(1, int(y[1]), s[1] // 2).clone(), shape, ints((4,), 0, 1))  # fmt: skip
         row("slice_update", "last axis", lambda x, y, s=part: mb.slice_update(x=x, update=y, **s), updated, shape, (n, c, h, w - 5), target=18)
         row("space_to_depth", "2", lambda x: mb.space_to_depth(x=x, block_size=2), to_depth, shape)
         row("depth_to_space", "2", lambda x: mb.depth_to_space(x=x, block_size=2), to_space, shape)
