@@ -325,7 +325,7 @@ def pictures() -> None:
                 x=x, target_size_height=s[0], target_size_width=s[1], sampling_mode="STRICT_ALIGN_CORNERS"),
                 lambda x, s=size: F.interpolate(x, s, mode="bilinear", align_corners=True), shape)  # fmt: skip
         full = (*shape[:2], *odd)
-        row("resize", "linear", lambda x, s=odd: mb.resize(x=x, resized_dims=np.array(s, np.uint32), interpolation_mode="LINEAR", sampling_mode="STRICT_ALIGN_CORNERS"),
+        row("resize", "linear", lambda x, s=odd: mb.resize(x=x, shape=np.array(s), resized_dims=np.uint32(2), interpolation_mode="LINEAR", sampling_mode="STRICT_ALIGN_CORNERS"),
             lambda x, s=full[2:]: F.interpolate(x, s, mode="bilinear", align_corners=True), shape)  # fmt: skip
         row("crop", "", lambda x: mb.crop(x=x, crop_height=[2, 3], crop_width=[1, 4]), lambda x: x[:, :, 2:-3, 1:-4].contiguous(), shape)
         grid = Input((1, *odd, 2), -1.05, 1.05)
@@ -346,7 +346,7 @@ def recurrent() -> None:
     inputs, hidden = 64, 128
     for length in (8, 128):
         x, h = Input((length, 1, inputs), -1, 1), np.zeros((1, hidden), np.float32)
-        for op, gates, kind in (("lstm", 4, torch.nn.LSTM), ("gru", 3, None), ("rnn", 1, torch.nn.RNN)):
+        for op, gates, kind in (("lstm", 4, torch.nn.LSTM), ("rnn", 1, torch.nn.RNN)):
             w, r, b = weights(gates * hidden, inputs) / 4, weights(gates * hidden, hidden) / 4, weights(gates * hidden)
             state = {"initial_h": h} | ({"initial_c": h} if op == "lstm" else {})
             names = {"weight_ih": w, "weight_hh": r, "bias": b}
@@ -358,10 +358,9 @@ def recurrent() -> None:
 
 def recurrent_twin(op: str, w: np.ndarray, r: np.ndarray, b: np.ndarray, kind: Any) -> Callable:
     """torch's layer with the same numbers, its gates in torch's order."""
-    kind = kind or torch.nn.GRU
     layer = kind(w.shape[1], r.shape[1])
     # ML Programs: input, forget, output, cell; torch: input, forget, cell, output.
-    order = {"lstm": (0, 1, 3, 2), "gru": (0, 1, 2), "rnn": (0,)}[op]
+    order = {"lstm": (0, 1, 3, 2), "rnn": (0,)}[op]
     n = r.shape[1]
     pick = lambda a: torch.cat([known(a)[k * n : (k + 1) * n] for k in order])  # noqa: E731
     with torch.no_grad():
@@ -513,6 +512,7 @@ WITHOUT = {
     "write_state": "the copy of `identity`, into a state",
     "non_maximum_suppression": "in torchvision, which this environment lacks",
     "reverse_sequence": NO_TWIN,
+    "gru": "torch resets after the product with the state, ML Programs before it",
     "crop_resize": NO_TWIN + "; its samples are taken as `resample`'s are",
     "dequantize": "in the row of quantize",
 } | {
