@@ -18,7 +18,6 @@ struct Function {
     start: f64,
     fold: fn(f64, f64) -> f64,
     finish: fn(f64, f64) -> f64,
-    /// What gives the fold of floats, before it is finished.
     kernel: Option<Reduction>,
     /// The fold of integers from the same start that wraps, where the result is not finished.
     ints: Option<fn(i32, i32) -> i32>,
@@ -85,7 +84,7 @@ pub(crate) static OPS: &[OpSpec] = &[
         None,
         Some(|sum, x| { sum.wrapping_add(x.wrapping_abs()) })
     ),
-    row!("reduce_l2_norm", 0.0, |sum, x| sum + x * x, |sum, _| sum.sqrt(), Some(Reduction::SumOfSquares)),
+    row!("reduce_l2_norm", 0.0, |sum, x| sum + x * x, |sum, _| sum.sqrt(), None),
     row!(
         "reduce_sum_square",
         0.0,
@@ -94,7 +93,7 @@ pub(crate) static OPS: &[OpSpec] = &[
         Some(Reduction::SumOfSquares),
         Some(|sum, x| { sum.wrapping_add(x.wrapping_mul(x)) })
     ),
-    row!("reduce_log_sum", 0.0, |sum, x| sum + x, |sum, _| sum.ln(), Some(Reduction::Sum)),
+    row!("reduce_log_sum", 0.0, |sum, x| sum + x, |sum, _| sum.ln(), None),
     OpSpec {
         name: "reduce_log_sum_exp",
         since: Opset::Ios15,
@@ -226,12 +225,6 @@ impl Op for Reduce {
             {
                 let [outer, along, inner] = split;
                 coreml_kernels::reduce::reduce(env.isa, env.pool, kernel, outer, along, inner, ins.f32(0), outs.f32(0));
-                // A mean is finished already.
-                if kernel != Reduction::Mean {
-                    for slot in outs.f32(0) {
-                        *slot = (self.function.finish)(f64::from(*slot), elements) as f32;
-                    }
-                }
                 return Ok(());
             }
             let x = ins.f32(0);
