@@ -272,17 +272,18 @@ def report(
     return "\n\n".join(part for part in parts if part)
 
 
-def write_section(path: Path, text: str) -> None:
-    """Puts the report between its markers in a document, at the end if it has none; makes a missing document."""
-    section = f"{BEGIN}\n{text}\n{END}\n"
+def write_section(path: Path, text: str, markers: tuple[str, str] = (BEGIN, END)) -> None:
+    """Puts a report between its markers in a document, at the end if it has none; makes a missing document."""
+    begin, end = markers
+    section = f"{begin}\n{text}\n{end}\n"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"# Performance\n\n{section}", encoding="utf-8")
         return
     document = path.read_text(encoding="utf-8")
-    if BEGIN in document and END in document:
-        before, rest = document.split(BEGIN, 1)
-        after = rest.split(END, 1)[1].lstrip("\n")
+    if begin in document and end in document:
+        before, rest = document.split(begin, 1)
+        after = rest.split(end, 1)[1].lstrip("\n")
         document = before + section + (f"\n{after}" if after else "")
     else:
         document = document.rstrip("\n") + f"\n\n{section}"

@@ -1,6 +1,6 @@
 //! Activations: functions that kernels apply to results they have just computed.
 
-use crate::simd::{Kernel, Simd, math};
+use crate::simd::{Kernel, Simd, math, wide};
 
 /// A function applied to every result.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
@@ -139,7 +139,7 @@ impl Kernel for ActivateRows {
             Activation::Elu { alpha } => {
                 each!(x => s.select(s.lt(x, zero), s.mul(s.splat(alpha), exp_minus_one(s, x)), x))
             }
-            Activation::Softplus => each!(x => each_lane(s, x, |x| x.max(0.0) + (-x.abs()).exp().ln_1p())),
+            Activation::Softplus => each!(x => each_lane(s, x, wide::softplus)),
             Activation::Softsign => each!(x => s.div(x, s.add(one, s.abs(x)))),
             Activation::Erf => each!(x => math::erf(s, x)),
             Activation::Exp => each!(x => math::exp(s, x)),

@@ -3,7 +3,7 @@
 
 use crate::activation::{ActivateRows, Activation, each_lane};
 use crate::parallel::ThreadPool;
-use crate::simd::{Isa, Kernel, Simd, math};
+use crate::simd::{Isa, Kernel, Simd, math, wide};
 
 /// `out[i] = activation(x[i])`.
 ///
@@ -44,7 +44,7 @@ pub(crate) fn for_chunks(pool: &ThreadPool, out: &mut [f32], f: &(dyn Fn(usize, 
 }
 
 /// A function of one value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Unary {
     /// Magnitude
     Abs,
@@ -54,16 +54,27 @@ pub enum Unary {
     Square,
     /// Square root
     Sqrt,
-    /// `1 / sqrt(x + epsilon)` with epsilon 0
-    Rsqrt,
-    /// `1 / x`
-    Inverse,
+    /// `1 / sqrt(x + epsilon)`
+    Rsqrt {
+        /// Added first, rounding once
+        epsilon: f32,
+    },
+    /// `1 / (x + epsilon)`
+    Inverse {
+        /// Added first, rounding once
+        epsilon: f32,
+    },
     /// `e^x`
     Exp,
     /// `2^x`
     Exp2,
-    /// Natural logarithm
-    Log,
+    /// Natural logarithm of `x + epsilon`
+    Log {
+        /// Added first, without rounding
+        epsilon: f32,
+    },
+    /// `ln(1 + e^x)`
+    Softplus,
     /// Error function
     Erf,
     /// Hyperbolic tangent
@@ -125,11 +136,12 @@ pub const ELEMENTWISE: &[ElementwiseKernel] = &[
     row(Unary::Neg, "neg", |x| -x, 0.0),
     row(Unary::Square, "square", |x| x * x, 0.5),
     row(Unary::Sqrt, "sqrt", f64::sqrt, 0.5),
-    row(Unary::Rsqrt, "rsqrt", |x| 1.0 / x.sqrt(), 1.5),
-    row(Unary::Inverse, "inverse", |x| 1.0 / x, 0.5),
+    row(Unary::Rsqrt { epsilon: 0.0 }, "rsqrt", |x| 1.0 / (x + 0.0).sqrt(), 1.5),
+    row(Unary::Inverse { epsilon: 0.0 }, "inverse", |x| 1.0 / (x + 0.0), 0.5),
     row(Unary::Exp, "exp", f64::exp, 2.0),
     row(Unary::Exp2, "exp2", f64::exp2, 1.0),
-    row(Unary::Log, "log", f64::ln, 1.0),
+    row(Unary::Log { epsilon: 0.0 }, "log", f64::ln, 1.0),
+    row(Unary::Softplus, "softplus", |x| x.max(0.0) + (-x.abs()).exp().ln_1p(), 1.0),
     row(Unary::Erf, "erf", crate::reference::erf, 6.0),
     row(Unary::Tanh, "tanh", f64::tanh, 6.0),
     row(Unary::Sigmoid, "sigmoid", |x| 1.0 / (1.0 + (-x).exp()), 4.0),
@@ -203,23 +215,24 @@ impl Kernel for UnaryKernel {
             Unary::Neg => each!(x => s.neg(x)),
             Unary::Square => each!(x => s.mul(x, x)),
             Unary::Sqrt => each!(x => s.sqrt(x)),
-            Unary::Rsqrt => each!(x => s.div(s.splat(1.0), s.sqrt(x))),
-            Unary::Inverse => each!(x => s.div(s.splat(1.0), x)),
+            Unary::Rsqrt { epsilon } => each!(x => s.div(s.splat(1.0), s.sqrt(s.add(x, s.splat(epsilon))))),
+            Unary::Inverse { epsilon } => each!(x => s.div(s.splat(1.0), s.add(x, s.splat(epsilon)))),
             Unary::Exp => each!(x => math::exp(s, x)),
-            Unary::Exp2 => each!(x => each_lane(s, x, f32::exp2)),
-            Unary::Log => each!(x => each_lane(s, x, f32::ln)),
+            Unary::Exp2 => each!(x => each_lane(s, x, wide::exp2)),
+            Unary::Log { epsilon } => each!(x => each_lane(s, x, |x| wide::log(x, epsilon))),
+            Unary::Softplus => each!(x => each_lane(s, x, wide::softplus)),
             Unary::Erf => each!(x => math::erf(s, x)),
             Unary::Tanh => each!(x => math::tanh(s, x)),
             Unary::Sigmoid => each!(x => math::sigmoid(s, x)),
-            Unary::Sin => each!(x => each_lane(s, x, f32::sin)),
-            Unary::Cos => each!(x => each_lane(s, x, f32::cos)),
-            Unary::Tan => each!(x => each_lane(s, x, f32::tan)),
-            Unary::Asin => each!(x => each_lane(s, x, f32::asin)),
-            Unary::Acos => each!(x => each_lane(s, x, f32::acos)),
-            Unary::Atan => each!(x => each_lane(s, x, f32::atan)),
-            Unary::Sinh => each!(x => each_lane(s, x, f32::sinh)),
-            Unary::Cosh => each!(x => each_lane(s, x, f32::cosh)),
-            Unary::Atanh => each!(x => each_lane(s, x, |x| f64::from(x).atanh() as f32)),
+            Unary::Sin => each!(x => turning(s, x, wide::sin, f32::sin)),
+            Unary::Cos => each!(x => turning(s, x, wide::cos, f32::cos)),
+            Unary::Tan => each!(x => turning(s, x, wide::tan, f32::tan)),
+            Unary::Asin => each!(x => each_lane(s, x, wide::asin)),
+            Unary::Acos => each!(x => each_lane(s, x, wide::acos)),
+            Unary::Atan => each!(x => each_lane(s, x, wide::atan)),
+            Unary::Sinh => each!(x => each_lane(s, x, wide::sinh)),
+            Unary::Cosh => each!(x => each_lane(s, x, wide::cosh)),
+            Unary::Atanh => each!(x => each_lane(s, x, wide::atanh)),
             Unary::Floor => each!(x => each_lane(s, x, f32::floor)),
             Unary::Ceil => each!(x => each_lane(s, x, f32::ceil)),
             Unary::Round => each!(x => s.round(x)),
@@ -229,4 +242,10 @@ impl Kernel for UnaryKernel {
             }
         }
     }
+}
+
+/// A periodic function: `near` unless a lane is too large for it.
+#[inline(always)]
+fn turning<S: Simd>(s: S, x: S::F, near: impl Fn(f32) -> f32, far: fn(f32) -> f32) -> S::F {
+    if wide::beyond_turns(&s.to_array(x)[..S::LANES]) { each_lane(s, x, far) } else { each_lane(s, x, near) }
 }

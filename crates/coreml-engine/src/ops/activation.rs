@@ -6,7 +6,7 @@
 use coreml_kernels::Activation;
 use coreml_model::Opset;
 
-use super::elementwise_unary::{Oracle, Pointwise, larger, smaller};
+use super::elementwise_unary::{Fast, Oracle, Pointwise, larger, smaller};
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Param, Types, axis_of, constant, input};
 
 const X: &[Param] = &[input("x")];
@@ -40,7 +40,7 @@ pub(crate) static OPS: &[OpSpec] = &[
         Some(Activation::HardSigmoid { alpha, beta })
     }),
     row!("softplus", X, |x, _| softplus(x), |_, _| Some(Activation::Softplus)),
-    row!("softsign", X, |x, _| x / (1.0 + x.abs()), |_, _| None),
+    row!("softsign", X, |x, _| x / (1.0 + x.abs()), |_, _| Some(Activation::Softsign)),
     row!("scaled_tanh", X_ALPHA_BETA, |x, [alpha, beta]| alpha * (beta * x).tanh(), |_, _| None),
     row!("linear_activation", X_ALPHA_BETA, |x, [alpha, beta]| alpha * x + beta, |_, _| None),
     row!(
@@ -100,7 +100,7 @@ fn pointwise(
 ) -> Result<Box<dyn Op>, OpError> {
     let (alpha, beta) = (args.float("alpha", 0.0)?, args.float("beta", 0.0)?);
     let parameters = [alpha.into(), beta.into()];
-    Ok(Box::new(Pointwise { oracle, parameters, kernel: kernel(alpha, beta), ints: None }))
+    Ok(Box::new(Pointwise { oracle, parameters, kernel: kernel(alpha, beta).map(Fast::Activation), ints: None }))
 }
 
 fn bind_gelu(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
@@ -116,7 +116,7 @@ fn bind_gelu(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
         "SIGMOID_APPROXIMATION" => (|x, _| x * sigmoid(1.702 * x), Activation::GeluSigmoid),
         other => return Err(OpError::parameter("mode", format!("`{other}` is not a mode of gelu"))),
     };
-    Ok(Box::new(Pointwise { oracle, parameters: [0.0; 2], kernel: Some(kernel), ints: None }))
+    Ok(Box::new(Pointwise { oracle, parameters: [0.0; 2], kernel: Some(Fast::Activation(kernel)), ints: None }))
 }
 
 /// A function with parameters of its own for each channel.

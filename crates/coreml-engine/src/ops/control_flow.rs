@@ -7,7 +7,8 @@ use coreml_model::Opset;
 
 use crate::ledger::Ledger;
 use crate::op::{Args, Bind, Block, Env, Ins, Op, OpError, OpSpec, Outs, Types, input, variadic};
-use crate::ops::elementwise_binary::{Walk, broadcast};
+use crate::ops::elementwise_binary::broadcast;
+use crate::ops::rows::Walk;
 use crate::value::{Kind, Type};
 use crate::workspace::Workspace;
 

@@ -8,6 +8,7 @@ use coreml_kernels::binary::{self, Binary, Broadcast};
 use coreml_model::Opset;
 use coreml_tensor::{MAX_RANK, Shape};
 
+use super::rows::{self, Row, Walk, row};
 use crate::op::{Bind, Env, Ins, Op, OpError, OpSpec, Outs, Types, input, shape_of};
 use crate::value::{Kind, Type};
 
@@ -19,6 +20,10 @@ struct Function {
     /// The result is boolean; `floats` gives 1 for true.
     boolean: bool,
     kernel: Option<Binary>,
+    /// The same functions of whole rows, for what the kernel does not do.
+    float_row: Option<Row<f32, f32>>,
+    truth_row: Option<Row<f32, i32>>,
+    int_row: Option<Row<i32, i32>>,
 }
 
 macro_rules! arithmetic {
@@ -28,8 +33,15 @@ macro_rules! arithmetic {
             since: Opset::Ios15,
             params: &[input("x"), input("y")],
             bind: Bind::Node(|_| {
-                static F: Function =
-                    Function { floats: Some($floats), ints: Some($ints), boolean: false, kernel: $kernel };
+                static F: Function = Function {
+                    floats: Some($floats),
+                    ints: Some($ints),
+                    boolean: false,
+                    kernel: $kernel,
+                    float_row: Some(|out, x, y| row(out, x, y, $floats)),
+                    truth_row: None,
+                    int_row: Some(|out, x, y| row(out, x, y, $ints)),
+                };
                 Ok(Box::new(Elementwise(&F)))
             }),
         }
@@ -48,6 +60,9 @@ macro_rules! comparison {
                     ints: Some(|x, y| i32::from(x $compare y)),
                     boolean: true,
                     kernel: None,
+                    float_row: None,
+                    truth_row: Some(|out, x, y| row(out, x, y, |x, y| i32::from(x $compare y))),
+                    int_row: Some(|out, x, y| row(out, x, y, |x, y| i32::from(x $compare y))),
                 };
                 Ok(Box::new(Elementwise(&F)))
             }),
@@ -62,7 +77,15 @@ macro_rules! logic {
             since: Opset::Ios15,
             params: &[input("x"), input("y")],
             bind: Bind::Node(|_| {
-                static F: Function = Function { floats: None, ints: Some($ints), boolean: true, kernel: None };
+                static F: Function = Function {
+                    floats: None,
+                    ints: Some($ints),
+                    boolean: true,
+                    kernel: None,
+                    float_row: None,
+                    truth_row: None,
+                    int_row: Some(|out, x, y| row(out, x, y, $ints)),
+                };
                 Ok(Box::new(Elementwise(&F)))
             }),
         }
@@ -74,9 +97,9 @@ pub(crate) static OPS: &[OpSpec] = &[
     arithmetic!("sub", Some(Binary::Sub), |x, y| x - y, i32::wrapping_sub),
     arithmetic!("mul", Some(Binary::Mul), |x, y| x * y, i32::wrapping_mul),
     arithmetic!("real_div", Some(Binary::Div), |x, y| x / y, |x, y| if y == 0 { 0 } else { x.wrapping_div(y) }),
-    arithmetic!("floor_div", None, |x, y| (x / y).floor(), floor_div),
-    arithmetic!("mod", None, floor_mod, |x, y| x.wrapping_sub(floor_div(x, y).wrapping_mul(y))),
-    arithmetic!("pow", None, f32::powf, integer_power),
+    arithmetic!("floor_div", Some(Binary::FloorDiv), |x, y| (x / y).floor(), floor_div),
+    arithmetic!("mod", Some(Binary::Mod), floor_mod, |x, y| x.wrapping_sub(floor_div(x, y).wrapping_mul(y))),
+    arithmetic!("pow", Some(Binary::Pow), f32::powf, integer_power),
     arithmetic!("maximum", Some(Binary::Max), |x, y| Binary::Max.apply(x, y), Ord::max),
     arithmetic!("minimum", Some(Binary::Min), |x, y| Binary::Min.apply(x, y), Ord::min),
     comparison!("equal", ==),
@@ -127,52 +150,6 @@ pub(crate) fn broadcast(a: Shape, b: Shape) -> Result<Shape, OpError> {
     shape_of(&dims[..rank])
 }
 
-/// Walks the elements of a shape in order, giving the offsets of the elements of operands broadcast to it.
-pub(crate) struct Walk<const N: usize> {
-    dims: [usize; MAX_RANK],
-    rank: usize,
-    strides: [[usize; MAX_RANK]; N],
-    index: [usize; MAX_RANK],
-    offsets: [usize; N],
-}
-
-impl<const N: usize> Walk<N> {
-    pub(crate) fn new(shape: Shape, operands: [Shape; N]) -> Self {
-        let rank = shape.rank();
-        let mut dims = [0; MAX_RANK];
-        dims[..rank].copy_from_slice(&shape);
-        let strides = operands.map(|operand| {
-            let own = operand.strides();
-            let mut strides = [0; MAX_RANK];
-            for axis in 0..operand.rank() {
-                let broadcast = operand[axis] == 1;
-                strides[axis + rank - operand.rank()] = if broadcast { 0 } else { own[axis] };
-            }
-            strides
-        });
-        Self { dims, rank, strides, index: [0; MAX_RANK], offsets: [0; N] }
-    }
-
-    /// The offsets of the current element, then on to the next.
-    pub(crate) fn next(&mut self) -> [usize; N] {
-        let current = self.offsets;
-        for axis in (0..self.rank).rev() {
-            self.index[axis] += 1;
-            for (offset, strides) in self.offsets.iter_mut().zip(&self.strides) {
-                *offset += strides[axis];
-            }
-            if self.index[axis] < self.dims[axis] {
-                break;
-            }
-            for (offset, strides) in self.offsets.iter_mut().zip(&self.strides) {
-                *offset -= strides[axis] * self.dims[axis];
-            }
-            self.index[axis] = 0;
-        }
-        current
-    }
-}
-
 #[derive(Debug)]
 pub(crate) struct Elementwise(&'static Function);
 
@@ -180,6 +157,31 @@ impl Elementwise {
     /// The kernel for floats, which also names the function.
     pub(crate) fn kernel(&self) -> Option<Binary> {
         self.0.kernel
+    }
+
+    /// Computes the function row by row if it has a form for that.
+    fn by_rows(&self, shape: Shape, ins: Ins<'_>, outs: &mut Outs<'_>) -> bool {
+        let (x_shape, y_shape) = (ins.shape(0), ins.shape(1));
+        let (is_float, in_place) = (ins.ty(0).kind == Kind::Float, ins.is_out(0));
+        match (is_float, in_place, self.0) {
+            (true, true, &Function { float_row: Some(each), .. }) => {
+                rows::apply_in_place(each, shape, (ins.f32(1), y_shape), outs.f32(0));
+            }
+            (true, false, &Function { float_row: Some(each), .. }) => {
+                rows::apply(each, shape, (ins.f32(0), x_shape), (ins.f32(1), y_shape), outs.f32(0));
+            }
+            (true, false, &Function { truth_row: Some(each), .. }) => {
+                rows::apply(each, shape, (ins.f32(0), x_shape), (ins.f32(1), y_shape), outs.i32(0));
+            }
+            (false, true, &Function { int_row: Some(each), .. }) => {
+                rows::apply_in_place(each, shape, (ins.i32(1), y_shape), outs.i32(0));
+            }
+            (false, false, &Function { int_row: Some(each), .. }) => {
+                rows::apply(each, shape, (ins.i32(0), x_shape), (ins.i32(1), y_shape), outs.i32(0));
+            }
+            _ => return false,
+        }
+        true
     }
 }
 
@@ -209,6 +211,9 @@ impl Op for Elementwise {
             } else {
                 binary::binary(env.isa, env.pool, kernel, pattern, false, ins.f32(0), ins.f32(1), outs.f32(0));
             }
+            return Ok(());
+        }
+        if !env.reference && self.by_rows(shape, ins, outs) {
             return Ok(());
         }
         let mut walk = Walk::new(shape, [ins.shape(0), ins.shape(1)]);

@@ -6,7 +6,7 @@
 //! others integers are computed in `f64`, which holds every `i32`, and the result saturates.
 
 use coreml_kernels::Activation;
-use coreml_kernels::elementwise::{Unary, unary, unary_in_place};
+use coreml_kernels::elementwise::{Unary, activate, activate_in_place, unary, unary_in_place};
 use coreml_model::Opset;
 use coreml_tensor::DType;
 
@@ -21,9 +21,26 @@ pub(crate) type Oracle = fn(f64, [f64; 2]) -> f64;
 pub(crate) struct Pointwise {
     pub(crate) oracle: Oracle,
     pub(crate) parameters: [f64; 2],
-    pub(crate) kernel: Option<Activation>,
+    pub(crate) kernel: Option<Fast>,
     /// What is computed of integers, if not what the oracle says.
     pub(crate) ints: Option<fn(i32) -> i32>,
+}
+
+/// The kernel that stands in for a function.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fast {
+    Activation(Activation),
+    Unary(Unary),
+}
+
+impl Pointwise {
+    /// The function as one that products can apply to what they store.
+    pub(crate) fn activation(&self) -> Option<Activation> {
+        match self.kernel? {
+            Fast::Activation(activation) => Some(activation),
+            Fast::Unary(_) => None,
+        }
+    }
 }
 
 /// The larger; NaN if either is, other than `f64::max` has it.
@@ -62,17 +79,17 @@ macro_rules! plain {
 
 /// A row with an epsilon.
 macro_rules! with_epsilon {
-    ($name:literal, $default:literal, $oracle:expr) => {
+    ($name:literal, $default:literal, $oracle:expr, $kernel:ident) => {
         OpSpec {
             name: $name,
             since: Opset::Ios15,
             params: X_EPSILON,
             bind: Bind::Node(|args| {
-                let epsilon = f64::from(args.float("epsilon", $default)?);
+                let epsilon = args.float("epsilon", $default)?;
                 Ok(Box::new(Pointwise {
                     oracle: |x, [epsilon, _]| ($oracle)(x + epsilon),
-                    parameters: [epsilon, 0.0],
-                    kernel: None,
+                    parameters: [epsilon.into(), 0.0],
+                    kernel: Some(Fast::Unary(Unary::$kernel { epsilon })),
                     ints: None,
                 }))
             }),
@@ -81,29 +98,29 @@ macro_rules! with_epsilon {
 }
 
 pub(crate) static OPS: &[OpSpec] = &[
-    plain!("abs", f64::abs, None, Some(i32::wrapping_abs)),
-    plain!("acos", f64::acos),
-    plain!("asin", f64::asin),
-    plain!("atan", f64::atan),
-    plain!("atanh", f64::atanh),
-    plain!("ceil", f64::ceil),
-    plain!("cos", f64::cos),
-    plain!("cosh", f64::cosh),
-    plain!("erf", coreml_kernels::reference::erf, Some(Activation::Erf)),
-    plain!("exp", f64::exp, Some(Activation::Exp)),
-    plain!("exp2", f64::exp2),
-    plain!("floor", f64::floor),
-    plain!("round", f64::round_ties_even),
-    plain!("sign", |x: f64| if x == 0.0 { 0.0 } else { x.signum() }),
-    plain!("sin", f64::sin),
-    plain!("sinh", f64::sinh),
-    plain!("sqrt", f64::sqrt),
-    plain!("square", |x: f64| x * x, None, Some(|x| x.wrapping_mul(x))),
-    plain!("tan", f64::tan),
-    plain!("tanh", f64::tanh, Some(Activation::Tanh)),
-    with_epsilon!("inverse", 1e-4, |x: f64| 1.0 / x),
-    with_epsilon!("log", 1e-45, f64::ln),
-    with_epsilon!("rsqrt", 1e-12, |x: f64| 1.0 / x.sqrt()),
+    plain!("abs", f64::abs, Some(Fast::Unary(Unary::Abs)), Some(i32::wrapping_abs)),
+    plain!("acos", f64::acos, Some(Fast::Unary(Unary::Acos))),
+    plain!("asin", f64::asin, Some(Fast::Unary(Unary::Asin))),
+    plain!("atan", f64::atan, Some(Fast::Unary(Unary::Atan))),
+    plain!("atanh", f64::atanh, Some(Fast::Unary(Unary::Atanh))),
+    plain!("ceil", f64::ceil, Some(Fast::Unary(Unary::Ceil))),
+    plain!("cos", f64::cos, Some(Fast::Unary(Unary::Cos))),
+    plain!("cosh", f64::cosh, Some(Fast::Unary(Unary::Cosh))),
+    plain!("erf", coreml_kernels::reference::erf, Some(Fast::Activation(Activation::Erf))),
+    plain!("exp", f64::exp, Some(Fast::Activation(Activation::Exp))),
+    plain!("exp2", f64::exp2, Some(Fast::Unary(Unary::Exp2))),
+    plain!("floor", f64::floor, Some(Fast::Unary(Unary::Floor))),
+    plain!("round", f64::round_ties_even, Some(Fast::Unary(Unary::Round))),
+    plain!("sign", |x: f64| if x == 0.0 { 0.0 } else { x.signum() }, Some(Fast::Unary(Unary::Sign))),
+    plain!("sin", f64::sin, Some(Fast::Unary(Unary::Sin))),
+    plain!("sinh", f64::sinh, Some(Fast::Unary(Unary::Sinh))),
+    plain!("sqrt", f64::sqrt, Some(Fast::Unary(Unary::Sqrt))),
+    plain!("square", |x: f64| x * x, Some(Fast::Unary(Unary::Square)), Some(|x| x.wrapping_mul(x))),
+    plain!("tan", f64::tan, Some(Fast::Unary(Unary::Tan))),
+    plain!("tanh", f64::tanh, Some(Fast::Activation(Activation::Tanh))),
+    with_epsilon!("inverse", 1e-4, |x: f64| 1.0 / x, Inverse),
+    with_epsilon!("log", 1e-45, f64::ln, Log),
+    with_epsilon!("rsqrt", 1e-12, |x: f64| 1.0 / x.sqrt(), Rsqrt),
     OpSpec {
         name: "clip",
         since: Opset::Ios15,
@@ -119,7 +136,7 @@ pub(crate) static OPS: &[OpSpec] = &[
             Ok(Box::new(Pointwise {
                 oracle: |x, [alpha, _]| larger(x, alpha),
                 parameters: [alpha.into(), 0.0],
-                kernel: Some(Activation::Clip { lo: alpha, hi: f32::INFINITY }),
+                kernel: Some(Fast::Activation(Activation::Clip { lo: alpha, hi: f32::INFINITY })),
                 ints: None,
             }))
         }),
@@ -136,7 +153,7 @@ fn bind_clip(args: &Args<'_>) -> Result<Box<dyn Op>, OpError> {
     Ok(Box::new(Pointwise {
         oracle: |x, [lo, hi]| smaller(larger(x, lo), hi),
         parameters: [lo.into(), hi.into()],
-        kernel: Some(Activation::Clip { lo, hi }),
+        kernel: Some(Fast::Activation(Activation::Clip { lo, hi })),
         ints: None,
     }))
 }
@@ -149,14 +166,17 @@ impl Op for Pointwise {
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
         let ty = ins.ty(0);
         if ty.kind == Kind::Float {
-            if !ins.is_out(0) {
-                outs.f32(0).copy_from_slice(ins.f32(0));
-            }
-            match self.kernel {
-                Some(kernel) if !env.reference => {
-                    coreml_kernels::elementwise::activate_in_place(env.isa, env.pool, kernel, outs.f32(0));
+            match (self.kernel.filter(|_| !env.reference), ins.is_out(0)) {
+                (Some(Fast::Activation(kernel)), true) => activate_in_place(env.isa, env.pool, kernel, outs.f32(0)),
+                (Some(Fast::Activation(kernel)), false) => activate(env.isa, env.pool, kernel, ins.f32(0), outs.f32(0)),
+                (Some(Fast::Unary(kernel)), true) => unary_in_place(env.isa, env.pool, kernel, outs.f32(0)),
+                (Some(Fast::Unary(kernel)), false) => unary(env.isa, env.pool, kernel, ins.f32(0), outs.f32(0)),
+                (None, in_place) => {
+                    if !in_place {
+                        outs.f32(0).copy_from_slice(ins.f32(0));
+                    }
+                    outs.f32(0).iter_mut().for_each(|x| *x = (self.oracle)(f64::from(*x), self.parameters) as f32);
                 }
-                _ => outs.f32(0).iter_mut().for_each(|x| *x = (self.oracle)(f64::from(*x), self.parameters) as f32),
             }
         } else {
             if !ins.is_out(0) {

@@ -525,7 +525,7 @@ impl Op for Attention {
         env.scratch = rest;
         multiply(&scores, ins.f32(0), ins.f32(1), scale, first, env);
         if ins.has(3) {
-            let mut walk = super::elementwise_binary::Walk::new(shape, [ins.shape(3)]);
+            let mut walk = super::rows::Walk::new(shape, [ins.shape(3)]);
             let boolean = ins.ty(3).kind != Kind::Float;
             for score in first.iter_mut() {
                 let [at] = walk.next();

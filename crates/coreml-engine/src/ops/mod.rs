@@ -33,6 +33,7 @@ pub(crate) mod recurrent;
 pub(crate) mod reduction;
 #[cfg(test)]
 mod robustness;
+pub(crate) mod rows;
 pub(crate) mod scalar;
 pub(crate) mod scatter_gather;
 pub(crate) mod states;

@@ -8,6 +8,7 @@ use coreml_kernels::reduce::Reduction;
 use coreml_model::Opset;
 use coreml_tensor::{MAX_RANK, Shape};
 
+use crate::compute::Compute;
 use crate::op::{Args, Bind, Env, Ins, Op, OpError, OpSpec, Outs, Param, Types, axis_of, constant, input, shape_of};
 use crate::value::{Kind, Type};
 
@@ -20,6 +21,26 @@ struct Function {
     kernel: Option<Reduction>,
     /// The fold of integers from the same start that wraps, where the result is not finished.
     ints: Option<fn(i32, i32) -> i32>,
+    /// The fold of many, whose type is known to the compiler.
+    fold_floats: fn([usize; 3], &[f32], &mut [f64]),
+    fold_whole: fn([usize; 3], &[i32], &mut [f64]),
+}
+
+/// Folds along the middle axis of `[outer, along, inner]` into `[outer, inner]`, in the order of memory.
+#[inline(always)]
+fn fold_rows<T: Copy, S: Copy>([_, along, inner]: [usize; 3], x: &[T], sums: &mut [S], fold: impl Fn(S, T) -> S) {
+    if along * inner == 0 {
+        return;
+    }
+    for (sums, x) in sums.chunks_exact_mut(inner).zip(x.chunks_exact(along * inner)) {
+        if let [sum] = sums {
+            *sum = x.iter().fold(*sum, |sum, &x| fold(sum, x));
+            continue;
+        }
+        for x in x.chunks_exact(inner) {
+            sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum = fold(*sum, x));
+        }
+    }
 }
 
 const PARAMS: &[Param] = &[input("x"), constant("axes").optional(), constant("keep_dims").optional()];
@@ -34,8 +55,15 @@ macro_rules! row {
             since: Opset::Ios15,
             params: PARAMS,
             bind: Bind::Node(|args| {
-                static F: Function =
-                    Function { start: $start, fold: $fold, finish: $finish, kernel: $kernel, ints: $ints };
+                static F: Function = Function {
+                    start: $start,
+                    fold: $fold,
+                    finish: $finish,
+                    kernel: $kernel,
+                    ints: $ints,
+                    fold_floats: |sizes, x, sums| fold_rows(sizes, x, sums, |sum, x| ($fold)(sum, f64::from(x))),
+                    fold_whole: |sizes, x, sums| fold_rows(sizes, x, sums, |sum, x| ($fold)(sum, f64::from(x))),
+                };
                 bind(args, &F)
             }),
         }
@@ -51,7 +79,7 @@ pub(crate) static OPS: &[OpSpec] = &[
     row!(
         "reduce_l1_norm",
         0.0,
-        |sum, x| sum + x.abs(),
+        |sum, x: f64| sum + x.abs(),
         |sum, _| sum,
         None,
         Some(|sum, x| { sum.wrapping_add(x.wrapping_abs()) })
@@ -72,18 +100,8 @@ pub(crate) static OPS: &[OpSpec] = &[
         params: PARAMS,
         bind: Bind::Node(|args| Ok(Box::new(LogSumExp(axes(args)?)))),
     },
-    OpSpec {
-        name: "reduce_argmax",
-        since: Opset::Ios15,
-        params: ARG,
-        bind: Bind::Node(|args| bind_arg(args, |a, b| a > b || (a.is_nan() && !b.is_nan()))),
-    },
-    OpSpec {
-        name: "reduce_argmin",
-        since: Opset::Ios15,
-        params: ARG,
-        bind: Bind::Node(|args| bind_arg(args, |a, b| a < b || (a.is_nan() && !b.is_nan()))),
-    },
+    OpSpec { name: "reduce_argmax", since: Opset::Ios15, params: ARG, bind: Bind::Node(|args| bind_arg(args, true)) },
+    OpSpec { name: "reduce_argmin", since: Opset::Ios15, params: ARG, bind: Bind::Node(|args| bind_arg(args, false)) },
 ];
 
 const ARG: &[Param] =
@@ -135,6 +153,7 @@ impl Axes {
     }
 
     /// Calls `each` with the offset of the output element and of the input element, in row-major order.
+    #[inline(always)]
     fn walk(&self, shape: Shape, mut each: impl FnMut(usize, usize)) -> Result<(), OpError> {
         let mask = self.mask(shape.rank())?;
         let mut strides = [0; MAX_RANK];
@@ -210,18 +229,31 @@ impl Op for Reduce {
             }
             let x = ins.f32(0);
             let mut sums = vec![self.function.start; count];
-            self.axes.walk(ty.shape, |to, from| sums[to] = (self.function.fold)(sums[to], f64::from(x[from])))?;
+            match self.axes.split(ty.shape).filter(|_| !env.reference) {
+                Some(sizes) => (self.function.fold_floats)(sizes, x, &mut sums),
+                None => self
+                    .axes
+                    .walk(ty.shape, |to, from| sums[to] = (self.function.fold)(sums[to], f64::from(x[from])))?,
+            }
             for (slot, sum) in outs.f32(0).iter_mut().zip(sums) {
                 *slot = (self.function.finish)(sum, elements) as f32;
             }
         } else if let Some(ints) = self.function.ints {
             let (x, out) = (ins.i32(0), outs.i32(0));
             out.fill(self.function.start as i32);
-            self.axes.walk(ty.shape, |to, from| out[to] = ints(out[to], x[from]))?;
+            match self.axes.split(ty.shape).filter(|_| !env.reference) {
+                Some(sizes) => fold_rows(sizes, x, out, ints),
+                None => self.axes.walk(ty.shape, |to, from| out[to] = ints(out[to], x[from]))?,
+            }
         } else {
             let x = ins.i32(0);
             let mut sums = vec![self.function.start; count];
-            self.axes.walk(ty.shape, |to, from| sums[to] = (self.function.fold)(sums[to], f64::from(x[from])))?;
+            match self.axes.split(ty.shape).filter(|_| !env.reference) {
+                Some(sizes) => (self.function.fold_whole)(sizes, x, &mut sums),
+                None => self
+                    .axes
+                    .walk(ty.shape, |to, from| sums[to] = (self.function.fold)(sums[to], f64::from(x[from])))?,
+            }
             for (slot, sum) in outs.i32(0).iter_mut().zip(sums) {
                 *slot = (self.function.finish)(sum, elements) as i32;
             }
@@ -260,16 +292,50 @@ impl Op for LogSumExp {
     }
 }
 
-/// The index of the element that beats all others.
+/// The index of the first largest element, or the first smallest.
 #[derive(Debug)]
 struct Arg {
     axis: i64,
     keep_dims: bool,
-    beats: fn(f64, f64) -> bool,
+    largest: bool,
 }
 
-fn bind_arg(args: &Args<'_>, beats: fn(f64, f64) -> bool) -> Result<Box<dyn Op>, OpError> {
-    Ok(Box::new(Arg { axis: args.int("axis", -1)?, keep_dims: args.bool("keep_dims", false)?, beats }))
+fn bind_arg(args: &Args<'_>, largest: bool) -> Result<Box<dyn Op>, OpError> {
+    Ok(Box::new(Arg { axis: args.int("axis", -1)?, keep_dims: args.bool("keep_dims", false)?, largest }))
+}
+
+/// The positions along the middle axis of `[outer, along, inner]` of the elements that beat all before them and are beaten by
+/// none. Rows that lie side by side are gone through together, in the order of memory.
+/// `best` holds `inner` elements if rows lie side by side.
+fn first_best<T: Copy>(
+    [along, inner]: [usize; 2],
+    x: &[T],
+    out: &mut [i32],
+    best: &mut [T],
+    beats: impl Fn(T, T) -> bool,
+) {
+    if inner == 1 {
+        for (slot, row) in out.iter_mut().zip(x.chunks_exact(along)) {
+            let mut best = (row[0], 0);
+            for (&x, i) in row.iter().zip(0..) {
+                best = if beats(x, best.0) { (x, i) } else { best };
+            }
+            *slot = best.1;
+        }
+        return;
+    }
+    let best = &mut best[..inner];
+    for (out, x) in out.chunks_exact_mut(inner).zip(x.chunks_exact(along * inner)) {
+        best.copy_from_slice(&x[..inner]);
+        out.fill(0);
+        for (x, i) in x.chunks_exact(inner).zip(0..) {
+            for ((slot, best), &x) in out.iter_mut().zip(&mut *best).zip(x) {
+                let better = beats(x, *best);
+                *best = if better { x } else { *best };
+                *slot = if better { i } else { *slot };
+            }
+        }
+    }
 }
 
 impl Op for Arg {
@@ -282,22 +348,30 @@ impl Op for Arg {
         Ok(vec![Type::new(Kind::Int, axes.output(shape)?)])
     }
 
-    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
         let ty = ins.ty(0);
         let axis = axis_of("axis", self.axis, ty.rank())?;
-        let inner: usize = ty.shape[axis + 1..].iter().product();
-        let along = ty.shape[axis];
-        let at = |i: usize| if ty.kind == Kind::Float { ins.f32(0)[i].into() } else { f64::from(ins.i32(0)[i]) };
-        for (position, slot) in outs.i32(0).iter_mut().enumerate() {
-            let start = position / inner * along * inner + position % inner;
-            let mut best = 0;
-            for i in 1..along {
-                if (self.beats)(at(start + i * inner), at(start + best * inner)) {
-                    best = i;
-                }
+        let sizes = [ty.shape[axis], ty.shape[axis + 1..].iter().product()];
+        if ty.count() == 0 {
+            return Ok(());
+        }
+        let (floats, out) = (&mut *env.scratch, outs.i32(0));
+        // The first NaN beats every number, and nothing beats it.
+        match (ty.kind, self.largest) {
+            (Kind::Float, true) => {
+                first_best(sizes, ins.f32(0), out, floats, |a, b| (a > b) | (a.is_nan() & !b.is_nan()));
             }
-            *slot = best as i32;
+            (Kind::Float, false) => {
+                first_best(sizes, ins.f32(0), out, floats, |a, b| (a < b) | (a.is_nan() & !b.is_nan()));
+            }
+            (_, true) => first_best(sizes, ins.i32(0), out, bytemuck::cast_slice_mut(floats), |a, b| a > b),
+            (_, false) => first_best(sizes, ins.i32(0), out, bytemuck::cast_slice_mut(floats), |a, b| a < b),
         }
         Ok(())
+    }
+
+    fn scratch(&self, ins: Ins<'_>, _compute: &Compute) -> usize {
+        let shape = ins.shape(0);
+        axis_of("axis", self.axis, shape.rank()).map_or(0, |axis| shape[axis + 1..].iter().product())
     }
 }

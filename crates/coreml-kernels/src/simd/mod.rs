@@ -17,6 +17,7 @@ mod neon;
 mod scalar;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
+pub(crate) mod wide;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;

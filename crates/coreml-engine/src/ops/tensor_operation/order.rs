@@ -2,8 +2,6 @@
 //!
 //! Equal elements keep their order and NaN comes last, as in a stable NumPy sort.
 
-use std::cmp::Ordering;
-
 use coreml_model::Opset;
 use coreml_tensor::Shape;
 
@@ -68,53 +66,59 @@ struct Order {
 }
 
 impl Order {
-    fn compare_f32(&self, a: f32, b: f32) -> Ordering {
-        match (a.is_nan(), b.is_nan()) {
-            (false, false) if self.ascending => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
-            (false, false) => b.partial_cmp(&a).unwrap_or(Ordering::Equal),
-            (a, b) => a.cmp(&b),
+    /// Numbers that are in the order of the elements.
+    fn key_f32(&self, x: f32) -> u32 {
+        if x.is_nan() {
+            return u32::MAX;
         }
+        // Zeros are equal; below them, larger bits are smaller numbers.
+        let bits = (x + 0.0).to_bits();
+        let ascending = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+        if self.ascending { ascending } else { !ascending }
     }
 
-    fn compare_i32(&self, a: i32, b: i32) -> Ordering {
-        if self.ascending { a.cmp(&b) } else { b.cmp(&a) }
+    fn key_i32(&self, x: i32) -> u32 {
+        let ascending = x as u32 ^ 1 << 31;
+        if self.ascending { ascending } else { !ascending }
     }
 
     /// For every row along the axis, the positions of its first `count` elements in order. `each` gets the offset of
-    /// the row's first element, the distance between its elements, and the positions.
+    /// the row's first element, the distance between its elements, and numbers that end in the positions.
     fn for_rows(
         &self,
         ins: Ins<'_>,
         count: usize,
         env: &mut Env<'_>,
-        mut each: impl FnMut(usize, usize, &[i32]),
+        mut each: impl FnMut(usize, usize, &[u64]),
     ) -> Result<(), OpError> {
         let ty = ins.ty(0);
         let (outer, along, inner) = split(ty.shape, axis_of("axis", self.axis, ty.rank())?);
-        let positions: &mut [i32] = &mut bytemuck::cast_slice_mut(&mut *env.scratch)[..along];
+        // Sorting whole numbers that end in the position needs no look at the elements, and keeps equal ones in order.
+        let (_, keys, _) = bytemuck::pod_align_to_mut::<f32, u64>(&mut *env.scratch);
+        let keys = &mut keys[..along];
         for row in 0..outer * inner {
             let start = row / inner * along * inner + row % inner;
-            positions.iter_mut().zip(0..).for_each(|(slot, i)| *slot = i);
-            let compare = |a: &i32, b: &i32| {
-                let (i, j) = (start + *a as usize * inner, start + *b as usize * inner);
-                let order = match ty.kind {
-                    Kind::Float => self.compare_f32(ins.f32(0)[i], ins.f32(0)[j]),
-                    _ => self.compare_i32(ins.i32(0)[i], ins.i32(0)[j]),
+            for (slot, i) in keys.iter_mut().zip(0..) {
+                let at = start + i * inner;
+                let key = match ty.kind {
+                    Kind::Float => self.key_f32(ins.f32(0)[at]),
+                    _ => self.key_i32(ins.i32(0)[at]),
                 };
-                order.then(a.cmp(b))
-            };
-            if count > 0 && count < along {
-                positions.select_nth_unstable_by(count - 1, compare);
+                *slot = u64::from(key) << 32 | i as u64;
             }
-            positions[..count].sort_unstable_by(compare);
-            each(start, inner, &positions[..count]);
+            if count > 0 && count < along {
+                keys.select_nth_unstable(count - 1);
+            }
+            keys[..count].sort_unstable();
+            each(start, inner, &keys[..count]);
         }
         Ok(())
     }
 
     /// Scratch elements of [`Self::for_rows`].
     fn scratch(&self, shape: Shape) -> usize {
-        axis_of("axis", self.axis, shape.rank()).map_or(0, |axis| shape[axis])
+        // One more than twice as many, to find an aligned place.
+        axis_of("axis", self.axis, shape.rank()).map_or(0, |axis| 2 * shape[axis] + 1)
     }
 }
 
@@ -162,7 +166,8 @@ impl Op for TopK {
         let mut indices = rest.first_mut().filter(|_| self.indices);
         self.order.for_rows(ins, count, env, |start, step, positions| {
             let to = row / inner * count * inner + row % inner;
-            for (i, &position) in positions.iter().enumerate() {
+            for (i, &key) in positions.iter().enumerate() {
+                let position = key as u32 as i32;
                 values.floats_mut()[to + i * inner] = x[start + position as usize * step];
                 if let Some(indices) = &mut indices {
                     indices.ints_mut()[to + i * inner] = position;
@@ -188,10 +193,11 @@ impl Op for ArgSort {
     }
 
     fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
-        let count = self.0.scratch(ins.shape(0));
+        let count = ins.shape(0)[axis_of("axis", self.0.axis, ins.shape(0).rank())?];
         let out = outs.i32(0);
         self.0.for_rows(ins, count, env, |start, step, positions| {
-            for (i, &position) in positions.iter().enumerate() {
+            for (i, &key) in positions.iter().enumerate() {
+                let position = key as u32 as i32;
                 out[start + i * step] = position;
             }
         })
@@ -294,6 +300,15 @@ mod tests {
         assert_eq!(out, [Value::int(&[5], &[2, 4, 0, 3, 1])]);
         let out = run("argsort", &[x], &[("ascending", Value::bool(&[], &[true]))]).unwrap();
         assert_eq!(out, [Value::int(&[5], &[0, 3, 2, 4, 1])]);
+    }
+
+    #[test]
+    fn zeros_are_equal_and_infinities_outermost() {
+        let x = Value::float(&[6], &[-0.0, 0.0, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1e-45]);
+        let out = run("argsort", std::slice::from_ref(&x), &[]).unwrap();
+        assert_eq!(out, [Value::int(&[6], &[3, 0, 1, 5, 4, 2])]);
+        let out = run("argsort", &[x], &[("ascending", Value::bool(&[], &[true]))]).unwrap();
+        assert_eq!(out, [Value::int(&[6], &[4, 5, 0, 1, 3, 2])]);
     }
 
     #[test]

@@ -201,14 +201,23 @@ impl Op for Reverse {
         let mask = self.mask(shape.rank())?;
         let strides = shape.strides();
         let x = ins.f32(0);
-        for (at, slot) in outs.f32(0).iter_mut().enumerate() {
-            let (mut rest, mut from) = (at, 0);
-            for axis in (0..shape.rank()).rev() {
-                let i = rest % shape[axis];
-                from += if mask[axis] { shape[axis] - 1 - i } else { i } * strides[axis];
-                rest /= shape[axis];
+        let Some((&last, outer)) = shape.split_last() else {
+            copy(ins, outs);
+            return Ok(());
+        };
+        for (row, out) in outs.f32(0).chunks_exact_mut(last.max(1)).enumerate() {
+            let (mut rest, mut from) = (row, 0);
+            for (axis, &size) in outer.iter().enumerate().rev() {
+                let i = rest % size;
+                from += if mask[axis] { size - 1 - i } else { i } * strides[axis];
+                rest /= size;
             }
-            *slot = x[from];
+            let x = &x[from..][..last];
+            if mask[outer.len()] {
+                out.iter_mut().zip(x.iter().rev()).for_each(|(slot, &x)| *slot = x);
+            } else {
+                out.copy_from_slice(x);
+            }
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ fn merged(graph: &Graph, node: &Node, uses: &[usize], producers: &[Option<usize>
     };
     if let Some(pointwise) = node.op.is::<Pointwise>() {
         let (position, product) = source(0)?;
-        let op = product.with_activation(pointwise.kernel?)?;
+        let op = product.with_activation(pointwise.activation()?)?;
         return Some((position, op.into(), graph.nodes[position].inputs.clone()));
     }
     if node.op.is::<Elementwise>()?.kernel() != Some(Binary::Add) {

@@ -9,7 +9,7 @@ use coreml_kernels::binary::Binary;
 use super::Compute;
 use crate::graph::{Graph, Id, Node};
 use crate::ops::elementwise_binary::Elementwise;
-use crate::ops::elementwise_unary::Pointwise;
+use crate::ops::elementwise_unary::{Fast, Pointwise};
 
 pub(super) fn run(graph: &mut Graph, _compute: &Compute) {
     let producers = graph.producers();
@@ -17,7 +17,12 @@ pub(super) fn run(graph: &mut Graph, _compute: &Compute) {
         let Some((activation, kind, x)) = gated(graph, &graph.nodes[at], &producers) else { continue };
         let node = &mut graph.nodes[at];
         // The reference plan, which computes with oracles, does not come here.
-        node.op = Arc::new(Pointwise { oracle: |x, _| x, parameters: [0.0; 2], kernel: Some(activation), ints: None });
+        node.op = Arc::new(Pointwise {
+            oracle: |x, _| x,
+            parameters: [0.0; 2],
+            kernel: Some(Fast::Activation(activation)),
+            ints: None,
+        });
         node.kind = kind.into();
         node.inputs = vec![Some(x)];
     }
@@ -31,7 +36,7 @@ fn gated(graph: &Graph, node: &Node, producers: &[Option<usize>]) -> Option<(Act
     let [Some(a), Some(b)] = node.inputs[..] else { return None };
     let pointwise = |id: Id| {
         let node = &graph.nodes[producers[id.0]?];
-        Some((node.op.is::<Pointwise>()?.kernel?, node.inputs[0]?))
+        Some((node.op.is::<Pointwise>()?.activation()?, node.inputs[0]?))
     };
     let gate = |x: Id, gate: Id| pointwise(gate).filter(|&(_, of)| of == x).map(|(gate, _)| (gate, x));
     match gate(a, b).or_else(|| gate(b, a))? {
