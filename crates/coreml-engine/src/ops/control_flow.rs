@@ -8,7 +8,7 @@ use coreml_model::Opset;
 use crate::ledger::Ledger;
 use crate::op::{Args, Bind, Block, Env, Ins, Op, OpError, OpSpec, Outs, Types, input, variadic};
 use crate::ops::elementwise_binary::broadcast;
-use crate::ops::rows::Walk;
+use crate::ops::rows::{Side, Walk, in_rows, row};
 use crate::value::{Kind, Type};
 use crate::workspace::Workspace;
 
@@ -39,16 +39,42 @@ impl Op for Select {
         Ok(vec![Type::new(kind, shape)])
     }
 
-    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
         let shape = outs.shape(0);
         let (condition, a, b) = (ins.i32(0), ins.f32(1), ins.f32(2));
-        let mut walk = Walk::new(shape, [ins.shape(0), ins.shape(1), ins.shape(2)]);
+        let operands = [ins.shape(0), ins.shape(1), ins.shape(2)];
         let out = &mut outs.buffers[0].floats_mut()[..shape.count()];
+        if !env.reference {
+            in_rows(shape, operands, |at, [c, i, j], [c_goes, a_goes, b_goes], len| {
+                let out = &mut out[at..][..len];
+                let (a, b) = (Side::new(a, i, a_goes, len), Side::new(b, j, b_goes, len));
+                match Side::new(condition, c, c_goes, len) {
+                    Side::Run(condition) => choose(out, condition, a, b),
+                    Side::Same(0) => row(out, a, b, |_, b| b),
+                    Side::Same(_) => row(out, a, b, |a, _| a),
+                }
+            });
+            return Ok(());
+        }
+        let mut walk = Walk::new(shape, operands);
         for slot in out {
             let [c, i, j] = walk.next();
             *slot = if condition[c] != 0 { a[i] } else { b[j] };
         }
         Ok(())
+    }
+}
+
+/// `out[i] = if condition[i] { a[i] } else { b[i] }`
+fn choose(out: &mut [f32], condition: &[i32], a: Side<'_, f32>, b: Side<'_, f32>) {
+    let each = out.iter_mut().zip(condition);
+    match (a, b) {
+        (Side::Run(a), Side::Run(b)) => {
+            each.zip(a.iter().zip(b)).for_each(|((out, &c), (&a, &b))| *out = if c != 0 { a } else { b });
+        }
+        (Side::Run(a), Side::Same(b)) => each.zip(a).for_each(|((out, &c), &a)| *out = if c != 0 { a } else { b }),
+        (Side::Same(a), Side::Run(b)) => each.zip(b).for_each(|((out, &c), &b)| *out = if c != 0 { a } else { b }),
+        (Side::Same(a), Side::Same(b)) => each.for_each(|(out, &c)| *out = if c != 0 { a } else { b }),
     }
 }
 
@@ -189,5 +215,27 @@ impl Op for WhileLoop {
 
     fn is_pure(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::testing::{Value, run};
+
+    #[test]
+    fn rows_are_chosen_as_single_elements_are() {
+        // `run` holds the form by rows against the one by elements.
+        let dims: [&[usize]; 7] = [&[2, 3, 4], &[4], &[3, 1], &[2, 1, 1], &[1, 3, 4], &[1], &[]];
+        for condition in dims {
+            for (a, b) in dims.into_iter().flat_map(|a| dims.map(|b| (a, b))) {
+                let count = |dims: &[usize]| dims.iter().product::<usize>();
+                let truth: Vec<bool> = (0..count(condition)).map(|i| i * 5 % 3 == 1).collect();
+                let [x, y] = [(a, 1.0), (b, -40.0)].map(|(dims, from)| {
+                    let numbers: Vec<f32> = (0..count(dims)).map(|i| from + i as f32).collect();
+                    Value::float(dims, &numbers)
+                });
+                run("select", &[Value::bool(condition, &truth), x, y], &[]).unwrap();
+            }
+        }
     }
 }

@@ -31,6 +31,12 @@ pub(crate) struct Pointwise {
 pub(crate) enum Fast {
     Activation(Activation),
     Unary(Unary),
+    /// `after * activation(before * x)`
+    Scaled {
+        before: f32,
+        activation: Activation,
+        after: f32,
+    },
 }
 
 impl Pointwise {
@@ -38,7 +44,7 @@ impl Pointwise {
     pub(crate) fn activation(&self) -> Option<Activation> {
         match self.kernel? {
             Fast::Activation(activation) => Some(activation),
-            Fast::Unary(_) => None,
+            Fast::Unary(_) | Fast::Scaled { .. } => None,
         }
     }
 }
@@ -171,6 +177,16 @@ impl Op for Pointwise {
                 (Some(Fast::Activation(kernel)), false) => activate(env.isa, env.pool, kernel, ins.f32(0), outs.f32(0)),
                 (Some(Fast::Unary(kernel)), true) => unary_in_place(env.isa, env.pool, kernel, outs.f32(0)),
                 (Some(Fast::Unary(kernel)), false) => unary(env.isa, env.pool, kernel, ins.f32(0), outs.f32(0)),
+                (Some(Fast::Scaled { before, activation, after }), in_place) => {
+                    let out = outs.f32(0);
+                    if in_place {
+                        out.iter_mut().for_each(|x| *x *= before);
+                    } else {
+                        out.iter_mut().zip(ins.f32(0)).for_each(|(out, &x)| *out = before * x);
+                    }
+                    activate_in_place(env.isa, env.pool, activation, out);
+                    out.iter_mut().for_each(|x| *x *= after);
+                }
                 (None, in_place) => {
                     if !in_place {
                         outs.f32(0).copy_from_slice(ins.f32(0));

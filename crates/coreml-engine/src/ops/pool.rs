@@ -117,9 +117,58 @@ impl Pool {
 }
 
 impl Pool {
+    /// What the reference computes, in the same order, with what lies on the image of each window in rows.
+    fn by_windows(&self, geometry: &Geometry, (x, x_shape): (&[f32], Shape), (out, out_shape): (&mut [f32], Shape)) {
+        // Axes that are not there have one element, and come first.
+        let missing = MAX_SPATIAL - geometry.spatial;
+        let three = |of: &dyn Fn(usize) -> usize, none: usize| -> [usize; MAX_SPATIAL] {
+            std::array::from_fn(|axis| axis.checked_sub(missing).map_or(none, of))
+        };
+        let size = three(&|axis| x_shape[axis + 2], 1);
+        let output = three(&|axis| out_shape[axis + 2], 1);
+        let kernel = three(&|axis| self.kernel[axis], 1);
+        let stride = three(&|axis| geometry.stride[axis], 1);
+        let pad = three(&|axis| geometry.pad_before[axis], 0);
+        let seen = |axis: usize, at: usize| {
+            let start = at * stride[axis];
+            let end = (start + kernel[axis]).saturating_sub(pad[axis]).min(size[axis]);
+            start.saturating_sub(pad[axis]).min(end)..end
+        };
+        let whole: f64 = self.kernel.iter().map(|&size| size as f64).product();
+        let image: usize = size.iter().product();
+        let squared = self.kind == PoolKind::L2;
+        for (at, out) in out.chunks_exact_mut(output[2].max(1)).enumerate() {
+            let x = &x[at / output[1] / output[0] * image..][..image];
+            let (planes, rows) = (seen(0, at / output[1] % output[0]), seen(1, at % output[1]));
+            for (column, out) in out.iter_mut().enumerate() {
+                let columns = seen(2, column);
+                let window = planes.clone().flat_map(|plane| rows.clone().map(move |row| plane * size[1] + row));
+                let window = window.map(|row| &x[row * size[2]..][columns.clone()]);
+                let sum = || {
+                    let add = |sum: f64, &x: &f32| sum + if squared { f64::from(x).powi(2) } else { x.into() };
+                    window.clone().fold(0.0, |sum, row| row.iter().fold(sum, add))
+                };
+                *out = match self.kind {
+                    PoolKind::Max => window.fold(f32::NEG_INFINITY, |max, row| {
+                        row.iter().fold(max, |max, &x| if x > max || x.is_nan() { x } else { max })
+                    }),
+                    PoolKind::Average { exclude_padding: false } => (sum() / whole) as f32,
+                    PoolKind::Average { exclude_padding: true } => {
+                        let count = planes.len() * rows.len() * columns.len();
+                        (sum() / count.max(1) as f64) as f32
+                    }
+                    PoolKind::L2 => sum().sqrt() as f32,
+                };
+            }
+        }
+    }
+
     /// Corrects means whose window reaches beyond the padding, where `ceil_mode` added a window: there is nothing that
     /// would count.
     fn discount_overhang(&self, geometry: &Geometry, x: Shape, out: Shape, means: &mut [f32]) {
+        if !self.ceil_mode {
+            return;
+        }
         for (at, mean) in means.iter_mut().enumerate() {
             let mut rest = at;
             let mut factor = 1.0;
@@ -143,11 +192,15 @@ impl Op for Pool {
         Ok(vec![ins.ty(0).with_shape(shape_of(&dims)?)])
     }
 
-    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, _env: &mut Env<'_>) -> Result<(), OpError> {
+    fn run(&self, ins: Ins<'_>, outs: &mut Outs<'_>, env: &mut Env<'_>) -> Result<(), OpError> {
         let geometry = self.geometry(ins)?;
         let (x, out) = (ins.shape(0), outs.shape(0));
-        let (strides, pads) = (&geometry.stride[..geometry.spatial], &geometry.pad_before[..geometry.spatial]);
-        reference::pool(self.kind, ins.f32(0), &x, &self.kernel, strides, pads, &out, outs.f32(0));
+        if env.reference {
+            let (strides, pads) = (&geometry.stride[..geometry.spatial], &geometry.pad_before[..geometry.spatial]);
+            reference::pool(self.kind, ins.f32(0), &x, &self.kernel, strides, pads, &out, outs.f32(0));
+        } else {
+            self.by_windows(&geometry, (ins.f32(0), x), (outs.f32(0), out));
+        }
         if self.kind == (PoolKind::Average { exclude_padding: false }) {
             self.discount_overhang(&geometry, x, out, outs.f32(0));
         }
@@ -158,6 +211,33 @@ impl Op for Pool {
 #[cfg(test)]
 mod tests {
     use crate::ops::testing::{Value, run};
+
+    #[test]
+    fn windows_in_rows_give_what_single_elements_do() {
+        // `run` holds the one against the other.
+        for dims in [&[2, 3, 7][..], &[1, 2, 5, 6], &[2, 2, 4, 5, 6], &[1, 1, 3, 1, 2]] {
+            let spatial = dims.len() - 2;
+            let mut x: Vec<f32> = (0..dims.iter().product()).map(|i: usize| ((i * 7 + 3) % 23) as f32 - 11.0).collect();
+            x[3] = f32::NAN;
+            let all = |value: i32| Value::int(&[spatial], &vec![value; spatial]);
+            let pad: Vec<i32> = (0..spatial as i32 * 2).map(|i| 1 + i % 3).collect();
+            for (kernel, stride, ceil) in [(1, 1, false), (3, 1, false), (3, 2, true), (2, 3, true), (4, 2, false)] {
+                let constants = [
+                    ("kernel_sizes", all(kernel)),
+                    ("strides", all(stride)),
+                    ("pad_type", Value::str("custom")),
+                    ("pad", Value::int(&[spatial * 2], &pad)),
+                    ("ceil_mode", Value::bool(&[], &[ceil])),
+                ];
+                let x = [Value::float(dims, &x)];
+                for kind in ["max_pool", "l2_pool", "avg_pool"] {
+                    run(kind, &x, &constants).unwrap();
+                }
+                let excluding = ("exclude_padding_from_average", Value::bool(&[], &[true]));
+                run("avg_pool", &x, &[&constants[..], &[excluding]].concat()).unwrap();
+            }
+        }
+    }
 
     #[test]
     fn padding_counts_but_what_rounding_up_adds_does_not() {

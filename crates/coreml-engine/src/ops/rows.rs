@@ -1,4 +1,4 @@
-//! Functions of two tensors row by row: a row is as long as each operand either goes on or stays within it, so that the
+//! Functions of several tensors row by row: a row is as long as each operand either goes on or stays within it, so that the
 //! loop over it is one that compilers make vectors of.
 
 use coreml_tensor::{MAX_RANK, Shape};
@@ -11,7 +11,7 @@ pub(crate) enum Side<'a, T> {
 }
 
 impl<'a, T: Copy> Side<'a, T> {
-    fn new(from: &'a [T], start: usize, goes_on: bool, len: usize) -> Self {
+    pub(crate) fn new(from: &'a [T], start: usize, goes_on: bool, len: usize) -> Self {
         if goes_on { Self::Run(&from[start..][..len]) } else { Self::Same(from[start]) }
     }
 
@@ -59,7 +59,11 @@ pub(crate) fn apply_in_place<T: Copy + Default>(each: Row<T, T>, shape: Shape, y
 
 /// Calls `each` for the rows of a shape in order, with the row's offset, those of the operands, whether each operand goes on
 /// within the row, and its length.
-fn in_rows(shape: Shape, operands: [Shape; 2], mut each: impl FnMut(usize, [usize; 2], [bool; 2], usize)) {
+pub(crate) fn in_rows<const N: usize>(
+    shape: Shape,
+    operands: [Shape; N],
+    mut each: impl FnMut(usize, [usize; N], [bool; N], usize),
+) {
     let count = shape.count();
     if count == 0 {
         return;
@@ -80,7 +84,7 @@ fn in_rows(shape: Shape, operands: [Shape; 2], mut each: impl FnMut(usize, [usiz
     }
     let mut walk = Walk::new(shape, operands).over(first);
     for at in (0..count).step_by(len) {
-        each(at, walk.next(), goes_on.unwrap_or([false; 2]), len);
+        each(at, walk.next(), goes_on.unwrap_or([false; N]), len);
     }
 }
 

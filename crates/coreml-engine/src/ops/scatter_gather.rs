@@ -63,10 +63,15 @@ enum Bounds {
 
 impl Bounds {
     /// The position that `index` means on an axis of `size`.
+    #[inline]
     fn resolve(self, index: i32, size: usize) -> Result<usize, OpError> {
         let wrapped = if index < 0 { i64::from(index) + size as i64 } else { i64::from(index) };
+        if (0..size as i64).contains(&wrapped) { Ok(wrapped as usize) } else { self.outside(index, wrapped, size) }
+    }
+
+    #[cold]
+    fn outside(self, index: i32, wrapped: i64, size: usize) -> Result<usize, OpError> {
         match (usize::try_from(wrapped), size.checked_sub(1)) {
-            (Ok(position), Some(last)) if position <= last => Ok(position),
             (position, Some(last)) if self == Self::Clamp => Ok(position.map_or(0, |_| last)),
             _ => Err(OpError::parameter("indices", format!("{index} is out of range for an axis of {size}"))),
         }
@@ -174,10 +179,15 @@ impl Op for GatherAlongAxis {
         let axis = axis_of("axis", self.axis, x.rank())?;
         let (along, inner) = (x[axis], product(&x[axis + 1..]));
         let per_row = indices[axis] * inner;
-        let values = ins.f32(0);
-        for (at, (slot, &index)) in outs.f32(0).iter_mut().zip(ins.i32(1)).enumerate() {
-            let start = at / per_row * along * inner + at % inner;
-            *slot = values[start + self.bounds.resolve(index, along)? * inner];
+        let rows = outs.f32(0).chunks_mut(per_row.max(1)).zip(ins.i32(1).chunks(per_row.max(1)));
+        for (row, (out, indices)) in rows.enumerate() {
+            let values = &ins.f32(0)[row * along * inner..][..along * inner];
+            // Counted and not divided for: it changes with each element.
+            let mut column = 0;
+            for (slot, &index) in out.iter_mut().zip(indices) {
+                *slot = values[self.bounds.resolve(index, along)? * inner + column];
+                column = if column + 1 == inner { 0 } else { column + 1 };
+            }
         }
         Ok(())
     }

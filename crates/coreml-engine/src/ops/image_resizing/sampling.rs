@@ -179,29 +179,78 @@ impl Sampler {
         if mirrored.is_nan() { 0.0 } else { mirrored.clamp(0.0, last) }
     }
 
-    /// Samples a plane of `h x w` pixels; `x` and `y` are coordinates.
-    fn sample(&self, plane: &[f32], [h, w]: [usize; 2], x: f32, y: f32) -> f32 {
+    /// What a sample at the coordinates `x` and `y` takes from a plane of `h x w` pixels.
+    fn taps(&self, [h, w]: [usize; 2], x: f32, y: f32) -> Taps {
         let x = self.bring_inside(self.position(x, w), w);
         let y = self.bring_inside(self.position(y, h), h);
         let pixel = |row: f32, column: f32| {
             let inside = row >= 0.0 && row < h as f32 && column >= 0.0 && column < w as f32;
-            match self.outside {
-                _ if inside => plane[row as usize * w + column as usize],
-                Outside::Constant(value) => value,
-                // Only as the far side of the last pixel, where its share is zero.
-                _ => 0.0,
-            }
+            inside.then(|| row as usize * w + column as usize)
         };
         if !self.linear {
-            return pixel(y.round_ties_even(), x.round_ties_even());
+            return Taps::One(pixel(y.round_ties_even(), x.round_ties_even()));
         }
         let (top, left) = (y.floor(), x.floor());
         let (down, right) = (y - top, x - left);
-        let part = |row: f32, column: f32, share: f32| if share == 0.0 { 0.0 } else { pixel(row, column) * share };
-        part(top, left, (1.0 - down) * (1.0 - right))
-            + part(top, left + 1.0, (1.0 - down) * right)
-            + part(top + 1.0, left, down * (1.0 - right))
-            + part(top + 1.0, left + 1.0, down * right)
+        Taps::Four([
+            (pixel(top, left), (1.0 - down) * (1.0 - right)),
+            (pixel(top, left + 1.0), (1.0 - down) * right),
+            (pixel(top + 1.0, left), down * (1.0 - right)),
+            (pixel(top + 1.0, left + 1.0), down * right),
+        ])
+    }
+
+    /// Samples a plane of `h x w` pixels; `x` and `y` are coordinates.
+    fn sample(&self, plane: &[f32], size: [usize; 2], x: f32, y: f32) -> f32 {
+        self.taps(size, x, y).of(plane, self.outside)
+    }
+
+    /// Samples all planes of an image at the coordinates of each output pixel.
+    fn sample_planes(
+        &self,
+        x: &[f32],
+        size: [usize; 2],
+        out: &mut [f32],
+        pixels: usize,
+        coordinates: impl Fn(usize) -> (f32, f32),
+    ) {
+        // Where a pixel comes from is the same in all planes. Few enough at a time that they stay in the cache.
+        let mut held = [Taps::One(None); 64];
+        for start in (0..pixels).step_by(held.len()) {
+            let taps = &mut held[..(pixels - start).min(64)];
+            for (pixel, taps) in taps.iter_mut().enumerate() {
+                let (x, y) = coordinates(start + pixel);
+                *taps = self.taps(size, x, y);
+            }
+            for (plane, out) in x.chunks_exact(size[0] * size[1]).zip(out.chunks_exact_mut(pixels)) {
+                out[start..].iter_mut().zip(&*taps).for_each(|(out, taps)| *out = taps.of(plane, self.outside));
+            }
+        }
+    }
+}
+
+/// The pixels that a sample is made of, `None` for one outside the image, and their shares.
+#[derive(Debug, Clone, Copy)]
+enum Taps {
+    One(Option<usize>),
+    Four([(Option<usize>, f32); 4]),
+}
+
+impl Taps {
+    fn of(&self, plane: &[f32], outside: Outside) -> f32 {
+        let pixel = |at: Option<usize>| match (at, outside) {
+            (Some(at), _) => plane[at],
+            (None, Outside::Constant(value)) => value,
+            // Only as the far side of the last pixel, where its share is zero.
+            (None, Outside::Edge | Outside::Mirror) => 0.0,
+        };
+        match *self {
+            Self::One(at) => pixel(at),
+            Self::Four(taps) => {
+                let [a, b, c, d] = taps.map(|(at, share)| if share == 0.0 { 0.0 } else { pixel(at) * share });
+                a + b + c + d
+            }
+        }
     }
 }
 
@@ -234,10 +283,12 @@ impl Op for Resample {
         let coordinate = |i: usize| {
             if ins.ty(1).kind == Kind::Float { ins.f32(1)[i] } else { ins.i32(1)[i] as f32 }
         };
-        for (at, slot) in outs.f32(0).iter_mut().enumerate() {
-            let (plane, pixel) = (at / pixels, at % pixels);
-            let from = 2 * (plane / c * pixels + pixel);
-            *slot = self.0.sample(&x[plane * h * w..][..h * w], [h, w], coordinate(from), coordinate(from + 1));
+        let images = x.chunks_exact((c * h * w).max(1)).zip(outs.f32(0).chunks_exact_mut((c * pixels).max(1)));
+        for (image, (x, out)) in images.enumerate() {
+            self.0.sample_planes(x, [h, w], out, pixels, |pixel| {
+                let from = 2 * (image * pixels + pixel);
+                (coordinate(from), coordinate(from + 1))
+            });
         }
         Ok(())
     }
@@ -282,12 +333,14 @@ impl Op for Affine {
             (true, _) => 2.0 * i as f32 / (size - 1) as f32 - 1.0,
             (false, _) => (2 * i + 1) as f32 / size as f32 - 1.0,
         };
-        for (at, slot) in outs.f32(0).iter_mut().enumerate() {
-            let plane = at / width / height;
-            let (u, v) = (place(at % width, width), place(at / width % height, height));
-            let matrix = if matrices.len() == 6 { matrices } else { &matrices[plane / c * 6..][..6] };
-            let (mx, my) = (matrix[0] * u + matrix[1] * v + matrix[2], matrix[3] * u + matrix[4] * v + matrix[5]);
-            *slot = self.sampler.sample(&x[plane * h * w..][..h * w], [h, w], mx, my);
+        let pixels = height * width;
+        let images = x.chunks_exact((c * h * w).max(1)).zip(outs.f32(0).chunks_exact_mut((c * pixels).max(1)));
+        for (image, (x, out)) in images.enumerate() {
+            let matrix = if matrices.len() == 6 { matrices } else { &matrices[image * 6..][..6] };
+            self.sampler.sample_planes(x, [h, w], out, pixels, |pixel| {
+                let (u, v) = (place(pixel % width, width), place(pixel / width, height));
+                (matrix[0] * u + matrix[1] * v + matrix[2], matrix[3] * u + matrix[4] * v + matrix[5])
+            });
         }
         Ok(())
     }
@@ -535,6 +588,34 @@ mod tests {
         for opset in [Opset::Ios15, Opset::Ios16] {
             close(&cut(opset, [0.5, 1.8, 1.0, 0.3], "ALIGN_CORNERS"), &[-1.0, 7.9, -1.0, 13.9]);
             close(&cut(opset, [1.0, 1.0, 0.0, 0.0], "ALIGN_CORNERS"), &[16.0, 13.0, 4.0, 1.0]);
+        }
+    }
+
+    #[test]
+    fn all_planes_of_all_images_are_sampled_at_the_positions_of_their_image() {
+        // Two images of three planes, shifted by none and by one pixel to the left: more pixels than are held at a time.
+        let (width, pixels) = (35, 70);
+        let x: Vec<f32> = (0..6 * pixels).map(|i| (i * 7 % 101) as f32).collect();
+        let at = |image: usize, pixel: usize| [(pixel % width + image) as f32, (pixel / width) as f32];
+        let coordinates: Vec<f32> =
+            (0..2).flat_map(|image| (0..pixels).flat_map(move |pixel| at(image, pixel))).collect();
+        let expected: Vec<f32> = (0..6 * pixels)
+            .map(|i| match (i / pixels / 3, i % width) {
+                (1, column) if column == width - 1 => -1.0,
+                (image, _) => x[i + image],
+            })
+            .collect();
+        let ins = [Value::float(&[2, 3, 2, width], &x), Value::float(&[2, 2, width, 2], &coordinates)];
+        for mode in ["bilinear", "nearest"] {
+            let constants = [
+                ("sampling_mode", Value::str(mode)),
+                ("padding_value", Value::float(&[], &[-1.0])),
+                ("coordinates_mode", Value::str("unnormalized")),
+            ];
+            close(
+                &run("resample", &ins, &constants).unwrap()[0],
+                &expected.iter().map(|&x| x.into()).collect::<Vec<_>>(),
+            );
         }
     }
 

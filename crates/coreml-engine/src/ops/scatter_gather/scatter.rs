@@ -104,6 +104,7 @@ impl Mode {
     }
 
     /// Combines a run of updates with the run of elements they are for.
+    #[inline]
     fn apply(self, kind: Kind, old: &mut [f32], updates: &[f32]) {
         if self == Self::Update {
             old.copy_from_slice(updates);
@@ -199,9 +200,16 @@ impl Op for ScatterAlongAxis {
         let (along, inner) = (ty.shape[axis], product(&ty.shape[axis + 1..]));
         let per_row = indices[axis] * inner;
         let out = start(ins, outs);
-        for (at, &index) in ins.i32(1).iter().enumerate() {
-            let to = (at / per_row * along + self.bounds.resolve(index, along)?) * inner + at % inner;
-            self.mode.apply(ty.kind, &mut out[to..=to], &updates[at..=at]);
+        let rows = ins.i32(1).chunks(per_row.max(1)).zip(updates.chunks(per_row.max(1)));
+        for (row, (indices, updates)) in rows.enumerate() {
+            let out = &mut out[row * along * inner..][..along * inner];
+            // Counted and not divided for: it changes with each element.
+            let mut column = 0;
+            for (&index, update) in indices.iter().zip(updates) {
+                let to = self.bounds.resolve(index, along)? * inner + column;
+                self.mode.apply(ty.kind, &mut out[to..=to], std::slice::from_ref(update));
+                column = if column + 1 == inner { 0 } else { column + 1 };
+            }
         }
         Ok(())
     }

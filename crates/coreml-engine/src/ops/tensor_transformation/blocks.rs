@@ -166,16 +166,18 @@ impl Op for SpaceToBatch {
         let [_, _, height, width] = image(outs.shape(0))?;
         let Blocks { block, around } = &self.0;
         let x = ins.f32(0);
-        for (at, slot) in outs.f32(0).iter_mut().enumerate() {
-            let (column, row, channel, image) =
-                (at % width, at / width % height, at / width / height % c, at / width / height / c);
+        for (at, out) in outs.f32(0).chunks_exact_mut(width.max(1)).enumerate() {
+            let (row, channel, image) = (at % height, at / height % c, at / height / c);
             let offset = image / n;
             let row = (row * block[0] + offset / block[1]).checked_sub(around[0][0]).filter(|&row| row < h);
-            let column = (column * block[1] + offset % block[1]).checked_sub(around[1][0]).filter(|&column| column < w);
-            *slot = match (row, column) {
-                (Some(row), Some(column)) => x[((image % n * c + channel) * h + row) * w + column],
-                _ => 0.0,
-            };
+            out.fill(0.0);
+            if let Some(row) = row {
+                let from = &x[((image % n * c + channel) * h + row) * w..][..w];
+                // The row's first pixel that is not padding, and where it comes from.
+                let first = around[1][0].saturating_sub(offset % block[1]).div_ceil(block[1]);
+                let from = from.iter().skip(first * block[1] + offset % block[1] - around[1][0]).step_by(block[1]);
+                out.iter_mut().skip(first).zip(from).for_each(|(out, &x)| *out = x);
+            }
         }
         Ok(())
     }
@@ -205,11 +207,15 @@ impl Op for BatchToSpace {
         let [n, _, height, width] = image(outs.shape(0))?;
         let Blocks { block, around } = &self.0;
         let x = ins.f32(0);
-        for (at, slot) in outs.f32(0).iter_mut().enumerate() {
-            let (column, row) = (at % width + around[1][0], at / width % height + around[0][0]);
-            let (channel, image) = (at / width / height % c, at / width / height / c);
-            let offset = row % block[0] * block[1] + column % block[1];
-            *slot = x[(((offset * n + image) * c + channel) * h + row / block[0]) * w + column / block[1]];
+        for (at, out) in outs.f32(0).chunks_exact_mut(width.max(1)).enumerate() {
+            let (row, channel, image) = (at % height + around[0][0], at / height % c, at / height / c);
+            for first in 0..block[1].min(width) {
+                let column = first + around[1][0];
+                let offset = row % block[0] * block[1] + column % block[1];
+                let from = &x[(((offset * n + image) * c + channel) * h + row / block[0]) * w..][..w];
+                let from = &from[column / block[1]..];
+                out[first..].iter_mut().step_by(block[1]).zip(from).for_each(|(out, &x)| *out = x);
+            }
         }
         Ok(())
     }
@@ -250,6 +256,23 @@ mod tests {
             run("space_to_batch", std::slice::from_ref(&x), &[block.clone(), ("paddings", around.clone())]).unwrap();
         assert_eq!(dealt[0].shape()[..], [12, 8, 2, 2]);
         assert_eq!(run("batch_to_space", &dealt, &[block, ("crops", around)]).unwrap(), [x]);
+    }
+
+    #[test]
+    fn padding_wider_than_a_block_and_an_image_of_nothing_else() {
+        // numpy.pad, and [:, :, i::2, j::2] of it
+        let blocks =
+            |around: &[i32]| [("block_shape", Value::int(&[2], &[1, 2])), ("paddings", Value::int(&[2, 2], around))];
+        let x = Value::float(&[1, 1, 1, 3], &[1.0, 2.0, 3.0]);
+        let out = run("space_to_batch", std::slice::from_ref(&x), &blocks(&[0, 0, 3, 2])).unwrap();
+        assert_eq!(out, [Value::float(&[2, 1, 1, 4], &[0.0, 0.0, 2.0, 0.0, 0.0, 1.0, 3.0, 0.0])]);
+        let crops = [("block_shape", Value::int(&[2], &[1, 2])), ("crops", Value::int(&[2, 2], &[0, 0, 3, 2]))];
+        assert_eq!(run("batch_to_space", &out, &crops).unwrap(), [x]);
+        let nothing = Value::float(&[1, 1, 1, 0], &[]);
+        let out = run("space_to_batch", &[nothing], &blocks(&[0, 1, 1, 1])).unwrap();
+        assert_eq!(out, [Value::float(&[2, 1, 2, 1], &[0.0; 4])]);
+        let all = [("block_shape", Value::int(&[2], &[1, 2])), ("crops", Value::int(&[2, 2], &[0, 0, 1, 1]))];
+        assert_eq!(run("batch_to_space", &out, &all).unwrap(), [Value::float(&[1, 1, 2, 0], &[])]);
     }
 
     #[test]
