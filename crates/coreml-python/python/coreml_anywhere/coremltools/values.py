@@ -1,4 +1,4 @@
-"""Values as Core ML's binding takes and gives them, and its words for shapes that do not fit."""
+"""Values as Core ML's binding takes and gives them, and its words for what goes wrong."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Dict, Optional, Sequence
 
 import numpy
 
-from ..errors import CoreMLError, InvalidInputError
+from ..errors import CoreMLError, FaultError, InvalidInputError
 from ..interface import Feature, Interface
 
 
@@ -34,7 +34,9 @@ def result(feature: Optional[Feature], value: Any) -> Any:
 
 
 def in_core_mls_words(interface: Interface, data: Dict[str, Any], error: CoreMLError) -> RuntimeError:
-    """The error; one about a shape with Core ML's words for it before ours, as callers match them."""
+    """The error; one about a shape, or of the engine, with Core ML's words for it before ours, as callers match them."""
+    if isinstance(error, FaultError):
+        return FaultError(f"Unable to compute the prediction using ML Program. {error}", operation=error.operation)
     feature = interface.input(error.feature) if isinstance(error, InvalidInputError) and error.feature else None
     value = data.get(feature.name) if feature is not None else None
     if feature is None or feature.kind != "multi_array" or not isinstance(value, numpy.ndarray):
