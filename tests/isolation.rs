@@ -52,21 +52,6 @@ fn expected(model: &Path, inputs: &Inputs<'_>) -> Outputs {
     Session::builder().threads(1).open(model).unwrap().predict(inputs).unwrap().into_outputs()
 }
 
-/// Processes whose parent this one is.
-#[cfg(target_os = "linux")]
-fn workers() -> Vec<u32> {
-    let own = std::process::id();
-    let parent = |pid: u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-        let state = fields.next()?.to_owned();
-        (state != "Z").then(|| fields.next()?.parse::<u32>().ok()).flatten()
-    };
-    let processes =
-        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    processes.filter(|&pid| parent(pid) == Some(own)).collect()
-}
-
 #[test]
 fn answers_are_those_of_the_same_engine_in_this_process() {
     let isolated = |arguments: &[&str]| Isolated::new("cpu", WorkerCommand::program(WORKER, arguments));
@@ -236,7 +221,7 @@ fn the_host_survives_every_kill() {
             for _ in 0..kills {
                 dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 std::thread::sleep(Duration::from_micros(dice >> 50));
-                for pid in workers().into_iter().filter(|&pid| is(pid, "answer\x00424242\0")) {
+                for pid in coreml_testing::children().into_iter().filter(|&pid| is(pid, "answer\x00424242\0")) {
                     let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
                 }
             }
@@ -260,7 +245,7 @@ fn the_host_survives_every_kill() {
 fn no_worker_outlives_its_session() {
     let only = Isolated::new("scripted", WorkerCommand::program(WORKER, &["answer", "77"]));
     let session = builder(only).open(small()).unwrap();
-    let own = || workers().into_iter().filter(|&pid| is(pid, "answer\x0077\0")).count();
+    let own = || coreml_testing::children().into_iter().filter(|&pid| is(pid, "answer\x0077\0")).count();
     assert_eq!(own(), 1);
     drop(session);
     assert_eq!(own(), 0);
@@ -293,7 +278,7 @@ fn no_worker_answers_for_a_model_that_took_the_place_of_the_first() {
                 dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 std::thread::sleep(Duration::from_micros(dice >> 50));
                 std::fs::write(&path, &models[usize::from(round % 3 == 0)]).unwrap();
-                for pid in workers().into_iter().filter(|&pid| is(pid, "answer\x00535353\0")) {
+                for pid in coreml_testing::children().into_iter().filter(|&pid| is(pid, "answer\x00535353\0")) {
                     let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
                 }
             }
@@ -310,7 +295,7 @@ fn no_worker_answers_for_a_model_that_took_the_place_of_the_first() {
     println!("{kills} replacements: {worker} answers by workers, {refused} workers refused to serve the other model");
 
     std::fs::write(&path, &models[1]).unwrap();
-    for pid in workers().into_iter().filter(|&pid| is(pid, "answer\x00535353\0")) {
+    for pid in coreml_testing::children().into_iter().filter(|&pid| is(pid, "answer\x00535353\0")) {
         let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
     }
     let told = std::iter::repeat_with(|| {

@@ -24,6 +24,22 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// Processes whose parent this one is, but for those that have ended.
+#[cfg(target_os = "linux")]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+pub fn children() -> Vec<u32> {
+    let own = std::process::id();
+    let parent = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let state = fields.next()?.to_owned();
+        (state != "Z").then(|| fields.next()?.parse::<u32>().ok()).flatten()
+    };
+    let entries = std::fs::read_dir("/proc").unwrap();
+    let processes = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    processes.filter(|&pid| parent(pid) == Some(own)).collect()
+}
+
 /// Set to have the suites run that need the collections beside the repository; they take minutes, and CI sets it.
 const COLLECTIONS: &str = "COREML_COLLECTIONS";
 

@@ -30,20 +30,6 @@ fn process() {
     isolation::serve(&default_backends()).unwrap();
 }
 
-/// Processes whose parent this one is.
-fn workers() -> Vec<u32> {
-    let own = std::process::id();
-    let parent = |pid: u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-        let state = fields.next()?.to_owned();
-        (state != "Z").then(|| fields.next()?.parse::<u32>().ok()).flatten()
-    };
-    let entries = std::fs::read_dir("/proc").unwrap();
-    let processes = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    processes.filter(|&pid| parent(pid) == Some(own)).collect()
-}
-
 /// Kills the worker again and again while clients ask; how many of them were answered and how many refused.
 fn killed_under_load(backends: Vec<Arc<dyn Backend>>) -> (usize, usize) {
     let (server, _folder) = on(backends, |_| ());
@@ -68,13 +54,13 @@ fn killed_under_load(backends: Vec<Arc<dyn Backend>>) -> (usize, usize) {
             });
         }
         for _ in 0..KILLS {
-            until(|| !workers().is_empty());
-            for worker in workers() {
+            until(|| !coreml_testing::children().is_empty());
+            for worker in coreml_testing::children() {
                 Command::new("kill").args(["-9", &worker.to_string()]).status().unwrap();
             }
             // It goes on with another one.
             let before = answered.load(Ordering::Relaxed);
-            until(|| !workers().is_empty() && answered.load(Ordering::Relaxed) > before + CLIENTS);
+            until(|| !coreml_testing::children().is_empty() && answered.load(Ordering::Relaxed) > before + CLIENTS);
         }
         ending.store(true, Ordering::Relaxed);
     });
